@@ -56,12 +56,12 @@ def ungrouped(row: Row, software: str, settings: Mapping[str, Any], model: Any) 
     """Attention of grouped heads in float32, which transformers hands to SDPA as they are: none of its
     kernels takes them. Sources: transformers-families, torch-sdpa-cuda.
     """
-    own = vars(resolve(model, settings["config"])[2])
     wide = settings["dtype"] == "fp32" and settings.get("precision") != "autocast"
-    grouped = 0 < own.get("kv_heads", 0) < own.get("heads", 0)
-    if software != "transformers" or not wide or not grouped:
+    if software != "transformers" or not wide:
         return {}
-    return changed("grouped", row, software, "train") or EAGER
+    own = vars(resolve(model, settings["config"])[2])
+    grouped = 0 < own.get("kv_heads", 0) < own.get("heads", 0)
+    return (changed("grouped", row, software, "train") or EAGER) if grouped else {}
 
 
 def _concerns(ways: Mapping[str, Any], model: Any) -> bool:

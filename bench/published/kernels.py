@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from operator import attrgetter
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from budget.device.kernel_class import KernelClass, Profile
 from budget.device.profile import FOLDER, load
 from budget.fold.kernels import Work
 from budget.fold.roofline import Rates
-from budget.fold.time import between, form_of, kernel_time, rates, running, starts
+from budget.fold.time import between, form_of, kernel_time, last, rates, running, starts
 from budget.named import Any, NamedTuple
 
 from .measured import Case, together
@@ -64,7 +65,7 @@ def _batch(of: Sequence[tuple[int, Case]], common: Profile) -> Batch:
         return sum((_by_part(sizes(w) * w.times, place, parts) for w, place in some), np.zeros(len(parts)))
 
     # The host's seconds come before an operator, those of an optimizer before each of its kernels.
-    calls = {"forward": _calls, "backward": _calls, "optimizer": _launches}
+    calls = {"forward": "calls", "backward": "calls", "optimizer": "launches"}
     return Batch(
         c.stack,
         c.device,
@@ -72,7 +73,7 @@ def _batch(of: Sequence[tuple[int, Case]], common: Profile) -> Batch:
         c.execution,
         tuple((*_kernel(w, place, parts, r), w.phase == "optimizer") for w, place in works),
         each(lambda w: starts(w, r.forms[w.form])),
-        tuple(each(size, phase) for phase, size in calls.items()),
+        tuple(each(attrgetter(size), phase) for phase, size in calls.items()),
         each(lambda w: float(r.forms[w.form].waits)) > 0,
         np.array([i for i, _ in parts]),
         *(
@@ -80,14 +81,6 @@ def _batch(of: Sequence[tuple[int, Case]], common: Profile) -> Batch:
             for f in ("times", "stretch", "waits", "sequences")
         ),
     )
-
-
-def _calls(w: Work) -> Any:
-    return w.calls
-
-
-def _launches(w: Work) -> Any:
-    return w.launches
 
 
 def _by_part(sizes: Any, place: Any, parts: Sequence[Any]) -> Any:
@@ -117,9 +110,7 @@ def seconds(b: Batch, profile: Profile, norm: float = math.inf) -> Any:
     alone = [(of(r.forms[name], r.byte), steps) for name, of, steps in b.kernels]
     device = started + sum(taken for taken, _ in alone)
     host = started + sum(one * of for one, of in zip(r.dispatch, b.calls, strict=False))
-    # An optimizer's kernels run when the host has come to them: what they take longer than it comes after.
-    after = sum(taken for taken, steps in alone if steps) - r.dispatch.optimizer * b.calls[-1]
-    late = host + np.maximum(after, 0)
+    late = last(host, sum(taken for taken, steps in alone if steps), r.dispatch.optimizer * b.calls[-1])
     longer, shorter = np.maximum(device, late), np.minimum(device, late)
     if norm < math.inf:
         longer = longer * (1 + (shorter / longer) ** norm) ** (1 / norm)

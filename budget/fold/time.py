@@ -191,9 +191,15 @@ def _overhead(kernels: Iterable[Timed], weights: Size, phases: Mapping[str, Size
     busy, started = sum(device.values()), sum(host.values())
     if _alternate(kernels, r):
         return busy + started - sum(phases.values())
-    # An optimizer's kernels run when the host has come to them: what they take longer than it comes after.
-    after = maximum(device["optimizer"] - host["optimizer"], 0)
-    return maximum(busy, started + after) - sum(phases.values())
+    late = last(started, device["optimizer"], host["optimizer"])
+    return maximum(busy, late) - sum(phases.values())
+
+
+def last(host: Size, optimizer: Size, started: Size) -> Size:
+    """When the last kernel ends of a host that all wait for: an optimizer's run when it has come to them, and
+    what they take longer than it takes to start them comes after.
+    """
+    return host + maximum(optimizer - started, 0)
 
 
 def _alternate(kernels: Iterable[Timed], r: Rates) -> bool:
