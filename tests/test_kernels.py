@@ -142,6 +142,22 @@ def test_a_graph_takes_rows_where_they_are_and_goes_through_chunks_in_one_kernel
     assert looped[0].bytes == 4 * floats
 
 
+def test_a_graph_reads_and_replaces_each_state_once_and_llama_cpp_copies_it_twice_more():
+    """Gated DeltaNet decodes from a matrix a head, in float32, of each sequence and layer."""
+    settings = {"mode": "decode", "batch": 8, "seq": 64, "device": "h100"}
+    own = budget.estimate("qwen3.5-9b", stack="vllm", **settings)
+    states = [
+        w for w in works(own.program.nodes, "bfloat16", "graph", read=reads(own.program)) if w.form == "state"
+    ]
+    layers, heads, key, value, batch = 24, 32, 128, 128, 8
+    assert sum(w.times for w in states) == layers
+    moved = sum(w.bytes * w.times for w in states)
+    assert moved == pytest.approx(2 * 4 * layers * batch * heads * key * value, rel=0.05)
+    other = budget.estimate("qwen3.5-9b", stack="llama.cpp", **settings)
+    assert own.profile.forms["state"].traffic == 1
+    assert other.profile.forms["state"].traffic == 3  # copied out, gone over, copied back
+
+
 def test_training_goes_through_chunks_in_one_kernel_each_way():
     """What a chunk's gradients move does not grow with the sequence; eager code puts zeros around each."""
 

@@ -23,6 +23,7 @@ LIKE = {
     "attention": "matmul",
     "attention_backward": "attention",
     "recurrent": "matmul",
+    "state": "matmul",  # what goes over a recurrent state, which it reads and replaces
     "reduction": "pointwise",
     "gather": "pointwise",
     "optimizer": "pointwise",

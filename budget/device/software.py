@@ -50,6 +50,7 @@ def profile(base: Profile, device: Device, stack: Stack, dtype: str, *, several:
         **_convolutions(base.forms["conv"], matmul.share, traffic, dtype),
         "pointwise": pointwise._replace(traffic=traffic),
         **_attention(stack.attention_on(generation), device, attention),
+        "state": KernelClass(traffic=stack.states),
     }
     known = generation != "" and generation in stack.intervals
     low, high = interval_on(stack.intervals, generation) or (base.low, base.high)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..dtype import BYTES
-from ..ir import KEY_SEQ, SEQ, WEIGHTS, Gemm, Op, gemm, is_convolution, picked, window
+from ..ir import CACHE, KEY_SEQ, SEQ, WEIGHTS, Gemm, Op, gemm, is_convolution, picked, window
 from ..size import Size, all_of, is_number, is_zero, minimum
 
 NARROW = {"float8": "fp8", "float4": "fp4", "nvfp4": "nvfp4"}
@@ -36,6 +36,8 @@ def form(ops: list[Op], kind: str, *, fused: bool) -> str:
         return f"weight_only_{of}" if any(map(_few_bits, ops)) else of
     if fused:
         return "matmul"  # which is as fast as alone
+    if _updates(ops):
+        return "state"
     if kind != "pointwise":
         return "pointwise"
     if first.phase == "optimizer":
@@ -45,6 +47,12 @@ def form(ops: list[Op], kind: str, *, fused: bool) -> str:
         return "gather"
     reduces = rule.reduces or rule.walks in ("in", "first") or rule.passes
     return "reduction" if reduces else "pointwise"
+
+
+def _updates(ops: list[Op]) -> bool:
+    """Whether a fused kernel reads a recurrent state and replaces it."""
+    cached = {t.name for o in ops for t in o.outs if t.role == CACHE}
+    return any(o.kind == "copy_" and o.ins[0].name in cached for o in ops)
 
 
 def _convolution(o: Op) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ..dtype import BYTES, UNPACKING
 from ..ir import (
     ACTIVE,
+    CACHE,
     GRADIENT,
     HOST,
     SCALE,
@@ -71,14 +72,16 @@ def _handed_on(nodes: Iterable[Node]) -> Iterator[str]:
 
 def handed(ops: Sequence[Op], read: Reads) -> tuple[Sequence[Op], Mapping[str, bool]]:
     """Of a fused kernel the operators that move anything, which views do not; and what they make: whether
-    nothing else reads it. Where it is not known who reads what: all of them, and nothing.
+    nothing else reads it. Where it is not known who reads what: all of them, and nothing. A recurrent state
+    that one reads and replaces was there before, and is after it.
     """
     if len(ops) == 1 or not read.number:
         return ops, {}
     root = read.root
     movers = [o for o in ops if o.out.name not in root]
     within = Counter([root.get(t.name, t.name) for o in movers for t in o.ins])
-    made = [t.name for o in movers for t in o.outs]
+    made = {t.name for o in movers for t in o.outs if t.role != CACHE or not within[t.name]}
+    made -= {o.out.name for o in movers if o.kind == "copy_" and o.ins[0].name not in made}
     return movers, {name: within[name] == read.number.get(name, 0) for name in made}
 
 
@@ -109,6 +112,8 @@ def moved(ops: Sequence[Op], first: Op, dtype: str, read: Reads) -> tuple[Size, 
             elif not (t.on_chip or name in wide or made.get(name)):
                 if name in ins:  # what is read and written moves twice, but for what only takes a part
                     name = f"{name}'"
+                elif rule.part:  # which is not all of it
+                    name = f"{name}+"
                 if name not in moved:
                     moved[name] = moved_bytes(o.ins[0] if rule.part else t, o, dtype)
     return sum(moved.values()), host, weights

@@ -108,6 +108,9 @@ class Stack(NamedTuple):
     prompts_first: bool = False  # of an engine: all prompts that wait run before what is decoded goes on
     behind: float = 0  # of an engine: steps after which its host hands a token out, while the next is made
     request_ms: float = 0  # what a request to its server takes besides its steps
+    # How often a step moves a recurrent state that it reads and replaces: in place, or copied out before and
+    # back behind it, too. Source: llama-cpp-states.
+    states: float = 1
     # Of devices that a process talks to, beside one for each axis of its layout: always, or with an axis.
     groups: Mapping[str, float] = MappingProxyType({})
     context_mib: float = 0  # of its CUDA, where that is older than data/reserve.json's
@@ -169,6 +172,7 @@ FEW_BITS, LOSES = ("rows", "dots", "unpacks"), ("edge",)
 ALL_REDUCE = ("one_shot_us", "two_shot_us", "gb_s")
 PLAIN = {  # the most of each
     "unaligned": 1, "dispatch": 1, "context_mib": 1e5, "expandable": 1e9, "behind": 1, "request_ms": 1e3,
+    "states": 10,
 }  # fmt: skip
 
 
