@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from budget import stack as stacks
@@ -117,7 +118,7 @@ def _written_out(row: Row, software: str) -> bool:
     before 2.0, and in software that chose none of its kernels then. Source: torch-sdpa.
     """
     text = text_of(row)
-    if "flash" in text:
+    if re.search(r"flash|xformers|memory.efficient attention", text):
         return "no flash" in text
     old = before(row, "torch", (2, 0)) or before(row, "torch-eager", (2, 0))
     return old or "attention" in versions.changed("times", row, software, "train")
