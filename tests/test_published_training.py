@@ -35,6 +35,7 @@ def test_layers_that_a_row_calls_fused_are(notes, software, parts):
         ("README (PyTorch eager 1.8)", "", True),
         ("README (PyTorch eager 2.3)", "", False),
         ("README (PyTorch eager 2.3)", "no flash attention", True),
+        ("README (transformers, 2023-09)", "memory-efficient attention of xformers", False),
         ("post (torch.compile, 2023-03)", "", False),
     ],
 )

@@ -29,6 +29,7 @@ from budget import estimate
         ({"engine": "PyTorch eager 1.12"}, "torch-1"),
         ({"engine": "rapid-mlx 0.7.9 (MLX)"}, "mlx"),
         ({"engine": "transformers, torch.compile"}, "torch-compile"),
+        ({"source": "issue 1364 (litgpt's network, thunder)"}, "torch-compile"),
         ({"source": "benchmarks/llama3_h100_202412_torchtitan.md"}, "torchtitan-2024"),
         ({"source": "benchmarks/asyncTP_llama3_h100_2025-06_torchtitan.md"}, "torchtitan"),
         ({"source": "README.md (torchtitan 0.0.2)"}, "torchtitan-2024"),

@@ -33,7 +33,7 @@ OPTIMIZERS = {
 # What notes call those that are not AdamW in one kernel; pages of pictures often time no update at all.
 NOTED = {
     "adafactor": "adafactor", "8-bit adam": "adamw_8bit", "fused adamw": "adamw_fused", "sgd": "sgd",
-    "adamw in a loop": "adamw_loop", "no optimizer": "none",
+    "adamw in a loop": "adamw_loop", "not fused": "adamw", "no optimizer": "none",
 }  # fmt: skip
 
 # Kernels by the words after `fused`, of software that runs one operator after the other.
