@@ -16,7 +16,7 @@ from .errors import InputError, shown, unknown
 from .face import Shown
 from .fold.count import Flops, Params
 from .fold.memory import Memory, Walked, memory
-from .fold.throughput import Throughput, over, throughput
+from .fold.throughput import Throughput, over, peak, throughput
 from .fold.time import Times, bound, by_kind, moved, time
 from .held import Held
 from .ir import Model
@@ -202,8 +202,9 @@ class Estimate(Shown, _Estimate):
     @property
     def throughput(self) -> Throughput:
         """Samples, tokens and FLOPs per second, MFU and HFU."""
-        peak, m = self.device.rate(self.task.dtype), self.model
-        found = throughput(m.samples, m.tokens, self.flops, self.hardware, self.times.step, peak)
+        m, t = self.model, self.times
+        most = peak(t.kernels, self.profile.forms, self.device, self.task.dtype)
+        found = throughput(m.samples, m.tokens, self.flops, self.hardware, t.step, most)
         return found if self.spread is None else over(self.devices, found)
 
     @property

@@ -17,7 +17,7 @@ from budget.device.kernel_class import KernelClass, Profile
 from budget.device.profile import FOLDER, load
 from budget.fold.kernels import Work
 from budget.fold.roofline import Rates
-from budget.fold.time import between, form_of, kernel_time, last, rates, running, starts
+from budget.fold.time import between, form_of, kernel_time, last, rates, running, runs, starts
 from budget.named import Any, NamedTuple
 
 from .measured import Case, together
@@ -57,7 +57,8 @@ def _batch(of: Sequence[tuple[int, Case]], common: Profile) -> Batch:
     c, parts = of[0][1], [(i, part) for i, c in of for part in c.parts]
     profile = software.profile(common, c.device, stacks.load(c.stack), c.dtype)
     r = running(rates(c.device, profile, c.dtype), c.execution)
-    works = [*together((w, place) for place, (_, part) in enumerate(parts) for w in part.works)]
+    ran = ((w, place) for place, (_, part) in enumerate(parts) for w in part.works if runs(w, r))
+    works = [*together(ran)]
 
     def each(sizes: Callable[[Work], Any], phase: str = "") -> Any:
         """The sum over the kernels of each part."""

@@ -37,8 +37,10 @@ class KernelClass(NamedTuple):
     """How one class of kernels spends its time; docs/accuracy.md has the equation.
 
     share: the fraction of the peak rate that large contractions reach; narrow: that of the peak in float8,
-    0: the same. vector: that of everything else. unaligned: of the rate of ordinary units, that of batched
-    products whose matrices are no multiples of 16 bytes, where a library has no better kernels; 0: it has.
+    0: the same. units: the format in which float32 is multiplied, where it is another one; its peak is that
+    one's then, but `share` is still of float32's. vector: that of everything else. unaligned: of the rate of
+    ordinary units, that of batched products whose matrices are no multiples of 16 bytes, where a library has
+    no better kernels; 0: it has.
     ordinary: of the rate of ordinary units, that of products that are never on tensor units; 0: they are.
     edge: the loss on small M, N and K: the efficiency is multiplied by M/(M + edge), and so on. tile: rows
     and columns of an output tile where whole waves of tiles run (a GPU). tail: of attention, the waves of
@@ -56,6 +58,7 @@ class KernelClass(NamedTuple):
 
     share: float = 1.0
     narrow: float = 0.0
+    units: str = ""
     vector: float = 1.0
     unaligned: float = 0.0
     ordinary: float = 0.0

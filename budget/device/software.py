@@ -43,13 +43,15 @@ def profile(base: Profile, device: Device, stack: Stack, dtype: str, *, several:
     stream = min(memory * of["stream"], MOST)
     pointwise = base.forms["pointwise"]
     traffic = stream / min(memory / pointwise.traffic * of["pointwise"], MOST)
-    matmul = _matmul(base, device, stack, dtype)
+    matmul, conv = (_as_tf32(base, device, stack, dtype, kind) for kind in ("matmul", "conv"))
     attention = base.forms["attention"].share * of["attention"] * _units(stack, device, dtype)
+    if matmul.units:
+        attention *= device.rate(matmul.units) / device.rate(dtype)
     forms = {
         **_matmuls(base, matmul, min(of["weight_only"], MOST / stream), stack, device, dtype),
-        **_convolutions(base.forms["conv"], matmul.share, traffic, dtype),
+        **_convolutions(base.forms["conv"], conv, traffic, dtype),
         "pointwise": pointwise._replace(traffic=traffic),
-        **_attention(stack.attention_on(generation), device, attention),
+        **_attention(stack.attention_on(generation), device, attention, matmul.units),
         "state": KernelClass(traffic=stack.states),
     }
     known = generation != "" and generation in stack.intervals
@@ -97,6 +99,17 @@ def _matmul(base: Profile, device: Device, stack: Stack, dtype: str) -> KernelCl
     if stack.accumulate == "fp16":
         wide *= accumulated(device, dtype)
     return KernelClass(wide * _units(stack, device, dtype), narrow, unaligned=stack.unaligned)
+
+
+def _as_tf32(base: Profile, device: Device, stack: Stack, dtype: str, kind: str) -> KernelClass:
+    """Products of a kind: those of float32 in tf32, where a stack multiplies them so and NVIDIA's units can.
+    Sources: torch-tf32, onnxruntime-tf32, tensorflow-tf32, tensorrt-tf32.
+    """
+    has = device.vendor == "NVIDIA" and "tf32" in device.flops
+    if SHORTS.get(dtype, dtype) != "fp32" or kind not in stack.tf32 or not has:
+        return _matmul(base, device, stack, dtype)
+    fast = _matmul(base, device, stack, "tf32")
+    return fast._replace(share=fast.share * device.rate("tf32") / device.rate("fp32"), units="tf32")
 
 
 def _kind(stack: Stack, dtype: str) -> str:
@@ -159,9 +172,11 @@ def _fused(device: Device, launch: float) -> tuple[float, float]:
     return max(late, 0.0), known["widened"].get(generation, 0.0) * (device.sms or 0)
 
 
-def _convolutions(conv: KernelClass, products: float, traffic: float, dtype: str) -> dict[str, KernelClass]:
+def _convolutions(
+    conv: KernelClass, products: KernelClass, traffic: float, dtype: str
+) -> dict[str, KernelClass]:
     """Convolutions, no better than pointwise in bandwidth; in groups that are products apart, or channels."""
-    usual = conv._replace(share=conv.share * products, bandwidth=1 / traffic)
+    usual = conv._replace(share=conv.share * products.share, bandwidth=1 / traffic, units=products.units)
     apart = usual._replace(edge=(APART,) * 3)
     wide = BYTES[full_name(dtype)] >= BYTES["float32"]
     alone = usual._replace(ordinary=DEPTHWISE, overlap=0.0) if wide else usual
@@ -216,7 +231,7 @@ def four_bits(device: Device) -> float:
     return fast / usual if fast and usual else 1.0
 
 
-def _attention(kernel: str, device: Device, factor: float) -> dict[str, KernelClass]:
+def _attention(kernel: str, device: Device, factor: float, units: str = "") -> dict[str, KernelClass]:
     """The classes of a fused kernel; none of one that writes its scores, whose products are like others."""
     kernels = table.load("kernels.json")["attention"]
     about = kernels[kernels[kernel].get("like", kernel)]
@@ -226,7 +241,7 @@ def _attention(kernel: str, device: Device, factor: float) -> dict[str, KernelCl
     if halved(device):
         share = 1 / (1 / _products(device, "fp16")[0] + _beside(share, device.generation) / 2)
     # Measured with its softmax.
-    forward = KernelClass(share * factor, edge=(0.0, edge, 0.0), tail=tail, vector=math.inf)
+    forward = KernelClass(share * factor, edge=(0.0, edge, 0.0), tail=tail, vector=math.inf, units=units)
     return {
         "attention": forward,
         "attention_backward": forward._replace(share=forward.share * about["backward"]),

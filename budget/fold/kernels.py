@@ -97,9 +97,8 @@ def works(
         elif not (node.rule.view or (node.kind == "cast" and _is_float32(node, dtype))):
             often = once if node.tag == FIRST else times
             yield _work([node], dtype, execution, often, native)
-            more = () if native or execution != "eager" else (*node.copies[0], *_biased(node))
-            if more:
-                yield _copies(node, more, dtype, often)
+            if not native and execution == "eager":
+                yield from _around(node, dtype, often)
     if pending and not all(o.rule.view for o in pending):
         yield _work(pending, dtype, execution, times, native, read)
 
@@ -112,22 +111,28 @@ def _biased(o: Op) -> tuple[Tensor, ...]:
     return (o.out,) if biased and not depthwise(o) else ()
 
 
-def _copies(o: Op, more: Sequence[Tensor], dtype: str, times: Size) -> Work:
-    """What eager code copies for an operator, or reads and writes once more, a kernel each."""
-    traffic = sum([2 * moved_bytes(t, o, dtype) for t in more])
-    return Work(
-        op=o.of or o.name,
-        phase=o.phase,
-        kind="pointwise",
-        contraction=0,
-        pointwise=0,
-        bytes=traffic,
-        launches=len(more),
-        times=times,
-        form="pointwise",
-        own="copy",
-        beside=True,
-    )
+def _around(o: Op, dtype: str, times: Size) -> Iterator[Work]:
+    """What eager code copies for an operator (`relaid` for a convolution), or reads and writes once more, a
+    kernel each, in one call of the host.
+    """
+    calls = 1
+    for own, more in (("relaid" if is_convolution(o) else "copy", o.copies[0]), ("bias", _biased(o))):
+        if more:
+            yield Work(
+                op=o.of or o.name,
+                phase=o.phase,
+                kind="pointwise",
+                contraction=0,
+                pointwise=0,
+                bytes=sum([2 * moved_bytes(t, o, dtype) for t in more]),
+                launches=len(more),
+                times=times,
+                form="pointwise",
+                own=own,
+                beside=True,
+                calls=calls,
+            )
+            calls = 0
 
 
 def _idle(o: Op, graph: bool) -> bool:
@@ -266,5 +271,5 @@ def _groups(o: Op) -> Size:
 
 
 def _is_float32(o: Op, dtype: str) -> bool:
-    """Whether what it reads first and what it makes have no other dtype, so that nothing is cast."""
-    return bool(o.ins) and {t.dtype or dtype for t in (o.ins[0], o.out)} == {"float32"}
+    """Whether what it reads first and what it makes have no other dtype in memory: nothing is cast."""
+    return bool(o.ins) and {t.dtype or dtype for t in (o.ins[0], o.out)} <= {"float32", "tf32"}

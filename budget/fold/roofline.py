@@ -31,6 +31,7 @@ class Rates(NamedTuple):
     serial: bool
     sms: int
     aligned: int  # elements in 16 bytes
+    copies: bool = True  # its convolutions' units want pictures as eager code has them not
     resident: Size = 0  # bytes of the weights that are read between two uses of one
     turn: tuple[float, float] = (0.0, 0.0)  # see Profile
 
@@ -51,7 +52,7 @@ def _contraction(w: Work, form: KernelClass, r: Rates) -> Size:
         return w.contraction * (r.vector / form.ordinary)
     narrow = r.narrow.get(w.narrow)
     flop = narrow / (form.narrow or form.share) if narrow else r.flop / form.share
-    seconds = (w.contraction if r.serial else w.contraction - w.spared) * flop
+    seconds = (w.contraction if r.serial or form.units else w.contraction - w.spared) * flop
     if w.gemm is None:
         return seconds
     seconds = seconds * _loss(w.gemm, form, r.sms)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
+from ..device import Device
+from ..device.kernel_class import KernelClass
 from ..named import NamedTuple
-from ..size import Size, minimum
+from ..size import Size, is_zero, minimum
 from .count import Flops
+from .time import Timed
 
 
 class Throughput(NamedTuple):
-    """Per second and device; `mfu` and `hfu` are fractions of the dtype's peak rate."""
+    """Per second and device; `mfu` and `hfu` are fractions of the peak rate (`peak`)."""
 
     samples_per_s: Size
     tokens_per_s: Size
@@ -32,6 +37,21 @@ def throughput(
         model_step * per_second / peak,
         hardware_step * per_second / peak,
     )
+
+
+def peak(kernels: Iterable[Timed], forms: Mapping[str, KernelClass], device: Device, dtype: str) -> Size:
+    """The peak FLOP/s of a program's products: a dtype's, but of those in `units` of another format theirs.
+    Of both together it is their FLOPs over the seconds that each takes at its own peak. Derived.
+    """
+    usual = device.rate(dtype)
+    if not any(form.units for form in forms.values()):
+        return usual
+    flops: dict[str, Size] = {}
+    for w in (k.work for k in kernels):
+        units = "" if forms[w.form].ordinary else forms[w.form].units
+        flops[units] = flops.get(units, 0) + w.contraction * w.times
+    longest = sum(n / device.rate(units or dtype) for units, n in flops.items())
+    return usual if is_zero(longest) else sum(flops.values()) / longest
 
 
 def over(devices: Size, all_together: Throughput) -> Throughput:

@@ -72,6 +72,7 @@ def rates(device: Device, profile: Profile, dtype: str) -> Rates:
         serial=profile.serial,
         sms=device.sms or 1,
         aligned=max(int(16 // BYTES[full_name(dtype)]), 1),
+        copies=full_name(dtype) != "float32" or profile.forms["conv"].units != "",
         turn=profile.turn,
     )
 
@@ -101,6 +102,13 @@ def kernel_time(w: Work, r: Rates) -> tuple[Size, str]:
     if hasattr(busy, "shape") or is_symbol(busy):
         return busy + launch, ""
     return busy + launch, "launch" if launch > busy else "compute" if computing > moving else "memory"
+
+
+def runs(w: Work, r: Rates) -> bool:
+    """Whether a device runs a kernel: a processor nothing that a convolution needs besides, and others copies
+    of pictures for tensor units alone.
+    """
+    return not w.beside or not (r.serial or (w.own == "relaid" and not r.copies))
 
 
 def form_of(w: Work, r: Rates) -> str:
@@ -155,8 +163,7 @@ def total(kernels: Iterable[Work], weights: Size, device: Device, profile: Profi
 
 
 def _timed(kernels: Sequence[Work], r: Rates) -> tuple[Timed, ...]:
-    if r.serial:
-        kernels = [w for w in kernels if not w.beside]
+    kernels = [w for w in kernels if runs(w, r)]
     if r.steps:
         r = r._replace(resident=sum(w.weights * w.times for w in kernels if w.phase == "forward"))
     found = []

@@ -20,7 +20,8 @@ FORMATS = ("channels_last", "channels_first")
 SETTINGS = {
     "memory_format": setting("channels_last", "of pictures; eager convolutions copy others", choices=FORMATS)
 }
-UNITS = ("bfloat16", "float16", "tf32")  # the formats of tensor units
+# The formats of tensor units; float32 where a stack multiplies it in tf32 (fold/time.py).
+UNITS = ("bfloat16", "float16", "tf32", "float32")
 
 
 def memory_format(model: Model) -> Model:
