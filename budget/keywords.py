@@ -134,7 +134,7 @@ class _Alone(TypedDict, total=False):
     hold_logits: Literal["none", "step", "next"]
     output_dtype: str
     loss_logits: Literal["fp32", "shifted", "replaced", "own", "own_shifted"]
-    loss_parallel: Literal["none", "dtensor", "in_place"]
+    loss_parallel: Literal["none", "dtensor", "in_place", "native"]
     memory_format: Literal["channels_last", "channels_first"]
     offload: str
     oft_block_size: int

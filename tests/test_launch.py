@@ -145,6 +145,16 @@ def test_megatrons_recomputed_modules(tmp_path):
     assert (run.settings.get("recompute"), run.settings["recompute_modules"]) == (None, "mlp")
 
 
+def test_megatrons_losses(tmp_path):
+    line = "pretrain_gpt.py --num-layers 2 --hidden-size 64 --num-attention-heads 4 --vocab-size 512 --bf16"
+    fused = f"{line} --cross-entropy-loss-fusion"
+    of = {line: "in_place", fused: "native", f"{fused} --cross-entropy-fusion-impl te": None}
+    for said, loss in of.items():
+        run = read(written(tmp_path, "a.sh", said))
+        assert run.settings.get("loss_parallel") == loss
+        assert not [left for left in run.left if "cross" in left]
+
+
 def test_a_vocabulary_is_padded_for_each_device(tmp_path):
     line = "--num-layers 2 --hidden-size 64 --num-attention-heads 4 --vocab-size 50257"
     assert read(written(tmp_path, "a.sh", line)).config["vocab"] == 50304

@@ -85,6 +85,20 @@ class InPlace(torch.autograd.Function):
         return x.mul_(grad.unsqueeze(-1)), None
 
 
+class Native(InPlace):
+    """Megatron's, fused: its compiled kernels write the exponentials beside the copy."""
+
+    @staticmethod
+    def forward(ctx, logits, labels):
+        x = logits.float()
+        peak, own = x.max(dim=-1)[0], x.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+        y = torch.sub(x, peak.unsqueeze(-1)).exp_()
+        total = y.sum(dim=-1)
+        y.div_(total.unsqueeze(-1))
+        ctx.save_for_backward(y, labels)
+        return total.log() - own + peak
+
+
 def of_dtensor(mesh, logits, labels):
     """torch's loss_parallel of one device's part of the vocabulary, as torchtitan calls it."""
     from torch.distributed.tensor import DTensor, Shard
@@ -121,14 +135,15 @@ def divided():
         dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("choice", ["dtensor", "in_place"])
+@pytest.mark.parametrize("choice", ["dtensor", "in_place", "native"])
 def test_losses_of_a_divided_vocabulary_hold_what_their_code_holds(choice, divided):
-    loss = (lambda *given: of_dtensor(divided, *given)) if choice == "dtensor" else InPlace.apply
+    of = {"in_place": InPlace.apply, "native": Native.apply}
+    loss = of.get(choice, lambda *given: of_dtensor(divided, *given))
 
     def build():
         return WithLoss(loss), {"raw": torch.randn(B, S, C), "labels": torch.randint(V, (B, S))}
 
-    network = backward(widened(ours(train=False)) if choice == "in_place" else ours(train=False))
+    network = backward(widened(ours(train=False)) if choice in of else ours(train=False))
     curve = memory(optimizer(parallel(network, choice), "adamw"), "bfloat16")
     assert curve.peak == pytest.approx(peak(build)["Total"], rel=0.02)
 

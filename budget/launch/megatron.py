@@ -79,7 +79,7 @@ FIELDS = {
     "expert_tensor_parallel_size": degree("etp"), "num_layers_per_virtual_pipeline_stage": whole("virtual"),
     "embed_layernorm": when({"config.embed_norm": True}), "zero_stage": "layout.zero",
     "checkpoint_activations": when({"recompute": "full"}),
-    "cross_entropy_loss_fusion": "fused_loss",
+    "cross_entropy_loss_fusion": "fused_loss", "cross_entropy_fusion_impl": "fused_by",
     "nproc_per_node": whole("each"), "nnodes": whole("nodes"),
 }  # fmt: skip
 SILENT = (
@@ -104,8 +104,9 @@ def finish(told: dict[str, Any]) -> dict[str, Any]:
         told["layout.devices"] = nodes * each
     if virtual and "config.layers" in told:
         told["layout.vpp"] = max(told["config.layers"] // (virtual * told.get("layout.pp", 1)), 1)
-    if not told.pop("fused_loss", False):  # Source: megatron-cross-entropy
-        told |= {"fuse": "norm,gate", "loss_parallel": "in_place"}
+    fused, by = told.pop("fused_loss", False), told.pop("fused_by", "native")
+    if not fused or by == "native":  # Source: megatron-cross-entropy
+        told |= {"fuse": "norm,gate", "loss_parallel": "native" if fused else "in_place"}
     if told.get("layout.tp", 1) > 1:
         told.setdefault("layout.sp", 0)  # where it is not asked for
     vocab, multiple = told.pop("vocab", None), told.pop("multiple", 128)

@@ -4,7 +4,8 @@ dtensor: torch's loss_parallel, where tp divides the logits. Its backward pass m
 logits in one step, of four float32 tensors as large as they are: the log-probabilities, the classes, and
 two of their exponentials, sums and products.
 in_place: Megatron's, with or without tp. A float32 copy of the logits becomes their exponentials, then
-probabilities, then the gradient. Sources: torch-loss-parallel, megatron-cross-entropy.
+probabilities, then the gradient. native: the same compiled (--cross-entropy-loss-fusion), whose exponentials
+are another copy. Sources: torch-loss-parallel, megatron-cross-entropy.
 """
 
 from __future__ import annotations
@@ -20,30 +21,42 @@ from .fused import OF_LOSS
 SETTINGS = {
     "loss_parallel": setting(
         "none",
-        "a loss written for a divided vocabulary (torch's), or in place (Megatron's)",
-        choices=("none", "dtensor", "in_place"),
+        "a loss written for a divided vocabulary (torch's), or Megatron's: in place, or native (fused)",
+        choices=("none", "dtensor", "in_place", "native"),
     )
 }
 NEEDS = {"loss_parallel": ("train",)}
 # By choice, the kinds of the forward operators, and of their backward ones.
-FORWARD: Mapping[str, Mapping[str, str]] = {"dtensor": {}, "in_place": {"log_softmax": "log_softmax_"}}
+FORWARD: Mapping[str, Mapping[str, str]] = {"in_place": {"log_softmax": "log_softmax_"}}
+IN_PLACE = {"nll": "nll_", "log_softmax": "view"}
 BACKWARD: Mapping[str, Mapping[str, str]] = {
     "dtensor": {"nll": "nll_parallel", "log_softmax": "view"},
-    "in_place": {"nll": "nll_", "log_softmax": "view"},
+    "in_place": IN_PLACE,
+    "native": IN_PLACE,
 }
+OF_MEGATRON = ("in_place", "native")
 
 
 def widened(model: Model) -> Model:
-    """The network whose loss begins with a float32 copy of the logits. To be applied before `backward`."""
+    """The network whose loss begins with a float32 copy of the logits, while a variable holds these. To be
+    applied before `backward`.
+    """
+    copies: dict[str, str] = {}
 
     def change(o: Op) -> Iterator[Op]:
         x = o.ins[0] if o.ins else None
-        if o.tag != LOSS or o.kind != "log_softmax" or x is None or x.dtype == "float32":
+        if o.tag != LOSS or x is None or o.kind not in ("cast", "log_softmax"):
             yield o
+        elif o.kind == "cast":
+            copies[o.out.name] = x.name
+            yield o
+        elif x.dtype == "float32":
+            yield o._replace(callers=(*o.callers, *filter(None, (copies.get(x.name),))))
         else:
-            made = x._replace(name=f"{x.name}~float32", dtype="float32")
-            yield Op(f"{o.name}.upcast", "cast", (x,), (made,), o.sizes, tag=LOSS, callers=o.callers)
-            yield o._replace(ins=(made, *o.ins[1:]), outs=(o.out._replace(dtype="float32"), *o.outs[1:]))
+            made, held = x._replace(name=f"{x.name}~float32", dtype="float32"), (*o.callers, x.name)
+            yield Op(f"{o.name}.upcast", "cast", (x,), (made,), o.sizes, tag=LOSS, callers=held)
+            outs = (o.out._replace(dtype="float32"), *o.outs[1:])
+            yield o._replace(ins=(made, *o.ins[1:]), outs=outs, callers=held)
 
     return model._replace(nodes=rewrite(model.nodes, change))
 
@@ -54,7 +67,7 @@ def parallel(model: Model, choice: str) -> Model:
 
     def change(o: Op) -> tuple[Op]:
         if o.name in of and o.phase == "forward":
-            return (o._replace(kind=FORWARD[choice].get(o.kind, o.kind)),)
+            return (o._replace(kind=FORWARD.get(choice, {}).get(o.kind, o.kind)),)
         kind = BACKWARD[choice].get(o.kind) if o.of in of else None
         if kind is None:
             return (o,)
@@ -70,18 +83,20 @@ def _eager(o: Op) -> bool:
 def check(task: Task, device: object) -> None:
     """Raise an InputError for what a loss of this kind excludes."""
     t = task.techniques
-    if t.loss_parallel != "in_place":  # of a fused loss nothing is DTensor's
+    if t.loss_parallel not in OF_MEGATRON:  # of a fused loss nothing is DTensor's
         return
     if set(OF_LOSS).intersection(name.strip() for name in t.fuse.split(",")):
-        raise InputError("loss_parallel", f"got in_place with fuse {t.fuse}; allowed: with an unfused loss")
+        raise InputError(
+            "loss_parallel", f"got {t.loss_parallel} with fuse {t.fuse}; allowed: with an unfused loss"
+        )
     for name in ("loss_chunk", "hold_logits"):
         if name in t.used:
-            raise InputError("loss_parallel", f"got in_place with {name}; allowed: one of them")
+            raise InputError("loss_parallel", f"got {t.loss_parallel} with {name}; allowed: one of them")
 
 
 def apply(model: Model, task: Task) -> Model:
     """The network with what its loss copies."""
-    return widened(model) if task.techniques.loss_parallel == "in_place" else model
+    return widened(model) if task.techniques.loss_parallel in OF_MEGATRON else model
 
 
 def apply_gradients(model: Model, task: Task) -> Model:
