@@ -44,7 +44,7 @@ CHOICES = {
     "quantize_half": [False, True],
     "quantize_keeps": ["none", "pass", "loss"],
     "loss_chunk": [0, 8, 1000],
-    "loss_parallel": ["none", "in_place"],
+    "loss_parallel": ["none", "in_place", "native"],
     "hold_logits": ["none", "step", "next"],
     "output_dtype": ["", "bf16", "fp32"],
     "sparse": ["", "mlp"],

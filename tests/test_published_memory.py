@@ -196,6 +196,8 @@ def test_without_autocast_prepared_weights_make_activations_float32():
         ("GB torch.cuda.max_memory_reserved", "finetune", memory.reserved),
         ("GB max allocated (of what is reserved)", "finetune", memory.peak),
         ("MiB, nvidia-smi", "inference", memory.process),
+        ("MB GPU memory consumption", "inference", memory.process),
+        ("MiB max allocated, of the last rank", "pretrain", memory.last),
         ("GB", "finetune", memory.peak),
     ],
 )
@@ -215,6 +217,65 @@ def test_torchs_compiler_keeps_nothing_between_operators_of_norms_and_gates():
     assert said(**row, source="a page (torch.compile, torch 2.8)")["fuse"] == "norm,gate"
     assert said(**row, source="nanochat (torch.compile)")["fuse"] == "norm,gate,loss"
     assert "fuse" not in said(**row, source="a page (ColossalAI)")  # not said to be compiled
+
+
+def test_torchtune_compiles_what_it_is_told_to():
+    row = {"scenario": "finetune", "model": "llama-3-8b", "precision": "bf16 pure", "n_gpus": "1"}
+    row |= {"optimizer": "AdamW", "method": "lora", "notes": "not compiled"}
+    new, old = "a page (torchtune 0.4)", "a page of 2024-05 (torchtune)"
+    assert not {"fuse", "loss_logits"} & said(**row, source=new).keys()
+    assert said(**row, source=old)["loss_logits"] == "replaced"
+    row |= {"notes": "compile; packed"}
+    assert said(**row, source=new)["fuse"] == "norm,gate,loss"
+    assert said(**row, source=old)["fuse"] == "norm,gate"
+
+
+def test_peft_prepares_weights_of_few_bits_and_recomputes_unless_trl_or_sharding_says_no():
+    row = {"scenario": "finetune", "model": "llama-2-7b", "precision": "bf16", "optimizer": "AdamW"}
+    row |= {"method": "qlora", "quant": "nf4", "n_gpus": "1", "source": "a page (transformers, peft)"}
+
+    def of(**more):
+        settings = said(**{**row, **more})
+        return settings.get("frozen_dtype"), settings["recompute"]
+
+    assert of() == (None, "full")
+    assert of(recompute="none") == (None, "none")
+    assert of(source="a page (transformers, axolotl, peft)") == ("bf16", "none")
+    assert of(source="a page (transformers, peft, trl 0.12)") == (None, "none")
+    assert of(n_gpus="2", zero_stage="zero3", gpu="A100-80GB") == ("bf16", "none")
+    assert of(method="lora", quant="") == ("bf16", "none")
+
+
+def test_words_of_a_layout():
+    row = {"scenario": "pretrain", "model": "mixtral-8x7b", "precision": "bf16", "optimizer": "AdamW"}
+    row |= {"n_gpus": "8", "gpu": "H100-SXM", "recompute": "none", "source": "a page (Megatron-LM core)"}
+    assert said(**row, zero_stage="FSDP2")["layout"]["zero"] == 3
+    assert said(**row, zero_stage="FSDP2 (zero2)")["layout"]["zero"] == 2
+    assert said(**row, notes="expert parallelism 4")["layout"]["ep"] == 4
+    assert said(**row, notes="loss fused")["loss_parallel"] == "native"
+    assert said(**row)["loss_parallel"] == "in_place"
+
+
+def test_the_last_stage_of_a_pipeline_has_a_peak_of_its_own():
+    row = {
+        "scenario": "pretrain",
+        "model": "llama-2-7b",
+        "precision": "bf16",
+        "optimizer": "AdamW",
+        "pp": "8",
+    }
+    row |= {"n_gpus": "8", "gpu": "H100-SXM", "recompute": "none", "source": "a page (Megatron-LM core)"}
+    a = asked(**row, seq="4096", metric="GiB max allocated, of the last rank")
+    found = [run(part) for part in a.parts]
+    assert a.of(found) < 0.8 * memory.peak(found)
+
+
+def test_autocast_without_gradients_has_copies_of_float32_weights():
+    row = {"scenario": "inference", "model": "gpt2", "input_len": "128", "output_len": "1"}
+    assert said(**row, precision="bf16 amp")["precision"] == "autocast"
+    assert "precision" not in said(**row, precision="bf16")
+    few = said(**row, quant="int4", source="a page (transformers, bitsandbytes 0.43)")
+    assert few["quantize"] == "nf4"
 
 
 def test_what_ran_out_of_memory_does_not_fit():

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from budget.named import Any
 
+from . import _versions as versions
 from .inference import weights
 from .layouts import DROPOUT
 from .rows import NotCoveredError, number
@@ -17,19 +18,24 @@ from .table import Row, text_of
 
 UNITS = {"gib": 2**30, "mib": 2**20, "gb": 1e9, "mb": 1e6}
 # What software does besides its stack, the first that a source names: torch's compiler keeps nothing between
-# the operators of norms and gates; torchtune compiles each layer and the loss, networks like nanoGPT make
-# their own. Sources: nanogpt-model, torch-partitioner, torchtune.
+# the operators of norms and gates; torchtune compiles each layer where it is told to, and the loss since that
+# reads logits in chunks; networks like nanoGPT make their own. Sources: nanogpt-model, torch-partitioner,
+# torchtune.
 BESIDE = {
-    "torchtune|nanochat|nanogpt": {"fuse": "norm,gate,loss"},
+    "nanochat|nanogpt": {"fuse": "norm,gate,loss"},
     r"torch\.compile": {"fuse": "norm,gate"},
 }
-# Megatron-LM's loss, fused only where a flag says so. Source: megatron-cross-entropy.
+# Megatron-LM's loss, fused only where a flag says so, by its own kernels. Source: megatron-cross-entropy.
 UNFUSED = {"fuse": "norm,gate", "loss_parallel": "in_place"}
+NATIVE = {"fuse": "norm,gate", "loss_parallel": "native"}
 # Programs over transformers that train weights in the 16 bits that they load. Sources: ms-swift, axolotl.
 LOADED = r"\b(ms-swift|axolotl)\b"
+# Those that load weights of few bits in a way of their own, not by peft's function.
+OTHERS = r"\b(unsloth|axolotl|ms-swift|llama.?factory|fms-acceleration|fsdp_qlora|litgpt|torchtune)\b"
 SAID = r"weights in (bf16|fp16|bfloat16|float16|16 bits)"
 METHODS = ("", "full", "pretrain", "lora", "qlora")
 QUANT = ("nf4", "fp4", "bnb.nf4", "gptq", "int8", "none")  # of frozen weights beside adapters
+BITSANDBYTES = ("nf4", "fp4", "int8", "4", "8")
 FROZEN = {
     "nf4-dq": "nf4-dq",
     "nf4+dq": "nf4-dq",
@@ -47,7 +53,12 @@ def unit(metric: str) -> float:
 
 def beside(row: Row) -> dict[str, Any]:
     """Settings of software that has a stack of another name."""
-    return next((how for word, how in BESIDE.items() if re.search(word, row["source"].lower())), {})
+    source, text = row["source"].lower(), text_of(row, "source", "notes")
+    if "torchtune" in source:
+        reads = versions.changed("memory", row, "torchtune", "train")
+        compiled = re.search(r"(?<!not )\bcompil", text)
+        return reads | ({"fuse": "norm,gate" if reads else "norm,gate,loss"} if compiled else {})
+    return next((how for word, how in BESIDE.items() if re.search(word, source)), {})
 
 
 def loss(row: Row, software: str) -> dict[str, Any]:
@@ -57,9 +68,9 @@ def loss(row: Row, software: str) -> dict[str, Any]:
     notes, source = text_of(row, "notes"), text_of(row, "source")
     if software == "torch-eager" or "torch.compile" in source:
         return {"loss_logits": "own"}
-    usual = software == "megatron" and "nemo" not in source and "loss fused" not in notes
-    told = software.startswith("megatron") and "loss not fused" in notes
-    return UNFUSED if usual or told else {}
+    own, told = software == "megatron" and "nemo" not in source, "loss fused" in notes
+    unfused = software.startswith("megatron") and "loss not fused" in notes
+    return NATIVE if own and told else UNFUSED if own or unfused else {}
 
 
 def looped(row: Row, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,12 +107,18 @@ def in_16_bits(row: Row) -> bool:
 
 
 def prepared(row: Row) -> bool:
-    """Whether peft's function made all weights float32 that are not of few bits: notes say so, or TRL runs,
-    which calls it for bitsandbytes' weights, if unsloth does not replace it. Source: trl.
+    """Whether peft's function made all weights float32 that are not of few bits: notes say so, or TRL or peft
+    alone runs bitsandbytes' weights, whole on each device. Sources: trl, peft.
     """
-    text = text_of(row)
-    by_trl = bool(re.search(r"\btrl\b", text)) and row["method"] == "qlora"
-    return "prepare_model_for_kbit_training" in text or (by_trl and "unsloth" not in text_of(row, "notes"))
+    text, whole = text_of(row), row.get("zero_stage", "").lower() in ("", "none", "ddp")
+    of_few = row["method"] == "qlora" and row["quant"].lower().startswith(BITSANDBYTES)
+    usual = whole and bool(re.search(r"\b(trl|peft)\b", text)) and not re.search(OTHERS, text)
+    return "prepare_model_for_kbit_training" in text or (of_few and usual)
+
+
+def again(row: Row) -> str:
+    """What is computed again where a row does not say: peft's function asks for it, but by TRL."""
+    return "full" if prepared(row) and not re.search(r"\btrl\b", text_of(row)) else ""
 
 
 def unwrapped(row: Row, word: str) -> str:
@@ -124,6 +141,8 @@ def checked(row: Row) -> None:
 def frozen(row: Row) -> dict[str, Any]:
     """What frozen weights of a row are. Raises NotCoveredError."""
     quant = row["quant"].lower().removeprefix("bnb.")
+    if re.match(r"(int)?4(?!\d)", quant) and "bitsandbytes" in text_of(row):
+        quant = "fp4"
     if quant in FROZEN:
         return {"quantize": FROZEN[quant]}
     if quant in ("int8wo", "int8 weight only"):

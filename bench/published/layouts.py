@@ -17,7 +17,7 @@ from .table import Row, text_of
 
 # Published words for what data parallel devices divide, and ZeRO's stage; the first that starts so counts.
 ZERO = {
-    "none": 0, "ddp": 0, "zero1": 1, "zero-1": 1, "dist-opt": 1, "zero2": 2, "zero-2": 2, "fsdp2": 2,
+    "none": 0, "ddp": 0, "zero1": 1, "zero-1": 1, "dist-opt": 1, "zero2": 2, "zero-2": 2, "fsdp2 (zero2": 2,
     "distributed optimizer": 1, "megatron-fsdp": 3, "megatron fsdp": 3, "full_shard": 3,
     "optim_grads_params": 3, "fsdp (zero2": 2, "zero3": 3, "zero-3": 3, "fsdp": 3, "hsdp": 3,
 }  # fmt: skip

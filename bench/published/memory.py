@@ -83,6 +83,11 @@ def peak(found: Sequence[Estimate]) -> float:
     return float(max(e.memory.peak for e in found))
 
 
+def last(found: Sequence[Estimate]) -> float:
+    """The peak on the devices of a pipeline's last stage."""
+    return max(float([e.memory, *(e.spread.memories().values() if e.spread else ())][-1].peak) for e in found)
+
+
 def reserved(found: Sequence[Estimate]) -> float:
     """What torch's allocator holds at the peak."""
     return float(max(e.reserved for e in found))
@@ -142,13 +147,16 @@ def _training(row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:
     float8, whose products keep what they read in 16 bits; fine-tuned it is, where the software has a Trainer.
     """
     software = stack(row, "torch-compile", "train")
-    row = {**row, "precision": methods.unwrapped(row, row["precision"])}
+    usual = row.get("recompute") or methods.again(row)
+    row = {**row, "precision": methods.unwrapped(row, row["precision"]), "recompute": usual}
     word = row["precision"]
     local = re.search(r"local batch (\d+)", row.get("notes", ""))
     if local and differs(software).get("micro_batches") == "stages":
         row = {**row, "micro_batch": str(max(int(local[1]) // whole(row, "pp", 1), 1))}
     batch, full = whole(row, "micro_batch"), whole(row, "dp", devices) * whole(row, "pp", 1)
-    told = {"vpp": row.get("vpp") or "1", "global_batch": row.get("global_batch") or str(batch * full)}
+    experts = re.search(r"\b(?:ep|expert parallelism) ?=? ?(\d+)", row.get("notes", "").lower())
+    told = {"vpp": row.get("vpp") or "1", "ep": row.get("ep") or (experts[1] if experts else "1")}
+    told |= {"global_batch": row.get("global_batch") or str(batch * full)}
     mixed = row["scenario"] == "pretrain" and not re.search("^fp32|pure", word)
     autocast = bool(differs(software).get("autocast") and re.fullmatch("bf16|fp16", word))
     if mixed or (autocast and not methods.in_16_bits(row)):
@@ -199,7 +207,9 @@ def _generating(row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:
     model, config = _model(row)
     config = {**config, **training.masked(row)}
     none = row["quant"].lower() in ("", "none")
-    form = {"dtype": precision(row["precision"] or "bf16")[0]} if none else methods.frozen(row)
+    dtype, kind = precision(row["precision"] or "bf16")
+    around = {"precision": "autocast"} if kind == "master" else {}  # float32 weights, and their copies
+    form = {"dtype": dtype, **around} if none else methods.frozen(row)
     passes = _passes(model, config, *methods.lengths(row, 64))
     software = stack(row, mode=next(iter(passes)))
     how = {"batch": whole(row, "micro_batch", 1), "stack": software, "config": config, **form}
@@ -230,7 +240,8 @@ def _metric(row: Row) -> Any:
 
 # Words of a metric, the first that fits; others are allocated bytes.
 METRICS = {
-    "nvidia-smi": process, "reserved/active|max reserved|^(?!.*alloc).*reserved": reserved,
+    "last (rank|stage)": last,
+    "nvidia-smi|consum": process, "reserved/active|max reserved|^(?!.*alloc).*reserved": reserved,
     "alloc|active|peak|max": peak,
 }  # fmt: skip
 USED = {"memory usage|gpu memory": process}
