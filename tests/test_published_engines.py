@@ -1,7 +1,7 @@
 """Rows of engines: number formats, caches and first tokens as servers have them."""
 
 import pytest
-from budget.bench.published import inference, predict, table
+from budget.bench.published import inference, predict, rows, table
 from published_tables import DATA, some, written
 
 from budget import estimate
@@ -21,6 +21,53 @@ def test_torch_s_names_of_number_formats_are_those_of_others(word, same):
 )
 def test_what_is_multiplied_in_eight_bits_is_said_by_any_word_of_several(word, same):
     assert inference.weights(word, "", "vllm") == inference.weights(same, "", "vllm")
+
+
+@pytest.mark.parametrize(
+    ("word", "bits"),
+    [
+        ("GPTQ Int8", 8),
+        ("GPTQ-Int8", 8),
+        ("int8 (GPTQ)", 8),
+        ("8bit GPTQ", 8),
+        ("GPTQ 4 bit 128g", 4),
+        ("GPTQ", 4),
+    ],
+)
+def test_gptq_has_as_many_bits_as_are_said(word, bits):
+    settings = {"device": "h100-sxm", "stack": "vllm", "mode": "decode", "seq": 512}
+    e = estimate("llama-2-7b", **inference.weights(word, "", "vllm"), **settings)
+    linear, wide = 32 * (4 * 4096**2 + 3 * 4096 * 11008), 2 * (32000 * 4096 * 2 + 65 * 4096)
+    assert e.memory.parameters - wide == pytest.approx(linear * bits / 8, rel=0.06)  # with scales of groups
+
+
+def row_of(**told):
+    row = {"id": "a", "source": "", "model": "qwen2.5-7b", "gpu": "RTX 3090", "n_gpus": "1", "batch": "1"}
+    row |= {"engine": "vLLM 0.11", "weight_precision": "bf16"}
+    return dict.fromkeys((*inference.NUMBERS, "notes"), "") | row | told
+
+
+def test_tokens_behind_a_prompt_of_no_stated_length_are_those_behind_a_question():
+    def parts(**told):
+        (asked,) = inference.asked(row_of(output_len="100", **told))
+        return asked.quantity, [(p.settings["mode"], p.settings["seq"]) for p in asked.parts]
+
+    assert parts(decode_tok_s_total="50") == ("tpot_s", [("decode", 64 + 50)])
+    assert parts(output_tok_s_total="50") == parts(output_tok_s_total="50", input_len="64")
+
+
+@pytest.mark.parametrize("column", ["ttft_ms", "prefill_tok_s"])
+def test_a_prompt_of_no_stated_length_has_no_time(column):
+    with pytest.raises(rows.NotCoveredError, match="input_len is not stated"):
+        list(inference.asked(row_of(output_len="100", **{column: "50"})))
+
+
+def test_an_engine_loads_a_checkpoint_s_own_dtype_where_nobody_says_one():
+    (plain,), (told,) = (inference.asked(row_of(tpot_ms="20", weight_precision=w)) for w in ("", "bf16"))
+    each = [estimate(a.parts[0].model, **a.parts[0].settings).times.step for a in (plain, told)]
+    assert each[0] == each[1]
+    with pytest.raises(rows.NotCoveredError, match="weight_precision is not stated"):
+        list(inference.asked(row_of(tpot_ms="20", weight_precision="", engine="llama.cpp 7000")))
 
 
 def test_eight_bits_of_weights_alone_are_not_those_of_what_they_multiply():

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from budget.arch import takes_of
 from budget.named import Any
 from budget.plan.gguf import FORMATS
+from budget.read import preset
 from budget.read.source import resolve
 from budget.stack import load
 
@@ -43,17 +45,21 @@ WEIGHTS = {
     "bf16": {"dtype": "bf16"}, "fp32": {"dtype": "fp32"}, "tf32": {"dtype": "tf32"},
     "amp": {"dtype": "fp16", "precision": "autocast"},
     "fp8": {"dtype": "fp8"}, "int8": {"quantize": "int8"}, "int4": {"quantize": "w4a16"},
+    "fp4": {"quantize": "nvfp4"},
     "w8a8": {"quantize": "w8a8"}, "w8a16": {"quantize": "gptq-8bit"},
     **{name: {"quantize": name} for name in FORMATS}, "q8": {"quantize": "q8_0"},
     **{f"q{bits}_k": {"quantize": f"q{bits}_k_m"} for bits in (3, 4, 5)}, "q4f16": {"quantize": "q4_0"},
     "nf4": {"quantize": "nf4"}, "bnb.nf4": {"quantize": "nf4"}, "nf4-dq": {"quantize": "nf4-dq"},
     "bnb.nf4-dq": {"quantize": "nf4-dq"},
 }  # fmt: skip
-# The same by a word anywhere: what weights of few bits have beside them. ExLlama's own format has no more.
+# The same by a pattern anywhere: what weights of few bits have beside them. ExLlama's own format has no more.
 PACKED = {
-    "gptq-int8": "gptq-8bit", "int8 (gptq": "gptq-8bit", "gptq": "gptq", "exl2": "gptq", "awq": "awq",
+    r"gptq.{0,3}(int)?8|8[- ]?(bits?)?.{0,3}gptq": "gptq-8bit", "gptq": "gptq", "exl2": "gptq", "awq": "awq",
     "mxfp4": "mxfp4", "nvfp4": "nvfp4", "w4a16": "w4a16", "smoothquant": "w8a8",
 }  # fmt: skip
+SHORT = (
+    64  # tokens of a prompt that a row leaves out: a question's, as AccelMark's median. Source: accelmark.
+)
 # A cache of eight bits, of whichever kind, takes a byte.
 BYTES = "fp8|float8|int8|8-bit"
 EIGHT = re.compile(
@@ -73,7 +79,7 @@ def asked(row: Row) -> Iterator[Asked]:
     """What a row measured, and what predicts it. Raises NotCoveredError."""
     on, gpus, software = device(row["gpu"]), whole(row, "n_gpus"), stack(row)
     model, config = network(row, software, 0)
-    texts = row["input_len"] and _generates(model)
+    texts = (row["input_len"] or _speaks(row, model)) and _generates(model)
     if texts:
         software = differs(software).get("generates", software)
     stages = gpus if load(software).by_layers and whole(row, "tp", 1) == 1 else 1
@@ -96,10 +102,10 @@ def asked(row: Row) -> Iterator[Asked]:
         settings.pop("kv_dtype", None)
     settings |= _graphs(row["engine"].lower(), software)
     settings["config"] = config
-    if not row["input_len"]:
-        yield from _encoded(row, _pictures(row, model, settings), batch)
-    elif texts:
+    if texts:
         yield from _tokens(row, model, settings, stages)
+    elif not row["input_len"]:
+        yield from _encoded(row, _pictures(row, model, settings), batch)
     else:
         part = Part(model, {**settings, "mode": "forward", "seq": whole(row, "input_len")})
         yield from _encoded(row, (part,), batch)
@@ -162,6 +168,20 @@ def _generates(model: str) -> bool:
     return getattr(config, "kind", "") != "encoder"
 
 
+def _speaks(row: Row, model: str) -> bool:
+    """Whether a row has tokens though it leaves out how long its prompts are: of a network that reads them
+    it says how many are new, or how fast. Raises NotCoveredError where prompts alone were timed.
+    """
+    if not any(row[column] for column in ("output_len", "tpot_ms", "decode_tok_s_total")):
+        return False
+    known = preset.known(model)
+    if (known and preset.captured(known[1])) or "seq" not in takes_of(resolve(model, {})[1]):
+        return False
+    if row["ttft_ms"] or row["prefill_tok_s"]:
+        raise NotCoveredError("input_len is not stated")
+    return True
+
+
 def _encoded(row: Row, parts: tuple[Part, ...], batch: int) -> Iterator[Asked]:
     """Of pictures or an encoder: what so many of them take, timed or as a rate."""
     if row["e2e_latency_ms"]:
@@ -175,7 +195,7 @@ def _tokens(row: Row, model: Any, settings: dict[str, Any], stages: int) -> Iter
     """stages: devices that hold llama.cpp's layers, which take turns with a token, while pieces of a prompt
     follow each other through them. Source: llama-cpp-cublas.
     """
-    start, new = whole(row, "input_len"), whole(row, "output_len", 0)
+    start, new = whole(row, "input_len", SHORT), whole(row, "output_len", 0)
     batch, software = settings["batch"], settings["stack"]
     if model == "transformer" or "context" in settings["config"]:
         settings = {**settings, "config": {**settings["config"], "context": max(start + new, 1)}}
@@ -256,8 +276,10 @@ def weights(text: str, column: str, software: str = "") -> dict[str, Any]:
     if told := re.search(r"w8a(8|16)", word):  # beside a word for the kind of the eight bits
         word = "fp8" if "fp8" in word or "float8" in word else told[0]
     own = differs(software).get("weights", {})
+    if not text and differs(software).get("checkpoint"):
+        return {}
     for some, form in PACKED.items():
-        if some in word:
+        if re.search(some, word):
             return dict(own.get(some, {"quantize": form}))
     for start in sorted(WEIGHTS, key=len, reverse=True):
         if word.startswith(start):
