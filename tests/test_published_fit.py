@@ -2,6 +2,7 @@
 
 import csv
 import math
+import os
 import tempfile
 from contextlib import ExitStack
 from functools import cache
@@ -14,14 +15,17 @@ from budget.bench.published import fit as fitting
 from budget.bench.published._terms import WITHOUT
 from budget.bench.published.fit import NORMS, fit, predictions, start
 from budget.bench.published.intervals import COVERAGE, Widths, held, holding
-from budget.bench.published.kernels import batches
+from budget.bench.published.kernels import batches, seconds
 from budget.bench.published.measured import cases
 from budget.bench.published.picture import picture
 from budget.bench.published.scoreboard import _factors
 from budget.bench.published.targets import LEFT_OUT, published_twice
+from published_tables import written
 
 import budget
+from budget import stack as stacks
 from budget.device import software
+from budget.device.profile import FOLDER, load
 from budget.measured.calibration import interval
 
 TABLE = Path(__file__).parent / "data" / "inference.csv"
@@ -64,6 +68,27 @@ def test_a_row_is_the_sum_of_its_own_kernels():
     """Rows predicted together take what each takes alone."""
     each = [predictions(batches([c]), start())[0] for c in some()]
     assert list(predictions(batches(some()), start())) == pytest.approx(each, rel=1e-12)
+
+
+def test_a_prompt_whose_host_starts_its_kernels_is_fitted_beside_tokens_of_a_graph(tmp_path):
+    """Of one row's parts each runs in its own way, and together they take what their estimates say."""
+    with TABLE.open() as file:
+        columns = csv.DictReader(file).fieldnames or []
+    row = {"id": "a", "source": "b", "model": "qwen2.5-0.5b", "gpu": "A100-80GB", "n_gpus": "1", "batch": "1"}
+    row |= {"engine": "vLLM 0.7.3", "weight_precision": "fp16", "input_len": "64", "output_len": "99"}
+    row |= {"e2e_latency_ms": "500"}
+    (one,) = cases([written(tmp_path / "one.csv", [dict.fromkeys(columns, "") | row])])
+    assert [part.execution for part in one.parts] == ["fused", "graph"]
+    profile = software.profile(
+        load(os.path.join(FOLDER, "datasheet.json")), one.device, stacks.load(one.stack), one.dtype
+    )
+    shared = {"model": "qwen2.5-0.5b", "device": "a100-80gb", "stack": "vllm-2024", "dtype": "fp16"}
+    prompt, token = (
+        budget.estimate(**shared, mode=mode, seq=seq).times.step
+        for mode, seq in (("prefill", 64), ("decode", 113))
+    )
+    fitted = sum(float(seconds(b, profile).sum()) for b in batches([one]))
+    assert fitted == pytest.approx(prompt + 99 * token, rel=1e-9)
 
 
 @pytest.mark.slow

@@ -69,6 +69,18 @@ def test_what_is_asked_for_wins_over_the_stack():
     assert budget.estimate("gpt2", stack="transformers", execution="compiled").task.execution == "compiled"
 
 
+@pytest.mark.parametrize(
+    ("stack", "prompts"), [("vllm-2024", "fused"), ("sglang", "fused"), ("vllm", "graph")]
+)
+def test_an_engine_may_start_a_prompt_s_kernels_and_replay_a_token_s(stack, prompts):
+    """V0 and SGLang capture graphs of tokens alone: a small network's prompt waits for the host."""
+    prompt, token = (
+        budget.estimate("qwen2.5-0.5b", stack=stack, mode=m, seq=64) for m in ("prefill", "decode")
+    )
+    assert (prompt.task.execution, token.task.execution) == (prompts, "graph")
+    assert (prompt.times.overhead > 0.5 * prompt.times.step) is (prompts == "fused")
+
+
 def test_transformers_checkpoints_want_gradients_of_the_embeddings():
     """Its gradient_checkpointing_enable() calls enable_input_require_grads(): frozen layers run backward."""
 

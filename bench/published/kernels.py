@@ -20,13 +20,13 @@ from budget.fold.roofline import Rates
 from budget.fold.time import between, form_of, kernel_time, last, rates, running, runs, starts
 from budget.named import Any, NamedTuple
 
-from .measured import Case, together
+from .measured import Case, Kernels, together
 
 Alone = Callable[[KernelClass, float], Any]  # a kernel's seconds by part: its numbers, a byte's seconds
 
 
 class Batch(NamedTuple):
-    """Rows of one stack on one device in one dtype, by their parts."""
+    """Parts of rows of one stack on one device, in one dtype and one execution."""
 
     stack: str
     device: devices.Device
@@ -44,19 +44,20 @@ class Batch(NamedTuple):
 
 
 def batches(found: Sequence[Case]) -> list[Batch]:
-    """The rows by what they have in common."""
-    groups: dict[Any, list[tuple[int, Case]]] = {}
+    """The rows' parts by what they have in common: a prompt may run in another way than tokens."""
+    groups: dict[Any, tuple[Case, list[tuple[int, Kernels]]]] = {}
     for i, c in enumerate(found):
-        key = c.stack, c.device.id, c.device.bandwidth, c.dtype, c.execution
-        groups.setdefault(key, []).append((i, c))
+        for part in c.parts:
+            key = c.stack, c.device.id, c.device.bandwidth, c.dtype, part.execution
+            groups.setdefault(key, (c, []))[1].append((i, part))
     common = load(os.path.join(FOLDER, "datasheet.json"))
-    return [_batch(of, common) for of in groups.values()]
+    return [_batch(c, parts, common) for c, parts in groups.values()]
 
 
-def _batch(of: Sequence[tuple[int, Case]], common: Profile) -> Batch:
-    c, parts = of[0][1], [(i, part) for i, c in of for part in c.parts]
+def _batch(c: Case, parts: Sequence[tuple[int, Kernels]], common: Profile) -> Batch:
+    execution = parts[0][1].execution
     profile = software.profile(common, c.device, stacks.load(c.stack), c.dtype)
-    r = running(rates(c.device, profile, c.dtype), c.execution)
+    r = running(rates(c.device, profile, c.dtype), execution)
     ran = ((w, place) for place, (_, part) in enumerate(parts) for w in part.works if runs(w, r))
     works = [*together(ran)]
 
@@ -71,7 +72,7 @@ def _batch(of: Sequence[tuple[int, Case]], common: Profile) -> Batch:
         c.stack,
         c.device,
         c.dtype,
-        c.execution,
+        execution,
         tuple((*_kernel(w, place, parts, r), w.phase == "optimizer") for w, place in works),
         each(lambda w: starts(w, r.forms[w.form])),
         tuple(each(attrgetter(size), phase) for phase, size in calls.items()),

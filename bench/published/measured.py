@@ -33,6 +33,7 @@ class Kernels(NamedTuple):
     """A part's kernels, those alike together as arrays."""
 
     works: tuple[Work, ...]
+    execution: str
     times: float
     stretch: float  # by a pipeline's bubble
     waits: float  # seconds for collectives
@@ -49,7 +50,6 @@ class Case(NamedTuple):
     quantity: str
     device: devices.Device
     dtype: str
-    execution: str
     parts: tuple[Kernels, ...]
     measured: float  # logarithm of seconds
     trains: bool
@@ -98,7 +98,6 @@ def _case(row: Mapping[str, str], quantity: str, parts: Sequence[Part], taken: f
         quantity=quantity,
         device=e.device,
         dtype=e.task.dtype,
-        execution=e.task.execution,
         parts=kernels,
         measured=math.log(taken),
         trains=e.task.workload.mode == "train",
@@ -113,7 +112,8 @@ def _kernels(part: Part, e: Estimate) -> Kernels:
     wanted = [k.work for k in t.kernels if part.kind in ("", k.work.kind)]
     turns = 0.0 if part.kind else float(decoded(e.program))
     found = tuple(_alike(wanted, part.phase))
-    return Kernels(found, part.times, 1 + t.bubble / busy, t.communication + part.waits, turns)
+    waits = t.communication + part.waits
+    return Kernels(found, e.task.execution, part.times, 1 + t.bubble / busy, waits, turns)
 
 
 def _alike(found: Iterable[Work], phase: str) -> Iterator[Work]:
