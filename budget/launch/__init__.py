@@ -1,4 +1,4 @@
-"""Launch files of training frameworks, to the arguments of `estimate`: one file a format, found by its name.
+"""Launch files of trainers and servers, to the arguments of `estimate`: one file a format, found by its name.
 
 A format's file has
 - `is_mine(table)`: whether a file's table is of this format
@@ -160,9 +160,10 @@ def _parsed(ending: str, text: str) -> Any:
         return json.loads(text)
     if ending in (".yaml", ".yml"):
         return _yaml(text)
+    from ._servers import started
     from ._shell import words
 
-    return arguments(words(text))
+    return arguments(started(words(text)))
 
 
 SEVERAL = ("recompute_modules",)  # arguments that take several words

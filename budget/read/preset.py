@@ -120,8 +120,8 @@ def captured(found: Mapping[str, Any]) -> bool:
     )
 
 
-def in_few_bits(name: str) -> str:
-    """A hint at the preset and the setting of a name that says in which few bits its weights are."""
+def few_bits(name: str) -> tuple[str, str] | None:
+    """The preset and the format of a name that says in which few bits its weights are, or None."""
     from ..plan.gguf import FORMATS as GGUF  # only where no preset is called so
 
     begins, _, last = name.lower().replace(":", "-").rpartition("-")
@@ -131,12 +131,20 @@ def in_few_bits(name: str) -> str:
         few, words = FEW_BITS, re.split(r"[-_ ]", re.sub(r"-unsloth(?=-bnb)|(?<=-)quantized\.", "", name))
     for i, word in enumerate(words):
         form = few.get(word.lower())
+        if form == "gptq" and {"int8", "8bit"} & {w.lower() for w in words[i:]}:
+            form = "gptq-8bit"
         if form and i:
             try:
-                return f"`{plain('-'.join(words[:i]))} --quantize {form}` has such weights; "
+                return plain("-".join(words[:i])), form
             except InputError:
-                return ""
-    return ""
+                return None
+    return None
+
+
+def in_few_bits(name: str) -> str:
+    """A hint at the preset and the setting of such a name."""
+    found = few_bits(name)
+    return f"`{found[0]} --quantize {found[1]}` has such weights; " if found else ""
 
 
 def near_on_the_hub(name: str) -> str:

@@ -1,0 +1,22 @@
+"""SGLang's server, `sglang serve` or its launch_server module, and its flags. Source: sglang-server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..named import Any
+from . import _servers
+from ._shared import degree
+
+STACK = "sglang"
+FIELDS = {
+    **_servers.FIELDS, "serves": _servers.serves(STACK), "model_path": "model", "ep_size": degree("ep"),
+    "ep": degree("ep"), "expert_parallel_size": degree("ep"),
+}  # fmt: skip
+SILENT = _servers.SILENT
+finish = _servers.finish
+
+
+def is_mine(table: Mapping[str, Any]) -> bool:
+    """A line that starts it."""
+    return table.get("serves") == STACK

@@ -1,0 +1,86 @@
+"""Lines that start a server: what it serves, and how."""
+
+import pytest
+from launch_files import written
+
+import budget
+from budget.errors import InputError
+from budget.launch import arguments, read
+from budget.launch._servers import STARTS, started
+
+
+@pytest.mark.parametrize(
+    ("line", "form", "stack"),
+    [
+        ("vllm serve Qwen/Qwen3-8B --port 8000", "vllm", "vllm"),
+        ("python -m vllm.entrypoints.openai.api_server --model Qwen/Qwen3-8B", "vllm", "vllm"),
+        ("docker run --gpus all -p 80:80 vllm/vllm-openai:v0.11.0 --model Qwen/Qwen3-8B", "vllm", "vllm"),
+        ("python3 -m sglang.launch_server --model-path Qwen/Qwen3-8B", "sglang", "sglang"),
+        ("sglang serve --model-path Qwen/Qwen3-8B --watchdog-timeout 9", "sglang", "sglang"),
+        ("trtllm-serve Qwen/Qwen3-8B --backend pytorch", "tensorrt_llm", "tensorrt-llm"),
+        ("trtllm-serve serve Qwen/Qwen3-8B", "tensorrt_llm", "tensorrt-llm"),
+    ],
+)
+def test_a_line_that_starts_a_server_is_its_tokens(tmp_path, line, form, stack):
+    run = read(written(tmp_path, "a.sh", f"export CUDA_VISIBLE_DEVICES=0\n{line}\n"))
+    assert (run.form, run.model, run.left, run.layout) == (form, "Qwen/Qwen3-8B", (), {})
+    assert run.settings == {"mode": "decode", "stack": stack}
+
+
+def test_flags_of_a_server_are_those_of_estimate(tmp_path):
+    line = "vllm serve meta-llama/Llama-3.1-70B-Instruct -tp 4 --pipeline-parallel-size 2 --dtype half \\\n"
+    line += "  --max-model-len 16384 --kv-cache-dtype fp8_e4m3 --quantization fp8 --enforce-eager"
+    line += " --max-num-seqs 64"
+    run = read(written(tmp_path, "a.sh", line))
+    assert run.settings | {"mode": "", "stack": ""} == {
+        "mode": "", "stack": "", "dtype": "float16", "seq": 16384, "kv_dtype": "fp8",
+        "quantize": "fp8-dynamic", "execution": "fused",
+    }  # fmt: skip
+    assert run.spread({}) == {"tp": 4, "pp": 2, "dp": 1}
+    assert run.left == ("max_num_seqs",)  # a bound, and no batch
+    e = budget.estimate(run.model, **run.settings, layout=run.spread({}), device="h100")
+    assert (e.devices, e.stack.name, e.task.workload.seq) == (8, "vllm", 16384)
+
+
+@pytest.mark.parametrize(
+    ("name", "few"),
+    [("Qwen/Qwen3-32B-AWQ", "awq"), ("Qwen/Qwen2.5-7B-Instruct-GPTQ-Int8", "gptq-8bit"), ("qwen3-32b", None)],
+)
+def test_a_hub_s_name_says_in_which_few_bits_it_serves(tmp_path, name, few):
+    run = read(written(tmp_path, "a.sh", f"vllm serve {name}"))
+    assert run.settings.get("quantize") == few
+    settings = {**run.settings, "device": "h100", "seq": 64}
+    assert budget.estimate(run.model, **settings).params.total > 7e9
+
+
+@pytest.mark.parametrize(
+    ("line", "layout"),
+    [
+        ("vllm serve x --tensor-parallel-size 4 --enable-expert-parallel", {"tp": 4, "ep": 4, "dp": 1}),
+        ("sglang serve --model-path x --tp 8 --ep-size 4", {"tp": 8, "ep": 4, "etp": 2, "dp": 1}),
+        ("trtllm-serve x --tp_size 2", {"tp": 2, "dp": 1}),
+    ],
+)
+def test_experts_are_on_the_devices_that_have_tp(tmp_path, line, layout):
+    told = read(written(tmp_path, "a.sh", line)).spread({})
+    assert {axis: n for axis, n in told.items() if n > 1 or axis == "dp"} == layout
+
+
+@pytest.mark.parametrize(
+    ("flag", "problem"),
+    [
+        ("--quantization aqlm", "quantization: got 'aqlm'"),
+        ("--kv-cache-dtype int4", "kv_cache_dtype: got 'int4'"),
+        ("--tensor-parallel-size many", "tensor_parallel_size: got 'many'"),
+    ],
+)
+def test_what_a_server_s_flag_cannot_be_is_said(tmp_path, flag, problem):
+    with pytest.raises(InputError, match=problem.replace("(", r"\(")):
+        read(written(tmp_path, "a.sh", f"vllm serve gpt2 {flag}"))
+
+
+def test_other_lines_are_as_they_were():
+    words = ["torchrun", "train.py", "--tp", "2"]
+    assert started(words) == words
+    assert arguments(started(["vllm", "serve", "x", "-q", "awq"]))["quantization"] == "awq"
+    assert set(STARTS) == {"vllm", "sglang", "tensorrt-llm"}
