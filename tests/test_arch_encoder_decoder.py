@@ -110,26 +110,28 @@ def real_model(hf):
 
 
 @pytest.mark.parametrize(("hf", "config"), CASES)
-@pytest.mark.parametrize(("batch", "seq"), [(2, 7), (1, 1)])
-def test_equals_transformers(hf, config, batch, seq):
+@pytest.mark.parametrize(("batch", "seq", "source"), [(2, 7, 0), (1, 1, 0), (2, 3, 11), (1, 9, 4)])
+def test_equals_transformers(hf, config, batch, seq, source):
     real = real_model(hf)
     ids = torch.empty(batch, seq, dtype=torch.long, device="meta")
-    expected = count_flops(real, ids, labels=ids, use_cache=False)
-    ours = backward(build(Config(vocab=99, **config), Workload(batch=batch, seq=seq)))
+    read = torch.empty(batch, source or seq, dtype=torch.long, device="meta")
+    expected = count_flops(real, read, labels=ids, use_cache=False)
+    ours = backward(build(Config(vocab=99, source_seq=source, **config), Workload(batch=batch, seq=seq)))
     assert params(ours).total == count_params(real)
     assert flops(ours)[:2] == expected
 
 
 @pytest.mark.parametrize(("hf", "config"), CASES[::2])
-def test_decode_equals_transformers(hf, config):
+@pytest.mark.parametrize("length", [0, 12])
+def test_decode_equals_transformers(hf, config, length):
     real = real_model(hf)
-    source, past, token = (torch.empty(2, n, dtype=torch.long, device="meta") for n in (7, 6, 1))
+    source, past, token = (torch.empty(2, n, dtype=torch.long, device="meta") for n in (length or 7, 6, 1))
     with torch.no_grad():
         first = real(source, decoder_input_ids=past, use_cache=True)
         encoded = (first.encoder_last_hidden_state,)
         with FlopCounterMode(display=False) as counter:
             real(encoder_outputs=encoded, decoder_input_ids=token, past_key_values=first.past_key_values)
-    ours = build(Config(vocab=99, **config), Workload("decode", batch=2, seq=7))
+    ours = build(Config(vocab=99, source_seq=length, **config), Workload("decode", batch=2, seq=7))
     assert flops(ours).forward == counter.get_total_flops()
     assert params(ours).total == count_params(real)
 
@@ -139,3 +141,7 @@ def test_bad_input_names_the_field():
         Config(heads=7)
     with pytest.raises(InputError, match="seq"):
         build(Config(**BART), Workload(seq=513))
+    with pytest.raises(InputError, match="source_seq"):
+        build(Config(source_seq=513, **BART), Workload(seq=100))
+    with pytest.raises(InputError, match="source_seq"):
+        Config(part="encoder", head="none", source_seq=9)

@@ -107,3 +107,11 @@ def test_pages_of_pictures_say_what_updates_the_weights(notes, name):
     assert optimizer({**ROW, "source": "README (PyTorch eager 1.7)", "notes": notes}, "torch-eager") == {
         "optimizer": name
     }
+
+
+def test_an_encoder_reads_the_column_s_length_where_notes_say_how_long_targets_are():
+    row = ROW | {"model": "T5-v1.1-base", "seq": "512", "notes": "inputs of 512 tokens, targets of 114"}
+    row |= {"source": "README (PyTorch eager 2.0)", "tokens_per_s_per_gpu": "", "iter_time_s": "1"}
+    (found,) = training.asked(row)
+    settings = found.parts[0].settings
+    assert (settings["seq"], settings["config"]["source_seq"]) == (114, 512)

@@ -48,6 +48,8 @@ HEADS = {
     "bert_cls_train": {"head": "pooled", "labels": 2, "pooler": True},
 }
 MASKED = {"head": "mlm", "head_bias": True, "pooler": False}  # where notes say `masked language model`
+# Where notes have the length of what a decoder writes, the column has that of what its encoder reads.
+TARGETS = re.compile(r"\btargets of (\d+)")
 # The READMEs' default batches of images, where a table has none.
 IMAGES = {"a100-80gb": 256, "v100-sxm-16gb": 128, "v100-sxm-32gb": 256}
 
@@ -78,6 +80,8 @@ def step(row: Row, on: Device, batch: int, seq: int, gpus: int) -> Part:
         raise NotCoveredError("how long its sequences are: they are put into bins by their length")
     row = filled(row, software, on.id)
     model, config = network(row, software, seq)
+    if told := TARGETS.search(text_of(row, "notes")):
+        seq, config = int(told[1]), {**config, "source_seq": seq}
     dtype, kind = precision(row["precision"])
     spread, adapted = layout(row, gpus, software), adapters(row)
     each = batch * spread["dp"]

@@ -21,7 +21,7 @@ HEADS = ("lm", "none", "tokens", "pooled")  # of each token; of a dense layer on
 
 
 class Config(Settings):
-    """T5-small; source and target are equally long."""
+    """T5-small."""
 
     encoder_layers: int = setting(6, "layers of the encoder")
     decoder_layers: int = setting(0, "layers of the decoder; 0: as many", least=0)
@@ -33,6 +33,9 @@ class Config(Settings):
     decoder_d_ff: int = setting(0, "hidden width of the decoder's MLPs; 0: the same", least=0)
     vocab: int = setting(32128, "tokens")
     context: int = setting(512, "longest sequence of learned positions; the default length")
+    source_seq: int = setting(
+        0, "tokens of the source, where they are not as many as the target's (seq)", least=0
+    )
     positions: str = setting(
         "relative",
         "added to the scores, or to the embedding: learned, a table that does not train, or computed",
@@ -75,6 +78,10 @@ class Config(Settings):
             raise InputError("tables", f"got {self.tables}; allowed: 1, 2, 3")
         if self.part == "encoder" and self.head not in ("none", "tokens"):
             raise InputError("head", f"got {self.head}; allowed for an encoder: none, tokens")
+        if self.part == "encoder" and not is_zero(self.source_seq):
+            raise InputError(
+                "source_seq", f"got {self.source_seq}; allowed for an encoder: 0, its length is seq"
+            )
 
 
 def build(c: Config, w: Workload) -> Model:
@@ -87,6 +94,7 @@ def build(c: Config, w: Workload) -> Model:
     seq = or_else(w.seq, minimum(c.context, 1024))
     if c.positions != "relative":
         at_most("seq", seq, "context", c.context)
+        at_most("source_seq", c.source_seq, "context", c.context)
     s = 1 if w.mode == "decode" else seq
     sizes = {"b": w.batch, "d": c.d_model, "v": c.vocab, "r": 1, "p": c.context + c.position_offset}
     nodes = _nodes(c, w, seq, s)
@@ -95,14 +103,15 @@ def build(c: Config, w: Workload) -> Model:
 
 def _nodes(c: Config, w: Workload, seq: Size, s: Size) -> Iterator[Node]:
     # Decode mode does not run the encoder, but its weights are in memory.
-    length = 0 if w.mode == "decode" else seq
+    source = or_else(c.source_seq, seq)
+    length = 0 if w.mode == "decode" else source
     if c.tables == 3:
         yield op("spare", "*v d -> spare: v d", "resident")
     yield from sized(_encoder(c, w.mode), **_heads(c, c.heads), f=c.d_ff, s=length, t=length)
     x = "memory"
     if c.part == "both":
         x, heads, d_ff = "x", or_else(c.decoder_heads, c.heads), or_else(c.decoder_d_ff, c.d_ff)
-        yield from sized(_decoder(c, w.mode, seq), **_heads(c, heads), f=d_ff, s=s, t=seq)
+        yield from sized(_decoder(c, w.mode, seq, source), **_heads(c, heads), f=d_ff, s=s, t=seq)
     yield from sized(_head(c, w.mode, x), s=s)
 
 
@@ -130,12 +139,12 @@ def _encoder(c: Config, mode: str) -> Iterator[Node]:
     yield from _ended(c, "encoder", "memory", mode)
 
 
-def _decoder(c: Config, mode: str, seq: Size) -> Iterator[Node]:
+def _decoder(c: Config, mode: str, seq: Size, source: Size) -> Iterator[Node]:
     yield from _embedding(c, "decoder", "target", "x", mode)
     yield causal_mask()
     layer, cross = _layer(c, "relative", mode), _layer(c, "!zeros", mode).attention
     count = or_else(c.decoder_layers, c.encoder_layers)
-    layers = decoder("decoder.layers", layer, count, mode, keys=seq, memory=seq, cross=cross)
+    layers = decoder("decoder.layers", layer, count, mode, keys=seq, memory=source, cross=cross)
     yield _with_tables(c, "decoder", layers)
     yield from _ended(c, "decoder", "x", mode)
 
