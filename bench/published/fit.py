@@ -18,6 +18,7 @@ from budget import stack as stacks
 from budget.device import software
 from budget.device.kernel_class import Dispatch, KernelClass, Profile, complete
 from budget.device.profile import FOLDER, load
+from budget.measured.least_squares import Drawn, least_squares
 from budget.named import Any
 from budget.stack import CLASSES, Stack
 
@@ -116,7 +117,7 @@ def fit(
 def _fit(
     found: Sequence[Case], begin: Numbers, known: Numbers, norm: float, *, shared: bool
 ) -> dict[tuple[str, ...], float]:
-    """The numbers that predict best by a norm, from those that are known. Source: levenberg-marquardt."""
+    """The numbers that predict best by a norm, from those that are known."""
     names = [*(begin if shared else ()), *_names(found)]
     rest = {**begin, **known}
     origin = np.array([math.log(begin.get(n, 1.0)) for n in names])
@@ -132,39 +133,12 @@ def _fit(
     def errors(x: Any) -> Any:
         return (predictions(rows, at(x), norm) - measured) / ROW
 
-    def cost(e: Any, x: Any) -> float:
-        return _squares(e, FAR / ROW) + _squares((x - origin) / width, ODD)
+    def slopes(x: Any, _: Any) -> Any:
+        return _slopes(rows, names, mine, at(x), norm)
 
-    e, damping = errors(x), 1e-2
-    for _ in range(STEPS):
-        slopes = _slopes(rows, names, mine, at(x), norm)
-        w, drawn = _weights(e, FAR / ROW), _weights((x - origin) / width, ODD) / width**2
-        normal = slopes.T @ (slopes * w[:, None]) + np.diag(drawn)
-        gradient = slopes.T @ (w * e) + (x - origin) * drawn
-        before = cost(e, x)
-        while damping < 1e6:
-            moved = x - np.linalg.solve(normal + damping * np.diag(np.diag(normal)), gradient)
-            tried = errors(moved)
-            if cost(tried, moved) < before:
-                break
-            damping *= 5
-        if damping >= 1e6:
-            break
-        x, e, damping = moved, tried, damping / 5
-        if before - cost(e, x) < (ENOUGH if norm == math.inf else ROUGH) * before:
-            break
-    return at(x)
-
-
-def _squares(e: Any, far: float) -> float:
-    """The sum of squares, linear beyond `far`. Source: huber."""
-    a = np.abs(e)
-    return float(np.where(a <= far, a * a, 2 * a * far - far * far).sum())
-
-
-def _weights(e: Any, far: float) -> Any:
-    """What each counts in least squares that have the same minimum."""
-    return np.minimum(1, far / np.maximum(np.abs(e), 1e-9))
+    enough = ENOUGH if norm == math.inf else ROUGH
+    drawn = Drawn(origin, width, ODD)
+    return at(least_squares(errors, slopes, x, drawn, far=FAR / ROW, steps=STEPS, enough=enough))
 
 
 def _slopes(rows: Sequence[Batch], names: Sequence[Name], mine: Any, numbers: Numbers, norm: float) -> Any:

@@ -17,7 +17,7 @@ from ..errors import InputError
 from ..ir import RULES
 from ..named import Any, NamedTuple
 from .collectives import links
-from .least_squares import least_squares
+from .least_squares import Drawn, least_squares
 from .record import Record
 from .workload import Program, seconds, work
 
@@ -55,6 +55,11 @@ LEAST = 20  # records
 OWN = {kind for kind, rule in RULES.items() if rule.measured}
 TILE = (128, 256)  # of a product on a GPU: what the fastest kernels on Hopper use (docs/kernels.md)
 MOST: Numbers = {"cache.drop": 1.0}  # bandwidth does not rise where a cache ends
+TINY = math.log(1e-9)  # of any number: what data say nothing about must not run away
+RECORD = 0.1  # of a logarithm: a larger error counts linearly, as one bad record must not rule
+# A number this factor from where it is drawn to counts as a record that is off by RECORD.
+SPREAD = math.log(8.0)
+STEP = 1e-4  # of a logarithm, by which a number is moved to see what records do
 
 
 class Case(NamedTuple):
@@ -253,7 +258,12 @@ def _fitted(
 
     def errors(x: Any) -> Any:
         profile = make(at(x))
-        return np.log([predict(c, profile) for c in cases]) - measured
+        return (np.log([predict(c, profile) for c in cases]) - measured) / RECORD
 
-    x, middle = np.log([begin[n] for n in names]), np.log([usual[n] for n in names])
-    return at(least_squares(errors, x, middle, np.log([MOST.get(n, 1e12) for n in names])))
+    def slopes(x: Any, e: Any) -> Any:
+        return np.stack([(errors(x + STEP * axis) - e) / STEP for axis in np.eye(len(x))], 1)
+
+    x, usually = (np.log([of[n] for n in names]) for of in (begin, usual))
+    how = {"least": TINY, "most": np.log([MOST.get(n, math.inf) for n in names])}
+    drawn = Drawn(usually, SPREAD)
+    return at(least_squares(errors, slopes, x, drawn, far=1.0, steps=40, enough=1e-3, **how))

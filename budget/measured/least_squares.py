@@ -1,52 +1,79 @@
-"""Relative least squares of a few numbers: none of them runs away, and no bad record rules.
-
-All are logarithms, so that numbers stay positive, and microseconds and seconds count alike.
-"""
+"""Robust least squares of a few numbers: none of them runs away, and no bad record rules."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 
-from ..named import Any
-
-LINEAR = 0.1  # a larger error, as a logarithm, counts linearly and not squared: one bad record must not rule
-# A number this factor from where it is drawn to counts as a record that is off by LINEAR: what the data say
-# little about must not run away.
-SPREAD = math.log(8.0)
-LEAST = math.log(1e-9)  # of any number: what data say nothing about must not run away
-STEPS, ENOUGH = 40, 1e-3  # at most so many, or until one gains less of the cost
+from ..named import Any, NamedTuple
 
 
-def least_squares(errors: Callable[[Any], Any], x: Any, middle: Any, most: Any) -> Any:
-    """The numbers whose errors are least, from x on, each drawn a little to its middle, none above its most.
+class Drawn(NamedTuple):
+    """Where numbers are drawn to, and how much they may differ from it to count as one error of one."""
 
-    Arrays of logarithms. errors: of the numbers, by record. Source: levenberg-marquardt.
+    to: Any
+    width: Any
+    far: float = math.inf  # of these widths; a number farther off is drawn as by a constant force
+
+
+def least_squares(
+    errors: Callable[[Any], Any],
+    slopes: Callable[[Any, Any], Any],
+    x: Any,
+    drawn: Drawn,
+    *,
+    far: float,
+    steps: int,
+    enough: float,
+    least: Any = -math.inf,
+    most: Any = math.inf,
+) -> Any:
+    """The numbers whose errors are least, from x on. Source: levenberg-marquardt.
+
+    errors: an array of numbers' errors; one larger than `far` counts linearly (huber). slopes: their
+    derivatives, of the numbers and their errors, by record and number. steps: at most so many, or until one
+    gains less than `enough` of the cost. least, most: that numbers may be.
     """
     import numpy as np
 
-    drawn = (LINEAR / SPREAD) ** 2
-
-    def weights(e: Any) -> Any:
-        return 1 / np.maximum(1, np.abs(e) / LINEAR)
+    def cost(e: Any, x: Any) -> float:
+        return _squares(e, far) + _squares((x - drawn.to) / drawn.width, drawn.far)
 
     damping, e = 1e-2, errors(x)
-    for _ in range(STEPS):
-        w, step = weights(e), 1e-4
-        slopes = np.stack([(errors(x + step * axis) - e) / step for axis in np.eye(len(x))], 1)
-        normal, gradient = slopes.T @ (slopes * w[:, None]), slopes.T @ (w * e)
-        normal, gradient = normal + drawn * np.eye(len(x)), gradient + drawn * (x - middle)
-        cost = (w * e * e).sum() + drawn * ((x - middle) ** 2).sum()
+    for _ in range(steps):
+        slope, w = slopes(x, e), _weights(e, far)
+        force = _weights((x - drawn.to) / drawn.width, drawn.far) / drawn.width**2
+        normal = slope.T @ (slope * w[:, None]) + np.diag(force)
+        gradient = slope.T @ (w * e) + (x - drawn.to) * force
+        free = ((x > least) | (gradient < 0)) & ((x < most) | (gradient > 0))  # not held by a bound
+        normal, gradient, before = normal[np.ix_(free, free)], gradient[free], cost(e, x)
         while damping < 1e6:
-            moved = np.clip(x - np.linalg.solve(normal + damping * np.eye(len(x)), gradient), LEAST, most)
+            moved = np.copy(x)
+            moved[free] -= np.linalg.solve(normal + damping * np.diag(np.diag(normal)), gradient)
+            moved = np.clip(moved, least, most)
             tried = errors(moved)
-            gain = cost - (weights(tried) * tried * tried).sum() - drawn * ((moved - middle) ** 2).sum()
-            if gain > 0:
+            if cost(tried, moved) < before:
                 break
             damping *= 5
         if damping >= 1e6:
             break
         x, e, damping = moved, tried, damping / 5
-        if gain < ENOUGH * cost:
+        if before - cost(e, x) < enough * before:
             break
     return x
+
+
+def _squares(e: Any, far: float) -> float:
+    """The sum of squares, linear beyond `far`. Source: huber."""
+    import numpy as np
+
+    a = np.abs(e)
+    near = np.minimum(a, far)
+    return float((near * (2 * a - near)).sum())
+
+
+def _weights(e: Any, far: float) -> Any:
+    """What each counts in least squares that have the same minimum."""
+    import numpy as np
+
+    return np.minimum(1, far / np.maximum(np.abs(e), 1e-9))
