@@ -12,9 +12,10 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from budget.bench.published import fit as fitting
+from budget.bench.published import measured
 from budget.bench.published._terms import WITHOUT
 from budget.bench.published.fit import NORMS, fit, predictions, start
-from budget.bench.published.intervals import COVERAGE, Widths, held, holding
+from budget.bench.published.intervals import COVERAGE, KNOWN, Widths, held, holding, widths
 from budget.bench.published.kernels import batches, seconds
 from budget.bench.published.measured import cases
 from budget.bench.published.picture import picture
@@ -26,7 +27,6 @@ import budget
 from budget import stack as stacks
 from budget.device import software
 from budget.device.profile import FOLDER, load
-from budget.measured.calibration import interval
 
 TABLE = Path(__file__).parent / "data" / "inference.csv"
 
@@ -158,19 +158,36 @@ def test_left_out_and_asked_by_a_user_a_pair_has_one_interval():
     assert within.of(row._replace(stack="nobody's")) == 3.0
 
 
-@pytest.mark.parametrize("counts", [(9,), (19,), (20,), (84,), (40, 40), (600, 80), (300, 0)])
-def test_of_kinds_that_weigh_alike_nine_of_ten_are_held(counts):
-    """The smallest size that holds as many of all kinds together; of one kind, split conformal's."""
-    drawn = np.random.default_rng(sum(counts))
-    kinds = [list(drawn.exponential(place + 1, size=n)) for place, n in enumerate(counts)]
-    size, some = holding(kinds), [of for of in kinds if of]
-    if len(some) == 1:
-        assert size == pytest.approx(math.log(interval(some[0], COVERAGE)))
-    inside = [
-        np.mean([sum(x <= limit for x in of) / (len(of) + 1) for of in some])
-        for limit in (size, size * (1 - 1e-9))
-    ]
-    assert inside[1] < COVERAGE <= inside[0] + 1e-9
+def test_nine_of_ten_of_each_kind_are_held_of_what_trains_and_of_what_serves():
+    drawn = np.random.default_rng(0)
+    kinds = [[(bool(k % 3), x) for k, x in enumerate(drawn.exponential(by, 500))] for by in (1.0, 2.0)]
+    for trains in (False, True):
+        size = holding(trains, kinds)
+        inside = [np.mean([x <= size for own, x in of if own == trains]) for of in kinds]
+        assert min(inside) == pytest.approx(COVERAGE, abs=0.02)
+
+
+def test_new_sources_that_are_far_off_widen_what_is_answered():
+    rows = [c._replace(source=str(k % 3)) for k, c in enumerate(some())]
+    near, far = ({c.key: math.log(1.1) * by for c in rows} for by in (1, 3))
+    known, strange = (widths(rows, near, KNOWN, sources) for sources in (near, far))
+    assert all(known[g] == pytest.approx(1.1) for g in known)
+    assert np.mean([far[c.key] <= 1.1 * math.log(strange[KNOWN.of(c)]) for c in rows]) >= COVERAGE
+
+
+@pytest.mark.parametrize(
+    ("source", "publication"),
+    [
+        ("owner/name@1234567 docs/README.md, Table 2", "owner/name"),
+        ("owner/name pull request 12, 2024-01-07", "owner/name 12"),
+        ("owner/name issue 12 (transformers, PyTorch eager)", "owner/name 12"),
+        ("arxiv.org/abs/2012.12877 Table 3", "arxiv.org/abs/2012.12877"),
+        ("a blog on an RTX 4080 (build 8828)", "a blog on an RTX 4080"),
+        ("Somebody et al. 2022 Fig 7, digitised", "Somebody et al. 2022"),
+    ],
+)
+def test_a_publication_is_what_one_party_wrote(source, publication):
+    assert measured.publication(source) == publication
 
 
 @pytest.mark.parametrize("term", WITHOUT)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate
 
 from budget.device.software import interval_on
 from budget.measured.calibration import interval
@@ -68,7 +67,7 @@ def widths(
     have had without them.
 
     sources: the errors with each source left out, as who asks is often none of a group's sources. Groups are
-    drawn to their means; of groups of several sources they count as much as all the others.
+    drawn to their means; of groups of several sources nine of ten of these are held, too.
     """
     far, usual = sources or errors, {}
     for trains, rows in _parts(found, lambda c: c.trains).items():
@@ -79,27 +78,24 @@ def widths(
         n, drawn = len({group.together(c) for c in known}), _mean(usual[c.trains] for c in of)
         return (n * _mean(abs(errors[c.key]) for c in known) + DRAWN * drawn) / (n + DRAWN)
 
-    def sizes(by: Errors, of: Sequence[Case], apart: Callable[[Case], Any]) -> Iterator[float]:
+    def sizes(by: Errors, of: Sequence[Case], apart: Callable[[Case], Any]) -> Iterator[tuple[bool, float]]:
         for key, part in _parts(of, apart).items():
             own = unit(of, [c for c in of if apart(c) != key])
-            yield from (abs(by[c.key]) / own for c in part)
+            yield from ((c.trains, abs(by[c.key]) / own) for c in part)
 
     groups = _parts(found, group.of)
     kinds = [[size for of in groups.values() for size in sizes(errors, of, group.together)]]
     if sources:
         several = [of for of in groups.values() if len({c.source for c in of}) > 1]
         kinds.append([size for of in several for size in sizes(sources, of, lambda c: c.source)])
-    most = holding(kinds)
-    return {g: math.exp(most * unit(of, of)) for g, of in groups.items()}
+    most = {trains: holding(trains, kinds) for trains in usual}
+    return {g: math.exp(max(most[c.trains] for c in of) * unit(of, of)) for g, of in groups.items()}
 
 
-def holding(kinds: Sequence[Sequence[float]]) -> float:
-    """The size that holds nine of ten, where each kind of sizes weighs alike. Source: split-conformal."""
-    sizes = sorted((size, 1 / (len(of) + 1)) for of in kinds for size in of)
-    shares = accumulate(weight for _, weight in sizes)
-    enough = COVERAGE * sum(map(bool, kinds)) - 1e-9  # of rounding
-    held = (size for (size, _), share in zip(sizes, shares, strict=True) if share >= enough)
-    return next(held, sizes[-1][0])
+def holding(trains: bool, kinds: Iterable[Iterable[tuple[bool, float]]]) -> float:
+    """What holds nine of ten sizes of each kind, of those that train or serve. Source: split-conformal."""
+    apart = ([size for own, size in of if own == trains] for of in kinds)
+    return max(math.log(interval(sizes, COVERAGE)) for sizes in apart if sizes)
 
 
 def _parts(found: Sequence[Case], key: Callable[[Case], Any]) -> dict[Any, list[Case]]:

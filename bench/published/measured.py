@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import ModuleType
 
@@ -85,16 +86,26 @@ def cases(paths: Iterable[str], *, several: bool = False) -> Iterator[Case]:
                 continue
 
 
+def publication(source: str) -> str:
+    """Who published what a source's text names: an address (a repository, a domain), but each of its issues
+    and pull requests is one of its own, as others write these; else a title, whatever of it was read.
+    """
+    address = re.split("[ @]", source)[0]
+    if "/" not in address and "." not in address:
+        return re.split(r" ?[,(]| Fig\b| Table\b| abstract\b", source)[0]
+    thread = re.search(r"\b(?:issue|discussion|pull(?: request)?) (\d+)", source)
+    return f"{address} {thread[1]}" if thread else address
+
+
 def _case(row: Mapping[str, str], quantity: str, parts: Sequence[Part], taken: float) -> Case:
     found = [run(part) for part in parts]
     e = found[0]
     kernels = tuple(_kernels(p, e) for p, e in zip(parts, found, strict=True))
-    source = row["source"].split(" ")[0].split("@")[0]
     return Case(
         id=row["id"],
         stack=e.stack.same or e.stack.name,
         generation=e.device.generation,
-        source=source,
+        source=publication(row["source"]),
         quantity=quantity,
         device=e.device,
         dtype=e.task.dtype,
