@@ -3,12 +3,14 @@
 import pytest
 import torch
 from oracle import count_flops, count_params
+from oracle_memory import peak
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import BartConfig, BartForConditionalGeneration, T5Config, T5ForConditionalGeneration
 
 from budget.arch.encoder_decoder import Config, build
 from budget.config import Workload
 from budget.errors import InputError
+from budget.estimate import estimate
 from budget.fold.count import flops, params
 from budget.plan.backward import backward
 
@@ -134,6 +136,24 @@ def test_decode_equals_transformers(hf, config, length):
     ours = build(Config(vocab=99, source_seq=length, **config), Workload("decode", batch=2, seq=7))
     assert flops(ours).forward == counter.get_total_flops()
     assert params(ours).total == count_params(real)
+
+
+@pytest.mark.parametrize(("source", "target"), [(256, 64), (64, 256)])
+def test_the_peak_is_that_of_transformers_on_two_lengths(source, target):
+    """In the loss. In the encoder's backward pass fake tensors have a third one where gradients meet."""
+    fields = {"d_model": 256, "d_kv": 32, "num_heads": 8, "num_layers": 4, "d_ff": 1024, "vocab_size": 4000}
+    fields["dropout_rate"] = 0.0
+
+    def build():
+        config = T5Config(**fields, use_cache=False)
+        read, written = (torch.zeros(4, n, dtype=torch.long) for n in (source, target))
+        model = T5ForConditionalGeneration._from_config(config, attn_implementation="eager")
+        return model, {"input_ids": read, "decoder_input_ids": written, "labels": written}
+
+    how = {"attention": "eager", "execution": "eager", "precision": "pure", "dtype": "bf16"}
+    config = {"source_seq": source}
+    ours = estimate({"model_type": "t5", **fields}, config=config, batch=4, seq=target, **how).memory
+    assert ours.peak == pytest.approx(peak(build)["Total"], rel=0.005)
 
 
 def test_bad_input_names_the_field():
