@@ -1,7 +1,7 @@
 """Rows of engines: number formats, caches and first tokens as servers have them."""
 
 import pytest
-from budget.bench.published import inference, predict, rows, table
+from budget.bench.published import formats, inference, predict, rows, table
 from published_tables import DATA, some, written
 
 from budget import estimate
@@ -12,7 +12,7 @@ from budget import estimate
     [("bfloat16", "bf16"), ("float16", "fp16"), ("Half", "fp16"), ("float32", "fp32"), ("FLOAT8", "fp8")],
 )
 def test_torch_s_names_of_number_formats_are_those_of_others(word, same):
-    assert inference.weights(word, "weight_precision", "vllm") == inference.weights(same, "", "vllm")
+    assert formats.weights(word, "weight_precision", "vllm") == formats.weights(same, "", "vllm")
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ def test_torch_s_names_of_number_formats_are_those_of_others(word, same):
     [("INT8 (W8A8)", "W8A8"), ("SmoothQuant INT8", "W8A8"), ("W8A8-FP8", "fp8"), ("INT8 W8A16", "W8A16")],
 )
 def test_what_is_multiplied_in_eight_bits_is_said_by_any_word_of_several(word, same):
-    assert inference.weights(word, "", "vllm") == inference.weights(same, "", "vllm")
+    assert formats.weights(word, "", "vllm") == formats.weights(same, "", "vllm")
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_what_is_multiplied_in_eight_bits_is_said_by_any_word_of_several(word, s
 )
 def test_gptq_has_as_many_bits_as_are_said(word, bits):
     settings = {"device": "h100-sxm", "stack": "vllm", "mode": "decode", "seq": 512}
-    e = estimate("llama-2-7b", **inference.weights(word, "", "vllm"), **settings)
+    e = estimate("llama-2-7b", **formats.weights(word, "", "vllm"), **settings)
     linear, wide = 32 * (4 * 4096**2 + 3 * 4096 * 11008), 2 * (32000 * 4096 * 2 + 65 * 4096)
     assert e.memory.parameters - wide == pytest.approx(linear * bits / 8, rel=0.06)  # with scales of groups
 
@@ -56,6 +56,18 @@ def test_tokens_behind_a_prompt_of_no_stated_length_are_those_behind_a_question(
     assert parts(output_tok_s_total="50") == parts(output_tok_s_total="50", input_len="64")
 
 
+@pytest.mark.parametrize(("engine", "queues"), [("vLLM 0.6.1", True), ("FasterTransformer", False)])
+def test_requests_without_room_wait_for_others(engine, queues):
+    """Llama-2 7B on 40 GB: its weights, and a cache of half a megabyte for each of 2,048 tokens."""
+    row = row_of(model="llama-2-7b", gpu="A100-SXM4-40GB", engine=engine, batch="64", weight_precision="fp16")
+    (asked,) = inference.asked(row | {"input_len": "1024", "output_len": "1024", "e2e_latency_ms": "9"})
+    *_, token = asked.parts
+    held = token.settings["batch"]
+    assert token.times * held == pytest.approx(1024 * 64)
+    room = (40e9 - 2 * 6.74e9) / (2 * 2 * 32 * 4096 * 2048)
+    assert held == pytest.approx(room, rel=0.1) if queues else held == 64
+
+
 @pytest.mark.parametrize("column", ["ttft_ms", "prefill_tok_s"])
 def test_a_prompt_of_no_stated_length_has_no_time(column):
     with pytest.raises(rows.NotCoveredError, match="input_len is not stated"):
@@ -71,7 +83,7 @@ def test_an_engine_loads_a_checkpoint_s_own_dtype_where_nobody_says_one():
 
 
 def test_eight_bits_of_weights_alone_are_not_those_of_what_they_multiply():
-    both, alone = (inference.weights(word, "", "vllm")["quantize"] for word in ("W8A8", "W8A16"))
+    both, alone = (formats.weights(word, "", "vllm")["quantize"] for word in ("W8A8", "W8A16"))
     settings = {"device": "a100-sxm-80gb", "stack": "vllm", "mode": "decode", "seq": 512}
     small, large = (estimate("llama-3-8b", quantize=q, **settings).memory.parameters for q in (both, alone))
     assert both != alone and small == pytest.approx(large, rel=0.03)  # but for scales of groups

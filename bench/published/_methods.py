@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from budget.named import Any
 
 from . import _versions as versions
-from .inference import weights
+from .formats import weights
 from .layouts import DROPOUT
 from .rows import NotCoveredError, number
 from .table import Row, text_of

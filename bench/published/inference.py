@@ -5,17 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from budget import estimate
 from budget.arch import takes_of
+from budget.fitting import largest
 from budget.named import Any
-from budget.plan.gguf import FORMATS
 from budget.read import preset
 from budget.read.source import resolve
 from budget.stack import load
 
 from . import _versions as versions
 from . import diffusion
+from .formats import weights
 from .networks import network, pictures, side
-from .rows import Asked, NotCoveredError, Part, before, device, measured, plain, stack, whole
+from .rows import Asked, NotCoveredError, Part, before, device, measured, stack, whole
 from .software import differs
 from .table import Row, text_of
 
@@ -39,27 +41,8 @@ NUMBERS = (
 )  # fmt: skip
 WORDS = ()
 MEASURED = NUMBERS[-6:]
-# Published words for weights, and what they are in `estimate`: those of few bits, and their products' dtype.
-WEIGHTS = {
-    "fp16": {"dtype": "fp16"}, "f16": {"dtype": "fp16"}, "half": {"dtype": "fp16"},
-    "bf16": {"dtype": "bf16"}, "fp32": {"dtype": "fp32"}, "tf32": {"dtype": "tf32"},
-    "amp": {"dtype": "fp16", "precision": "autocast"},
-    "fp8": {"dtype": "fp8"}, "int8": {"quantize": "int8"}, "int4": {"quantize": "w4a16"},
-    "fp4": {"quantize": "nvfp4"},
-    "w8a8": {"quantize": "w8a8"}, "w8a16": {"quantize": "gptq-8bit"},
-    **{name: {"quantize": name} for name in FORMATS}, "q8": {"quantize": "q8_0"},
-    **{f"q{bits}_k": {"quantize": f"q{bits}_k_m"} for bits in (3, 4, 5)}, "q4f16": {"quantize": "q4_0"},
-    "nf4": {"quantize": "nf4"}, "bnb.nf4": {"quantize": "nf4"}, "nf4-dq": {"quantize": "nf4-dq"},
-    "bnb.nf4-dq": {"quantize": "nf4-dq"},
-}  # fmt: skip
-# The same by a pattern anywhere: what weights of few bits have beside them. ExLlama's own format has no more.
-PACKED = {
-    r"gptq.{0,3}(int)?8|8[- ]?(bits?)?.{0,3}gptq": "gptq-8bit", "gptq": "gptq", "exl2": "gptq", "awq": "awq",
-    "mxfp4": "mxfp4", "nvfp4": "nvfp4", "w4a16": "w4a16", "smoothquant": "w8a8",
-}  # fmt: skip
-SHORT = (
-    64  # tokens of a prompt that a row leaves out: a question's, as AccelMark's median. Source: accelmark.
-)
+# Tokens of a prompt that a row leaves out: a question's, as AccelMark's median. Source: accelmark.
+SHORT = 64
 # A cache of eight bits, of whichever kind, takes a byte.
 BYTES = "fp8|float8|int8|8-bit"
 EIGHT = re.compile(
@@ -217,7 +200,7 @@ def _tokens(row: Row, model: Any, settings: dict[str, Any], stages: int) -> Iter
         yield Asked("tpot_s", "s", rate and batch / rate, (token,))
     if (rate := measured(row, "prefill_tok_s")) is not None:
         yield Asked("ttft_s", "s", batch * start / rate, prompt)
-    whole_request = (*prompt, token._replace(times=new))
+    whole_request = (*prompt, *_in_turns(token, start + new, new))
     if row["e2e_latency_ms"]:
         yield Asked("step_s", "s", measured(row, "e2e_latency_ms", 1e-3), whole_request)
     if row["output_tok_s_total"]:
@@ -226,6 +209,21 @@ def _tokens(row: Row, model: Any, settings: dict[str, Any], stages: int) -> Iter
         )
     if not any(row[column] for column in MEASURED):
         yield Asked("tpot_s", "s", None, (token,))
+
+
+def _in_turns(token: Part, longest: int, new: int) -> tuple[Part]:
+    """So many tokens of a batch of which an engine that queues requests runs no more at a time than it has
+    memory for. Source: vllm.
+    """
+    settings = token.settings
+    batch, held = settings["batch"], settings["batch"]
+    if batch > 1 and differs(settings["stack"]).get("queues"):
+        most = {**settings, "seq": longest}
+        if not estimate(token.model, **most).fits:
+            held = (
+                largest(token.model, "batch", **{k: v for k, v in most.items() if k != "batch"})[0] or batch
+            )
+    return (token._replace(settings={**settings, "batch": held}, times=new * batch / held),)
 
 
 def _answered(row: Row, prompt: tuple[Part, ...], token: Part) -> tuple[Part, ...]:
@@ -262,28 +260,3 @@ def _prompt(part: Part, start: int, piece: int, stages: int) -> Iterator[Part]:
     if start > piece:  # in place of each piece's attention to itself, that of all to all before
         yield of(start, turns / pieces, "attention")
         yield of(piece, -turns, "attention")
-
-
-def weights(text: str, column: str, software: str = "") -> dict[str, Any]:
-    """What a column's word for weights is in `estimate`. Raises NotCoveredError."""
-    word = re.sub(" - (small|medium|large)", lambda found: f"_{found[1][0]}", plain(text))  # as llama-bench
-    bits = re.match(r"(?:int|q)?([34568])(?:-?bit)?\b", word)
-    if bits and (software == "mlx" or "groups of 64" in word):  # MLX's where nobody says. Source: mlx-lm.
-        return {"quantize": f"mlx-{bits[1]}bit"}
-    if told := re.match(r"([48])[- ]?bits?\b", word):  # in transformers bitsandbytes'. Source: bitsandbytes.
-        nf4 = software == "transformers" and told[1] == "4"
-        word = ("nf4" if nf4 else f"int{told[1]}") + word[told.end() :]
-    if told := re.search(r"w8a(8|16)", word):  # beside a word for the kind of the eight bits
-        word = "fp8" if "fp8" in word or "float8" in word else told[0]
-    own = differs(software).get("weights", {})
-    if not text and differs(software).get("checkpoint"):
-        return {}
-    for some, form in PACKED.items():
-        if re.search(some, word):
-            return dict(own.get(some, {"quantize": form}))
-    for start in sorted(WEIGHTS, key=len, reverse=True):
-        if word.startswith(start):
-            if start == "int8" and before({"engine_version": word}, "bitsandbytes", (0, 45)):
-                return {"quantize": "int8-2024"}
-            return dict(own.get(start, WEIGHTS[start]))
-    raise NotCoveredError(f"{column} {text[:30]!r}" if text else f"{column} is not stated")

@@ -1,0 +1,55 @@
+"""What published words for weights are in `estimate` (`int4 (AWQ)`, `W8A8`, `Q4_K - Medium`)."""
+
+from __future__ import annotations
+
+import re
+
+from budget.named import Any
+from budget.plan.gguf import FORMATS
+
+from .rows import NotCoveredError, before, plain
+from .software import differs
+
+# Words by how they begin: weights of few bits, or their products' dtype.
+WEIGHTS = {
+    "fp16": {"dtype": "fp16"}, "f16": {"dtype": "fp16"}, "half": {"dtype": "fp16"},
+    "bf16": {"dtype": "bf16"}, "fp32": {"dtype": "fp32"}, "tf32": {"dtype": "tf32"},
+    "amp": {"dtype": "fp16", "precision": "autocast"},
+    "fp8": {"dtype": "fp8"}, "int8": {"quantize": "int8"}, "int4": {"quantize": "w4a16"},
+    "fp4": {"quantize": "nvfp4"},
+    "w8a8": {"quantize": "w8a8"}, "w8a16": {"quantize": "gptq-8bit"},
+    **{name: {"quantize": name} for name in FORMATS}, "q8": {"quantize": "q8_0"},
+    **{f"q{bits}_k": {"quantize": f"q{bits}_k_m"} for bits in (3, 4, 5)}, "q4f16": {"quantize": "q4_0"},
+    "nf4": {"quantize": "nf4"}, "bnb.nf4": {"quantize": "nf4"}, "nf4-dq": {"quantize": "nf4-dq"},
+    "bnb.nf4-dq": {"quantize": "nf4-dq"},
+}  # fmt: skip
+# The same by a pattern anywhere: what such weights have beside them. ExLlama's own format has no more.
+PACKED = {
+    r"gptq.{0,3}(int)?8|8[- ]?(bits?)?.{0,3}gptq": "gptq-8bit", "gptq": "gptq", "exl2": "gptq", "awq": "awq",
+    "mxfp4": "mxfp4", "nvfp4": "nvfp4", "w4a16": "w4a16", "smoothquant": "w8a8",
+}  # fmt: skip
+
+
+def weights(text: str, column: str, software: str = "") -> dict[str, Any]:
+    """What a column's word for weights is in `estimate`. Raises NotCoveredError."""
+    word = re.sub(" - (small|medium|large)", lambda found: f"_{found[1][0]}", plain(text))  # as llama-bench
+    bits = re.match(r"(?:int|q)?([34568])(?:-?bit)?\b", word)
+    if bits and (software == "mlx" or "groups of 64" in word):  # MLX's where nobody says. Source: mlx-lm.
+        return {"quantize": f"mlx-{bits[1]}bit"}
+    if told := re.match(r"([48])[- ]?bits?\b", word):  # in transformers bitsandbytes'. Source: bitsandbytes.
+        nf4 = software == "transformers" and told[1] == "4"
+        word = ("nf4" if nf4 else f"int{told[1]}") + word[told.end() :]
+    if told := re.search(r"w8a(8|16)", word):  # beside a word for the kind of the eight bits
+        word = "fp8" if "fp8" in word or "float8" in word else told[0]
+    own = differs(software).get("weights", {})
+    if not text and differs(software).get("checkpoint"):
+        return {}
+    for some, form in PACKED.items():
+        if re.search(some, word):
+            return dict(own.get(some, {"quantize": form}))
+    for start in sorted(WEIGHTS, key=len, reverse=True):
+        if word.startswith(start):
+            if start == "int8" and before({"engine_version": word}, "bitsandbytes", (0, 45)):
+                return {"quantize": "int8-2024"}
+            return dict(own.get(start, WEIGHTS[start]))
+    raise NotCoveredError(f"{column} {text[:30]!r}" if text else f"{column} is not stated")
