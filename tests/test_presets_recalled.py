@@ -137,6 +137,17 @@ def test_parameters_of_a_captured_class_are_those_of_the_checkpoint(name):
     assert estimate(name, mode="forward", batch=1, **sizes).params.total == CAPTURED[name]
 
 
+@pytest.mark.slow
+def test_an_audio_spectrogram_transformer_is_a_vit_b_whose_patches_overlap():
+    """Of 16 x 16 at strides of 10, from 128 bands and 1,024 frames; its page says 86.6 million."""
+    d, patches = 768, ((128 - 16) // 10 + 1) * ((1024 - 16) // 10 + 1)
+    layer = 4 * (d * d + d) + (2 * d * 3072 + 3072 + d) + 2 * 2 * d
+    stem, head = (16 * 16 * d + d) + 2 * d + (patches + 2) * d, 2 * 2 * d + (d + 1) * 527
+    name = "MIT/ast-finetuned-audioset-10-10-0.4593"
+    assert estimate(name, mode="forward", batch=1).params.total == stem + 12 * layer + head
+    assert f"{(stem + 12 * layer + head) / 1e6:.1f}" == "86.6"
+
+
 @pytest.mark.parametrize(
     "told",
     ["FLUX.2-dev", "stabilityai/stable-diffusion-2", "InternVL3-78B", "SmolVLM2-256M",
