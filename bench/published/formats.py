@@ -26,13 +26,18 @@ WEIGHTS = {
 # The same by a pattern anywhere: what such weights have beside them. ExLlama's own format has no more.
 PACKED = {
     r"gptq.{0,3}(int)?8|8[- ]?(bits?)?.{0,3}gptq": "gptq-8bit", "gptq": "gptq", "exl2": "gptq", "awq": "awq",
-    "mxfp4": "mxfp4", "nvfp4": "nvfp4", "w4a16": "w4a16", "smoothquant": "w8a8",
+    "mxfp4": "mxfp4", "nvfp4": "nvfp4", "w4a16|auto-?round": "w4a16", "smoothquant": "w8a8",
+    r"^marlin": "gptq", r"^(bnb|bitsandbytes)[^.\d]*4": "nf4",
+    r"^(bnb|bitsandbytes)[^.\d]*8": "int8",
 }  # fmt: skip
+# What leaves a network as its checkpoint is, in sixteen bits.
+LEFT = re.compile(r"(none|auto|unquantized|native|16[- ]?bits?)?")
 
 
 def weights(text: str, column: str, software: str = "") -> dict[str, Any]:
     """What a column's word for weights is in `estimate`. Raises NotCoveredError."""
     word = re.sub(" - (small|medium|large)", lambda found: f"_{found[1][0]}", plain(text))  # as llama-bench
+    word = re.sub(r"^weights?[- ]only ", "", word)
     bits = re.match(r"(?:int|q)?([34568])(?:-?bit)?\b", word)
     if bits and (software == "mlx" or "groups of 64" in word):  # MLX's where nobody says. Source: mlx-lm.
         return {"quantize": f"mlx-{bits[1]}bit"}
@@ -42,7 +47,7 @@ def weights(text: str, column: str, software: str = "") -> dict[str, Any]:
     if told := re.search(r"w8a(8|16)", word):  # beside a word for the kind of the eight bits
         word = "fp8" if "fp8" in word or "float8" in word else told[0]
     own = differs(software).get("weights", {})
-    if not text and differs(software).get("checkpoint"):
+    if LEFT.fullmatch(word) and differs(software).get("checkpoint"):
         return {}
     for some, form in PACKED.items():
         if re.search(some, word):
