@@ -164,7 +164,8 @@ def test_words_of_a_precision():
     for word in ("bf16", "fp8", "mxfp8"):
         assert "precision" not in said(**titan, precision=word), word  # the stack's own
     eager = {**row, "source": "a page (PyTorch eager 2.5)"}
-    assert said(**eager, precision="bf16 pure")["precision"] == "pure"
+    for word in ("bf16 pure", "full bf16"):
+        assert said(**eager, precision=word)["precision"] == "pure", word
     assert said(**eager, precision="bf16").get("precision") != "pure"
 
 

@@ -31,6 +31,9 @@ CLUSTERS = {
 }  # fmt: skip
 RECOMPUTED = ("full", "selective", "none")
 NOTHING = ("no", "off", "false", "disabled")
+WHOLE = re.compile(
+    r"(yes|on|true|enabled|gradient|activation|checkpoint\w*|ac|gc|unsloth)\b"
+)  # of whole layers
 MODULES = (CORE, *NAMES)
 # MaxText's words for what is kept of a layer, the first that starts so. Source: maxtext-defaults.
 REMAT = {
@@ -52,8 +55,8 @@ def layout(row: Row, gpus: int, software: str) -> dict[str, Any]:
     if left or whole(row, "dp", dp) != dp:
         raise NotCoveredError(f"{gpus} devices are not tp x pp x cp x dp")
     word = row.get("zero_stage", "").lower()
-    zero = next((stage for start, stage in ZERO.items() if word.startswith(start)), None)
-    if zero is None and dp > NODE:
+    zero = _zero(word)
+    if zero is None and dp > (1 if word else NODE):
         raise NotCoveredError(f"zero_stage {word[:30]!r}" if word else "zero_stage is not stated")
     told = bool(words(row)[1])
     vpp = whole(row, "vpp", None if several["pp"] > 1 else 1)
@@ -69,6 +72,24 @@ def layout(row: Row, gpus: int, software: str) -> dict[str, Any]:
     if sp and row.get("tp_overlap"):
         apart["tp_overlap"] = whole(row, "tp_overlap")
     return {**several, **apart, "vpp": vpp, "dp": dp, "zero": (zero or 0) if dp > 1 else 0, "sp": sp}
+
+
+def _zero(word: str) -> int | None:
+    """ZeRO's stage by a published word, None where it is none that is known."""
+    for start, stage in ZERO.items():
+        if word.startswith(start):
+            return stage
+    if told := re.search(r"(?:zero|stage|^deepspeed)\W*(?:stage)?[\W_]*([0-3])\b|^([0-3])$", word):
+        return int(told[1] or told[2])
+    if "shard_grad_op" in word:
+        return 2
+    return (
+        3
+        if re.search("fsdp|fully_shard|full_shard", word)
+        else 0
+        if re.fullmatch(r"-+|no|n/?a|dp", word)
+        else None
+    )
 
 
 def _shard(row: Row, dp: int) -> int:
@@ -94,7 +115,7 @@ def recomputed(row: Row, gpus: int) -> dict[str, Any]:
     devices, or published in words that are not known.
     """
     text = row.get("recompute", "").lower()
-    text = "none" if text in NOTHING else text
+    text = "none" if text in NOTHING else "full" if WHOLE.match(text) else text
     found = next((ours for ours in RECOMPUTED if text.startswith(ours)), None)
     modules = [w for w in re.findall(r"\w+", text) if w in MODULES] if found in (None, "selective") else []
     if modules:

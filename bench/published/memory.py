@@ -20,6 +20,7 @@ from . import _litgpt as litgpt
 from . import _methods as methods
 from . import _versions as versions
 from . import training
+from ._plainly import plainly
 from .networks import has_sequence, network
 from .rows import Asked, NotCoveredError, Part, device, measured, precision, stack, whole
 from .software import differs
@@ -65,6 +66,7 @@ QLORA = {  # the defaults of qlora.py in artidoro/qlora, with the longest source
 
 def asked(row: Row) -> Iterator[Asked]:
     """What a row measured, and what predicts it. Raises NotCoveredError."""
+    row = plainly(row)
     parts, of = _parts(row)
     if of is korthikanti.share:
         yield Asked("activation_share", "", measured(row, "measured_gb", 0.01), parts, of=of)
@@ -161,8 +163,6 @@ def _training(row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:
     autocast = bool(differs(software).get("autocast") and re.fullmatch("bf16|fp16", word))
     if mixed or (autocast and not methods.in_16_bits(row)):
         told["precision"] = re.sub("^(mxfp8|fp8)", "bf16", word) + " amp"
-    if row.get("recompute", "").startswith(("gradient", "yes")):
-        told["recompute"] = "full"
     methods.checked(row)
     kind = _metric(row)
     if not row["gpu"] and kind is process:

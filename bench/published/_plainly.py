@@ -1,0 +1,62 @@
+"""Words of a stranger's table of memory as the tables here have them: what ran, how, in which numbers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from .table import Row
+
+NOTHING = r"(-+|no|none|n/?a|(fp|bf)?16(-?bits?)?|bfloat16|float16|unquantized)$"
+# By column, what begins with a pattern, or has it in it, and our word; the first counts.
+WORDS: Mapping[str, Mapping[str, str]] = {
+    "scenario": {
+        r"^pre-?train(ing)?$": "pretrain",
+        r"^(train(ing)?|sft|fine-?tun(e|ing)|full|q?lora|peft)$": "finetune",
+        r"^(generat(e|ion|ing)|serv(e|ing)|decod(e|ing)|prefill|forward)$": "inference",
+    },
+    "method": {
+        r"qlora|4-?bit lora": "qlora",
+        r"lora|dora": "lora",
+        r"^(full|fft\b|sft\b|pre-?train|fine-?tun)": "full",
+    },
+    "quant": {
+        rf"^{NOTHING}": "None",
+        r"gptq|awq|gguf": "",
+        r"(nf4|fp4|4-?bit).*(dq|double)": "nf4-dq",
+        r"nf4|fp4|(?<!\d)4-?bits?\b|^int4$": "nf4",
+        r"(?<!\d)8-?bits?\b|^int8$": "int8",
+    },
+    "precision": {
+        r"^(full|pure)[ -](bf16|bfloat16)": "bf16 pure",
+        r"^(full|pure)[ -](fp16|float16)": "fp16 pure",
+        r"^mixed[ -](bf16|bfloat16)": "bf16 mixed",
+        r"^mixed": "fp16 mixed",
+        r"^(bf16|bfloat16)$": "bf16",
+        r"^(fp16|float16|half|16-?bits?)$": "fp16",
+    },
+}
+
+
+def plainly(row: Row) -> Row:
+    """A row of training with our words in its columns; others stay as they are."""
+    scenario = _word(row, "scenario")
+    if scenario not in ("finetune", "pretrain"):
+        return {**row, "scenario": scenario}
+    said = {column: _word(row, column) for column in WORDS}
+    told = [row[c] for c in ("scenario", "method") if re.search("lora|dora", row[c].lower())]
+    if told and not row["method"]:
+        said["method"] = _word({**row, "method": row["scenario"]}, "method")
+    beside = [re.sub(r"\br ?= ?(\d)", r"rank \1", w) for w in told if w.lower() not in ("lora", "qlora")]
+    if said["method"] == "lora" and said["quant"].lower().startswith(("nf4", "int8")):
+        said["method"] = "qlora"
+    notes = "; ".join(filter(None, (row.get("notes", ""), *beside)))
+    return {**row, **said, "notes": notes}
+
+
+def _word(row: Row, column: str) -> str:
+    text = row.get(column, "")
+    for pattern, word in WORDS[column].items():
+        if re.search(pattern, text.lower()):
+            return word or text
+    return text
