@@ -45,6 +45,18 @@ def test_gptq_has_as_many_bits_as_are_said(word, bits):
     assert e.memory.parameters - wide == pytest.approx(linear * bits / 8, rel=0.06)  # with scales of groups
 
 
+@pytest.mark.parametrize(
+    ("engine", "stack"),
+    [
+        ("TensorRT LLM 1.0", "tensorrt-llm"), ("TensorRT LLM 0.5", "tensorrt-llm-2023"),
+        ("Text Generation Inference 3.0", "vllm"), ("ExLlamaV3 0.0.5", "exllamav2"),
+        ("Aphrodite Engine 0.6", "vllm"), ("TensorRT 8.4", "tensorrt"),
+    ],
+)  # fmt: skip
+def test_an_engine_is_known_by_its_other_spellings(engine, stack):
+    assert rows.stack(row_of(engine=engine)) == stack
+
+
 def row_of(**told):
     row = {"id": "a", "source": "", "model": "qwen2.5-7b", "gpu": "RTX 3090", "n_gpus": "1", "batch": "1"}
     row |= {"engine": "vLLM 0.11", "weight_precision": "bf16"}
