@@ -59,6 +59,13 @@ def test_stages_of_zero(word, stage):
     assert said(**{**EIGHT, "zero_stage": word})["layout"]["zero"] == stage
 
 
+@pytest.mark.parametrize(
+    ("word", "form"), [("bnb 4-bit", "nf4"), ("bitsandbytes int8", "int8"), ("bnb nf4", "nf4")]
+)
+def test_weights_of_few_bits_that_generate(word, form):
+    assert said(scenario="generation", method="", quant=word)["quantize"] == form
+
+
 def test_a_stage_that_is_not_known_is_no_guess():
     with pytest.raises(NotCoveredError, match="zero_stage 'deepspeed'"):
         said(**{**EIGHT, "zero_stage": "DeepSpeed"})

@@ -141,8 +141,6 @@ def checked(row: Row) -> None:
 def frozen(row: Row) -> dict[str, Any]:
     """What frozen weights of a row are. Raises NotCoveredError."""
     quant = row["quant"].lower().removeprefix("bnb.")
-    if re.match(r"(int)?4(?!\d)", quant) and "bitsandbytes" in text_of(row):
-        quant = "fp4"
     if quant in FROZEN:
         return {"quantize": FROZEN[quant]}
     if quant in ("int8wo", "int8 weight only"):

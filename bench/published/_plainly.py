@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from .table import Row
+from .table import Row, text_of
 
 NOTHING = r"(-+|no|none|n/?a|(fp|bf)?16(-?bits?)?|bfloat16|float16|unquantized)$"
 # By column, what begins with a pattern, or has it in it, and our word; the first counts.
@@ -39,10 +39,11 @@ WORDS: Mapping[str, Mapping[str, str]] = {
 
 
 def plainly(row: Row) -> Row:
-    """A row of training with our words in its columns; others stay as they are."""
+    """A row with our words in its columns: of inference those for bitsandbytes' few bits alone."""
     scenario = _word(row, "scenario")
     if scenario not in ("finetune", "pretrain"):
-        return {**row, "scenario": scenario}
+        few = re.search("bnb|bitsandbytes", text_of(row, "quant", "source", "notes"))
+        return {**row, "scenario": scenario, **({"quant": _word(row, "quant")} if few else {})}
     said = {column: _word(row, column) for column in WORDS}
     told = [row[c] for c in ("scenario", "method") if re.search("lora|dora", row[c].lower())]
     if told and not row["method"]:
