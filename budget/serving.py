@@ -134,6 +134,8 @@ def serve(
     ttft: float | str | None = None,
     tpot: float | str | None = None,
     rate: float | str | None = None,
+    length: int | None = None,
+    places: int | None = None,
     **settings: Any,
 ) -> Serving:
     """What a request takes and how many are answered, of prompts of `context` tokens (4,096, or what the
@@ -142,9 +144,10 @@ def serve(
 
     ttft, tpot: limits, in seconds or as `200ms`: the answer has the most users within. rate: requests a
     second, or `500/min`: it has the replicas that are needed within these limits, and what a request takes
-    then. settings: those of budget.estimate; a layout's dp are replicas, and of devices without a layout
-    those replicas are taken that answer the most users the fastest. Raises InputError, also where not one
-    user fits.
+    then. length: the most tokens of a request and its answer that the engine is told to take; places: the
+    most requests that a replica answers at once, where it has memory for more. settings: those of
+    budget.estimate; a layout's dp are replicas, and of devices without a layout those replicas are taken
+    that answer the most users the fastest. Raises InputError, also where not one user fits.
     """
     answer = size("--output-tokens", output_tokens)
     for field in ("mode", "batch", "seq"):
@@ -156,11 +159,15 @@ def serve(
     spread = settings.pop("layout", None)
     if context is None:
         own = max(estimate(model, **settings, mode=m, batch=1).length for m in ("decode", "prefill"))
+        own = own if length is None else min(length, own)
         context = min(PROMPT, own - answer) if own > answer else PROMPT
     context = size("--context", context)
+    if length is not None and context + answer > size("length", length):
+        both = f"{context:,} tokens and {answer:,} back are more than the {length:,} that the engine takes"
+        raise InputError("--context", f"{both}; allowed: less of --context and --output-tokens")
     limits = (("--ttft", ttft, SECONDS), ("--tpot", tpot, SECONDS), ("--rate", rate, PER_SECOND))
     asked = Asked(*(x if x is None else read(flag, x, kind) for flag, x, kind in limits))
-    of = _Requests(model, settings, context, answer)
+    of = _Requests(model, settings, context, answer, None if places is None else size("places", places))
     if spread is None and devices is not None:
         return _best(of, size("devices", devices), users, asked)
     layout = None if spread is None else parse(spread, train=False)
@@ -175,6 +182,7 @@ class _Requests(NamedTuple):
     settings: Mapping[str, Any]
     context: int
     answer: int
+    places: int | None = None  # of a replica, where its memory has room for more
 
     def on(self, layout: Mapping[str, Any] | None) -> _Requests:
         """The same on a layout."""
@@ -212,6 +220,8 @@ def _served(of: _Requests, replicas: int, users: Sequence[int], asked: Asked) ->
         raise InputError(
             "--context", f"not even one user fits {one.device.name}: {lacks:,.1f} GiB too much; {ways}"
         )
+    if of.places is not None and of.places < most:
+        most, full = of.places, of.decode(of.places, seq=longest)
     prefill = estimate(of.model, **of.settings, mode="prefill", batch=1, seq=of.context)
 
     @cache

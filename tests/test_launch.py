@@ -162,6 +162,14 @@ def test_a_vocabulary_is_padded_for_each_device(tmp_path):
     assert read(written(tmp_path, "b.sh", line)).config["vocab"] == 51200
 
 
+def test_a_plan_seeks_other_layouts_for_what_a_file_trains(tmp_path, capsys):
+    path = written(tmp_path, "a.sh", MEGATRON)
+    for given in ([], ["--devices", "16"]):
+        assert main(["plan", "--run", path, "--device", "h100", "--format", "csv", *given]) == 0
+        assert len(capsys.readouterr().out.splitlines()) > 4  # the heads, and several layouts
+    assert main(["plan", "--run", path, "--layout", "tp=2", "--devices", "8"]) == 2
+
+
 def test_flags_win_over_the_file(tmp_path, capsys):
     path = written(tmp_path, "a.yaml", ARGUMENTS)
     assert main(["estimate", "--run", path, "--batch", "2", "--optimizer", "sgd", "--format", "json"]) == 0

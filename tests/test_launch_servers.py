@@ -1,6 +1,9 @@
 """Lines that start a server: what it serves, and how."""
 
+import json
+
 import pytest
+from commands import run
 from launch_files import written
 
 import budget
@@ -22,23 +25,23 @@ from budget.launch._servers import STARTS, started
     ],
 )
 def test_a_line_that_starts_a_server_is_its_tokens(tmp_path, line, form, stack):
-    run = read(written(tmp_path, "a.sh", f"export CUDA_VISIBLE_DEVICES=0\n{line}\n"))
-    assert (run.form, run.model, run.left, run.layout) == (form, "Qwen/Qwen3-8B", (), {})
-    assert run.settings == {"mode": "decode", "stack": stack}
+    told = read(written(tmp_path, "a.sh", f"export CUDA_VISIBLE_DEVICES=0\n{line}\n"))
+    assert (told.form, told.model, told.left, told.layout) == (form, "Qwen/Qwen3-8B", (), {})
+    assert told.settings == {"mode": "decode", "stack": stack}
 
 
 def test_flags_of_a_server_are_those_of_estimate(tmp_path):
     line = "vllm serve meta-llama/Llama-3.1-70B-Instruct -tp 4 --pipeline-parallel-size 2 --dtype half \\\n"
     line += "  --max-model-len 16384 --kv-cache-dtype fp8_e4m3 --quantization fp8 --enforce-eager"
-    line += " --max-num-seqs 64"
-    run = read(written(tmp_path, "a.sh", line))
-    assert run.settings | {"mode": "", "stack": ""} == {
+    line += " --max-num-seqs 64 --gpu-memory-utilization .92"
+    told = read(written(tmp_path, "a.sh", line))
+    assert told.settings | {"mode": "", "stack": ""} == {
         "mode": "", "stack": "", "dtype": "float16", "seq": 16384, "kv_dtype": "fp8",
         "quantize": "fp8-dynamic", "execution": "fused",
     }  # fmt: skip
-    assert run.spread({}) == {"tp": 4, "pp": 2, "dp": 1}
-    assert run.left == ("max_num_seqs",)  # a bound, and no batch
-    e = budget.estimate(run.model, **run.settings, layout=run.spread({}), device="h100")
+    assert told.spread({}) == {"tp": 4, "pp": 2, "dp": 1}
+    assert (told.left, told.serving) == ((), {"places": 64, "reserve": "8%"})  # bounds, and no batch
+    e = budget.estimate(told.model, **told.settings, layout=told.spread({}), device="h100")
     assert (e.devices, e.stack.name, e.task.workload.seq) == (8, "vllm", 16384)
 
 
@@ -47,10 +50,10 @@ def test_flags_of_a_server_are_those_of_estimate(tmp_path):
     [("Qwen/Qwen3-32B-AWQ", "awq"), ("Qwen/Qwen2.5-7B-Instruct-GPTQ-Int8", "gptq-8bit"), ("qwen3-32b", None)],
 )
 def test_a_hub_s_name_says_in_which_few_bits_it_serves(tmp_path, name, few):
-    run = read(written(tmp_path, "a.sh", f"vllm serve {name}"))
-    assert run.settings.get("quantize") == few
-    settings = {**run.settings, "device": "h100", "seq": 64}
-    assert budget.estimate(run.model, **settings).params.total > 7e9
+    told = read(written(tmp_path, "a.sh", f"vllm serve {name}"))
+    assert told.settings.get("quantize") == few
+    settings = {**told.settings, "device": "h100", "seq": 64}
+    assert budget.estimate(told.model, **settings).params.total > 7e9
 
 
 @pytest.mark.parametrize(
@@ -72,11 +75,54 @@ def test_experts_are_on_the_devices_that_have_tp(tmp_path, line, layout):
         ("--quantization aqlm", "quantization: got 'aqlm'"),
         ("--kv-cache-dtype int4", "kv_cache_dtype: got 'int4'"),
         ("--tensor-parallel-size many", "tensor_parallel_size: got 'many'"),
+        ("--gpu-memory-utilization 90", "gpu_memory_utilization: got 90; allowed: numbers above 0, up to 1"),
+        ("--max-num-seqs 0", "max_num_seqs: got 0"),
     ],
 )
 def test_what_a_server_s_flag_cannot_be_is_said(tmp_path, flag, problem):
     with pytest.raises(InputError, match=problem.replace("(", r"\(")):
         read(written(tmp_path, "a.sh", f"vllm serve gpt2 {flag}"))
+
+
+def _json(capsys, *args):
+    status, out, err = run(capsys, *args, "--format", "json")
+    assert (status, err) == (0, "")
+    return json.loads(out)
+
+
+def test_requests_keep_within_what_a_server_is_told(tmp_path, capsys):
+    path = written(tmp_path, "a.sh", "sglang serve --model-path Qwen/Qwen3-8B --quantization fp8 --tp 2 \\\n"
+                   "  --context-length 2048 --max-running-requests 24 --mem-fraction-static 0.5")  # fmt: skip
+    found = _json(capsys, "serve", "--run", path, "--device", "h100")
+    assert (found["stack"], found["devices"], found["replicas"]) == ("sglang", 2, 1)
+    assert found["context"] + found["output_tokens"] == 2048  # no request is longer
+    assert found["places"] == found["points"][-1]["users"] == 24
+    assert found["run"]["serving"] == {"places": 24, "reserve": "50%"}
+    assert "with        quantize fp8-dynamic\n" in run(capsys, "serve", "--run", path, "--device", "h100")[1]
+    more = _json(capsys, "serve", "--run", path, "--device", "h100", "--reserve", "0", "--context", "64")
+    assert more["places"] == 24
+
+
+def test_a_flag_beside_a_launch_file_wins_whatever_its_default(tmp_path, capsys):
+    path = written(tmp_path, "a.sh", "trl sft --model_name_or_path gpt2 --per_device_train_batch_size 1 "
+                   "--gradient_checkpointing")  # fmt: skip
+    assert _json(capsys, "estimate", "--run", path)["workload"]["recompute"] == "full"
+    assert _json(capsys, "estimate", "--run", path, "--recompute", "none")["workload"]["recompute"] == "none"
+
+
+@pytest.mark.parametrize(
+    ("line", "more", "problem"),
+    [
+        ("vllm serve gpt2 --max-model-len 512", ["--context", "500"], "--context: 500 tokens and 256 back"),
+        ("vllm serve gpt2", ["--seq", "500"], "--seq: serving has its own"),
+        ("trl sft --model_name_or_path gpt2 --dataset_name x", [], "--run: training_arguments trains"),
+    ],
+)
+def test_what_cannot_be_served_is_said(tmp_path, capsys, line, more, problem):
+    path = written(tmp_path, "a.sh", line)
+    status, out, err = run(capsys, "serve", "--run", path, "--device", "h100", *more)
+    assert (status, out) == (2, "")
+    assert err.startswith(f"budget: {problem}")
 
 
 def test_other_lines_are_as_they_were():

@@ -29,7 +29,7 @@ def workload_flags(parser: Parser, lists: Any = "store") -> None:
     """
     add = parser.add_argument
     several = partial(add, action=lists)
-    several("--mode", default="train", metavar="M", help=f"{', '.join(CHOICES['mode'])} (train)")
+    several("--mode", metavar="M", help=f"{', '.join(CHOICES['mode'])} (train)")
     several("--batch", metavar="N", help="sequences, images or samples on one device (1)")
     several(
         "--seq", metavar="N", help="tokens or time steps; in decode, those in the cache (the model's own)"
@@ -38,7 +38,7 @@ def workload_flags(parser: Parser, lists: Any = "store") -> None:
     several("--sound", metavar="N", help="seconds of sound before the words (none)")
     several("--dtype", metavar="T", help="bf16, fp16, fp32, tf32, fp8 (bf16, or what the device has)")
     several("--optimizer", metavar="O", help=f"{', '.join(CHOICES['optimizer'])} (adamw)")
-    several("--recompute", default="none", metavar="R", help=f"{', '.join(CHOICES['recompute'])} (none)")
+    several("--recompute", metavar="R", help=f"{', '.join(CHOICES['recompute'])} (none)")
     several("--attention", metavar="A", help=f"{', '.join(CHOICES['attention'])} (the stack's)")
     several(
         "--stack", metavar="S", help="the software that runs it: budget list stacks (torch-compile, vllm)"
@@ -99,7 +99,7 @@ def source_flags(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--config", metavar="FILE", help="a config.json, a model's folder, .gguf; -: standard input"
     )
-    parser.add_argument("--run", metavar="FILE", help="a launch file: what it trains, and how")
+    parser.add_argument("--run", metavar="FILE", help="a launch file: what it trains or serves, and how")
     module_flag(parser)
 
 
@@ -146,6 +146,8 @@ def source(args: Namespace, rest: list[str]) -> tuple[str, list[str]]:
 def requested(args: Namespace, rest: list[str]) -> tuple[Any, dict[str, Any]]:
     """The requested model, and the arguments of `estimate` for it. Raises InputError."""
     if getattr(args, "run", None) is not None:
+        from ._launched import launched
+
         return launched(args, rest)
     if args.module is None:
         if args.input:
@@ -157,40 +159,6 @@ def requested(args: Namespace, rest: list[str]) -> tuple[Any, dict[str, Any]]:
         problem = "a file's module has no preset, --arch, --config or flags of its own"
         raise InputError("--module", f"{problem}; got {got}")
     return from_file(args.module, args)
-
-
-def launched(args: Namespace, rest: list[str]) -> tuple[Any, dict[str, Any]]:
-    """What a launch file trains and how; flags beside it win. Raises InputError where the two contradict."""
-    from ..launch import read
-
-    run = args.run = read(args.run)
-    bare, _ = words(rest)
-    if args.module is not None:
-        raise InputError("--run", "a file's module has no launch file; allowed: a preset, --arch or --config")
-    named = bool(bare or args.arch or args.config)
-    if not (named or run.model):
-        raise InputError("--run", f"{run.form} names no model; allowed: with a preset, --arch or --config")
-    model, rest = source(args, rest) if named else (run.model, rest)
-    asked = settings_from(model, args, rest)
-    told = resolve(model, {})[2] if named and run.config else None
-    for name, value in run.config.items():
-        if told is not None and getattr(told, name, value) not in (value, 0):
-            problem = f"has {name} {shown(value)}, and {shown(model)} {shown(getattr(told, name))}"
-            raise InputError("--run", f"{problem}; allowed: one of the two")
-    usual = {"mode": "train", "recompute": "none", "device": "h200"}
-    given = {k: v for k, v in asked.items() if v not in (None, {}, usual.get(k))}
-    config = {} if named else dict(run.config)
-    settings = {**asked, **run.settings, **given, "config": {**config, **asked["config"]}}
-    if settings["mode"] != "train" and not asked["stack"]:
-        settings["stack"] = None  # the file's trains
-    from ..layout import told as told_layout
-
-    if table := run.spread(told_layout(asked["layout"] or ""), asked["devices"]):
-        settings["layout"] = table
-    single = settings["global_batch"] is None and settings.get("accumulate", 1) == 1
-    if single and "dp" in table:
-        settings["global_batch"] = run.global_batch
-    return model, settings
 
 
 def from_file(spec: str, args: Namespace) -> tuple[Any, dict[str, Any]]:
@@ -216,10 +184,10 @@ def run_settings(args: Namespace) -> dict[str, Any]:
         "seq": sizes("--seq", args.seq),
         "image": sizes("--image", args.image),
         "sound": sizes("--sound", args.sound),
-        "mode": names(args.mode),
+        "mode": names("train" if args.mode is None else args.mode),
         "dtype": names(args.dtype),
         "optimizer": names(args.optimizer),
-        "recompute": names(args.recompute),
+        "recompute": names("none" if args.recompute is None else args.recompute),
         "attention": names(args.attention),
         "execution": names(args.execution),
         "stack": names(args.stack),

@@ -15,7 +15,6 @@ from ._parser import Parser
 from ._priced import priced, priced_flags
 
 if TYPE_CHECKING:
-    from ..launch import Run
     from ..ways import Change
 
 HELP = "what one network costs: parameters, FLOPs, memory, time, money"
@@ -65,23 +64,11 @@ def run(args: Namespace, rest: list[str]) -> int:
     if not found.fits:
         shown = shown._replace(text=lambda: f"{text(found)}\n{_way_out(model, found, settings)}")
     if args.run is not None:
-        shown = _told(shown, args.run)
+        from ._launched import told
+
+        shown = told(shown, args)
     write(shown, args)
     return 1 if args.fits and not found.fits else 0
-
-
-def _told(shown: Any, run: Run) -> Any:
-    """The answer with what a launch file says, and what of it is not modelled."""
-    text, data = shown.text, shown.data
-    layout = tuple(f"{axis} {n}" for axis, n in run.layout.items())
-    unsaid = "" if "dp" in run.spread({}) else "; dp is not said: --layout dp=N"
-    lines = [f"run         {run.form}: {', '.join(run.read)}"]
-    if layout:
-        lines.append(f"in the file {', '.join(layout)}{unsaid}")
-    if run.left:
-        lines.append(f"not modelled  {', '.join(run.left)}")
-    about = {"form": run.form, "read": list(run.read), "layout": dict(run.layout), "left": list(run.left)}
-    return shown._replace(text=lambda: "\n".join([text(), *lines]), data=lambda: {**data(), "run": about})
 
 
 def _way_out(model: object, now: Estimate, settings: Mapping[str, Any]) -> str:

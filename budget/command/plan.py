@@ -7,6 +7,7 @@ from argparse import Namespace
 from ..device import several
 from ..errors import InputError
 from ..estimate import plan
+from ..layout import layout
 from ..report._plan import answer
 from ._model import requested, source_flags, workload_flags
 from ._output import output_flags, write
@@ -33,7 +34,10 @@ def run(args: Namespace, rest: list[str]) -> int:
     """Print the layouts."""
     model, settings = requested(args, rest)
     settings["device"], devices = several(settings["device"], settings.pop("devices"))
-    if devices is None or settings.pop("layout") is not None:
+    laid = settings.pop("layout")
+    if args.run is not None and args.layout is None and laid:  # a file's is one of those that are sought
+        laid, devices = None, devices or layout(laid).devices
+    if devices is None or laid is not None:
         raise InputError("--devices", "missing; allowed: how many devices, and no --layout")
     write(answer(plan(model, devices, **settings)), args)
     return 0

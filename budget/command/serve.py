@@ -19,6 +19,7 @@ EXAMPLES = """examples:
   budget serve llama-3-70b --device h100 --layout tp=4 --context 8k --users 1,64
   budget serve llama-3-8b --device l40s --quantize int8 --ttft 1 --tpot 0.05
   budget serve llama-3-8b --device l40s --context 1k --rate 20 --tpot 50ms
+  budget serve --run serve.sh --device h100             a line of vllm serve
 
 --ttft and --tpot are limits (0.2, 200ms): the answer has the most users within,
 and for --rate, requests a second, the devices that are needed.
@@ -45,6 +46,8 @@ def run(args: Namespace, rest: list[str]) -> int:
     """Print the points."""
     model, settings = requested(args, rest)
     users = sizes("--users", args.users)
+    if args.run is not None:
+        settings = _bounds(args, settings)
     found = serve(
         model,
         context=None if args.context is None else _one("--context", args.context),
@@ -55,8 +58,24 @@ def run(args: Namespace, rest: list[str]) -> int:
         rate=args.rate,
         **settings,
     )
-    write(answer(found), args)
+    shown = answer(found)
+    if args.run is not None:
+        from ._launched import told
+
+        shown = told(shown, args)
+    write(shown, args)
     return 0
+
+
+def _bounds(args: Namespace, settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings, with what a line that starts a server says of many requests."""
+    run = args.run
+    if run.settings["mode"] == "train":
+        raise InputError("--run", f"{run.form} trains; allowed: a line that starts a server")
+    length = run.settings.get("seq") if args.seq is None else None
+    settings = {**settings, "seq": settings["seq"] if length is None else None, "length": length}
+    given = {name: value for name, value in run.serving.items() if getattr(args, name, None) is None}
+    return {**settings, **given}
 
 
 def _one(field: str, text: str) -> Any:

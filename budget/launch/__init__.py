@@ -36,7 +36,8 @@ class Run(NamedTuple):
 
     model: a preset's or an architecture's name, a path, a hub's name, or "". config: settings of it.
     settings: arguments of `estimate`. layout: degrees as the file has them: fsdp is dp with zero 3,
-    devices all of them. global_batch: samples of all devices in a step.
+    devices all of them. global_batch: samples of all devices in a step. serving: what an engine is told
+    that bounds many requests: the places of a replica, and the memory that it leaves.
     """
 
     form: str
@@ -47,6 +48,7 @@ class Run(NamedTuple):
     read: tuple[str, ...]
     left: tuple[str, ...]
     global_batch: int | None = None
+    serving: Mapping[str, Any] = {}
 
     def spread(self, asked: Mapping[str, Any], devices: Any = None) -> dict[str, Any]:
         """The settings of a Layout; those that are asked for win, and so many devices where the file has a
@@ -112,7 +114,7 @@ def _add(told: dict[str, Any], more: Mapping[str, Any]) -> None:
 
 
 def _run(form: str, told: Mapping[str, Any], known: tuple[str, ...], left: tuple[str, ...]) -> Run:
-    parts: dict[str, dict[str, Any]] = {"config": {}, "layout": {}}
+    parts: dict[str, dict[str, Any]] = {"config": {}, "layout": {}, "serving": {}}
     settings: dict[str, Any] = {}
     for name, value in told.items():
         head, _, rest = name.partition(".")
@@ -127,7 +129,8 @@ def _run(form: str, told: Mapping[str, Any], known: tuple[str, ...], left: tuple
         for axis, n in parts["layout"].items()
         if axis == "sp" or n not in (0, None, usual.get(axis, 1))
     }
-    return Run(form, model, parts["config"], {"mode": "train", **settings}, layout, known, left, whole)
+    settings = {"mode": "train", **settings}
+    return Run(form, model, parts["config"], settings, layout, known, left, whole, parts["serving"])
 
 
 def load(path: str) -> Mapping[str, Any]:

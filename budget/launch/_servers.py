@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from ..errors import InputError, shown
 from ..named import Any
 from ..read import preset
 from ._shared import Told, degree, one_of, when, whole
@@ -34,6 +35,15 @@ SHORT = {
     "-tp": "--tensor-parallel-size", "-pp": "--pipeline-parallel-size", "-dp": "--data-parallel-size",
     "-q": "--quantization", "-ep": "--enable-expert-parallel",
 }  # fmt: skip
+
+
+def _left(share: Any) -> Told:
+    """A share of the device's memory that an engine takes: it leaves the rest. Raises InputError."""
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
+        raise InputError("reserve", f"got {shown(share)}; allowed: numbers above 0, up to 1")
+    return {"serving.reserve": f"{100 * (1 - share):.3g}%"}
+
+
 # Flags that several servers have, as they are spelled in Python.
 FIELDS: dict[str, Any] = {
     "model": "model", "dtype": one_of("dtype", DTYPES, "dtype"),
@@ -41,14 +51,17 @@ FIELDS: dict[str, Any] = {
     "tensor_parallel_size": degree("tp"), "tp_size": degree("tp"), "tp": degree("tp"),
     "pipeline_parallel_size": degree("pp"), "pp_size": degree("pp"),
     "max_model_len": whole("seq"), "context_length": whole("seq"), "max_seq_len": whole("seq"),
+    "max_num_seqs": whole("serving.places"), "max_running_requests": whole("serving.places"),
+    "max_batch_size": whole("serving.places"), "gpu_memory_utilization": _left,
+    "mem_fraction_static": _left,
     "enforce_eager": when({"execution": "fused"}), "disable_cuda_graph": when({"execution": "fused"}),
 }  # fmt: skip
 SILENT = (
     "allowed_", "api_key", "chat_template", "cors_", "disable_log", "disable_radix", "disable_uvicorn",
     "download_dir", "enable_auto_tool", "enable_cache_report", "enable_chunked_prefill", "enable_log",
     "enable_metrics", "enable_prefix_caching", "enable_prompt_tokens", "free_gpu_memory_fraction",
-    "gpu_memory_utilization", "host", "kv_cache_free_gpu", "language_model_only", "limit_mm", "load_format",
-    "log_", "mem_fraction_static", "no_enable_prefix", "port", "random_seed", "reasoning_parser", "revision",
+    "host", "kv_cache_free_gpu", "language_model_only", "limit_mm", "load_format",
+    "log_", "no_enable_prefix", "port", "random_seed", "reasoning_parser", "revision",
     "seed", "served_model_name", "show_time", "swap_space", "tokenizer", "tool_call_parser",
     "trust_remote_code", "uvicorn", "watchdog",
 )  # fmt: skip

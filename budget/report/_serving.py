@@ -6,7 +6,7 @@ from ..serving import Asked, Point, Serving
 from ._answer import Answer, Column, Table
 from ._axes import BLUE, Axis, curve, dot, frame
 from ._draw import WIDTH, apart, drawing, text, ticks
-from ._summary import degrees, taken_for
+from ._summary import degrees, taken_for, techniques
 from ._units import count, decimal, memory, seconds
 
 EDGE, LEFT, RIGHT, TOP, HIGH = 20, 70, 150, 92, 260  # pixels
@@ -77,6 +77,7 @@ def _head(found: Serving) -> str:
     lines = (
         f"{e.model.name}: {size} parameters, {e.task.dtype}, {e.stack.name}, on {on}",
         f"{request}: {whole} {beside}; room for {found.places:,} at once",
+        *([f"with        {used}"] if (used := techniques(e)) else []),
         *taken_for(e),
     )
     return "\n".join(lines)

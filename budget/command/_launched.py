@@ -1,0 +1,63 @@
+"""What a launch file asks for, as the arguments of `estimate`, and as lines below an answer."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from ..errors import InputError, shown
+from ..launch import read
+from ..layout import told as told_layout
+from ..named import Any
+from ..read.source import resolve
+from ._lists import how_many
+from ._model import settings_from, source, words
+
+
+def launched(args: Namespace, rest: list[str]) -> tuple[Any, dict[str, Any]]:
+    """What a launch file trains and how; flags beside it win. Raises InputError where the two contradict."""
+    run = args.run = read(args.run)
+    bare, _ = words(rest)
+    if args.module is not None:
+        raise InputError("--run", "a file's module has no launch file; allowed: a preset, --arch or --config")
+    named = bool(bare or args.arch or args.config)
+    if not (named or run.model):
+        raise InputError("--run", f"{run.form} names no model; allowed: with a preset, --arch or --config")
+    model, rest = source(args, rest) if named else (run.model, rest)
+    asked = settings_from(model, args, rest)
+    told = resolve(model, {})[2] if named and run.config else None
+    for name, value in run.config.items():
+        if told is not None and getattr(told, name, value) not in (value, 0):
+            problem = f"has {name} {shown(value)}, and {shown(model)} {shown(getattr(told, name))}"
+            raise InputError("--run", f"{problem}; allowed: one of the two")
+    unsaid = {name for name in ("mode", "recompute", "device") if getattr(args, name) is None}
+    given = {k: v for k, v in asked.items() if v not in (None, {}) and k not in unsaid}
+    config = {} if named else dict(run.config)
+    settings = {**asked, **run.settings, **given, "config": {**config, **asked["config"]}}
+    if (run.settings["mode"] == "train") != (settings["mode"] == "train") and not asked["stack"]:
+        settings["stack"] = None  # the file's is for the other
+    if table := run.spread(told_layout(asked["layout"] or ""), asked["devices"]):
+        settings["layout"] = table
+    single = settings["global_batch"] is None and settings.get("accumulate", 1) == 1
+    if single and "dp" in table:
+        settings["global_batch"] = run.global_batch
+    return model, settings
+
+
+def told(shown: Any, args: Namespace) -> Any:
+    """The answer with what its launch file says, and what of it is not modelled."""
+    run, text, data = args.run, shown.text, shown.data
+    layout = tuple(f"{axis} {n}" for axis, n in run.layout.items())
+    spread = run.spread(told_layout(args.layout or ""), how_many(args.devices))
+    unsaid = "" if "dp" in spread else "; dp is not said: --layout dp=N"
+    lines = [f"run         {run.form}: {', '.join(run.read)}"]
+    if layout:
+        lines.append(f"in the file {', '.join(layout)}{unsaid}")
+    if run.serving:
+        lines.append(f"for serving {', '.join(f'{name} {value}' for name, value in run.serving.items())}")
+    if run.left:
+        lines.append(f"not modelled  {', '.join(run.left)}")
+    about = {
+        "form": run.form, "read": list(run.read), "layout": dict(run.layout), "serving": dict(run.serving),
+        "left": list(run.left),
+    }  # fmt: skip
+    return shown._replace(text=lambda: "\n".join([text(), *lines]), data=lambda: {**data(), "run": about})
