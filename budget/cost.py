@@ -101,7 +101,11 @@ def _each(
 def usd_per_hour(device: Device, given: Any = None) -> Stated | None:
     """The median of the providers' prices of a kind, or one's own. None: none is known. Raises InputError."""
     if given is not None and given not in KINDS:
-        return _own(_read("price", given, "USD"), "your price")
+        try:
+            return _own(_read("price", given, "USD"), "your price")
+        except InputError as error:
+            problem = str(error).removeprefix("price: ")
+            raise InputError("price", f"{problem}, or {', '.join(KINDS)}") from None
     kind = given or KINDS[0]
     rows = [r for r in prices(device.id) if r["kind"] == kind]
     if not rows:

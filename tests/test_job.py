@@ -45,7 +45,7 @@ BAD = [
     ({"epochs": 5}, "epochs: of how much"),
     ({"tokens": 0}, "tokens: got 0"),
     ({"samples": "many"}, "samples: got 'many'"),
-    ({"price": "free"}, "price: got 'free'"),
+    ({"price": "free"}, "price: got 'free'; allowed: .*, or on-demand"),
     ({"grid": "Mars"}, "grid: unknown"),
 ]
 
