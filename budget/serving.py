@@ -20,7 +20,7 @@ from math import ceil
 from .answer import Estimate
 from .config import size
 from .device import several
-from .errors import InputError
+from .errors import InputError, shown
 from .estimate import estimate
 from .face import Shown
 from .fitting import largest
@@ -171,6 +171,10 @@ def serve(
     if spread is None and devices is not None:
         return _best(of, size("devices", devices), users, asked)
     layout = None if spread is None else parse(spread, train=False)
+    if layout is not None and devices not in (None, layout.devices):
+        raise InputError(
+            "devices", f"got {shown(devices)}; allowed: the layout's {layout.devices}, or no layout"
+        )
     one_of = None if layout is None else {**vars(layout), "dp": 1}
     return _served(of.on(one_of), 1 if layout is None else int(layout.dp), users, asked)
 

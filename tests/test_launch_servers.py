@@ -62,6 +62,8 @@ def test_a_hub_s_name_says_in_which_few_bits_it_serves(tmp_path, name, few):
         ("vllm serve x --tensor-parallel-size 4 --enable-expert-parallel", {"tp": 4, "ep": 4, "dp": 1}),
         ("sglang serve --model-path x --tp 8 --ep-size 4", {"tp": 8, "ep": 4, "etp": 2, "dp": 1}),
         ("trtllm-serve x --tp_size 2", {"tp": 2, "dp": 1}),
+        ("vllm serve x -tp 2 -dp 4", {"tp": 2, "dp": 4}),
+        ("sglang serve --model-path x --tp 8 --dp 8 --enable-dp-attention", {"tp": 8, "dp": 1}),
     ],
 )
 def test_experts_are_on_the_devices_that_have_tp(tmp_path, line, layout):
@@ -101,6 +103,17 @@ def test_requests_keep_within_what_a_server_is_told(tmp_path, capsys):
     assert "with        quantize fp8-dynamic\n" in run(capsys, "serve", "--run", path, "--device", "h100")[1]
     more = _json(capsys, "serve", "--run", path, "--device", "h100", "--reserve", "0", "--context", "64")
     assert more["places"] == 24
+
+
+def test_as_many_devices_as_are_named_are_replicas(tmp_path, capsys):
+    path = written(tmp_path, "a.sh", "vllm serve gpt2 -tp 2")
+    for given, replicas in (([], 1), (["--devices", "8"], 4), (["--device", "8xh100"], 4)):
+        found = _json(capsys, "serve", "--run", path, "--device", "h100", "--users", "1", *given)
+        assert (found["replicas"], found["devices"]) == (replicas, 2 * replicas)
+    told = "devices: got 8; allowed: the layout's 2, or no layout"
+    assert told in run(capsys, "serve", "gpt2", "--layout", "tp=2", "--device", "8xh100")[2]
+    path = written(tmp_path, "b.sh", "vllm serve gpt2 -dp 8 --enable-expert-parallel")
+    assert read(path).left == ("data parallelism of attention alone, 8",)
 
 
 def test_a_flag_beside_a_launch_file_wins_whatever_its_default(tmp_path, capsys):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from argparse import Namespace
 
+from ..device import several
 from ..errors import InputError, shown
 from ..launch import read
 from ..layout import told as told_layout
 from ..named import Any
 from ..read.source import resolve
-from ._lists import how_many
 from ._model import settings_from, source, words
 
 
@@ -24,6 +24,7 @@ def launched(args: Namespace, rest: list[str]) -> tuple[Any, dict[str, Any]]:
         raise InputError("--run", f"{run.form} names no model; allowed: with a preset, --arch or --config")
     model, rest = source(args, rest) if named else (run.model, rest)
     asked = settings_from(model, args, rest)
+    asked["device"], asked["devices"] = several(asked["device"], asked["devices"])
     told = resolve(model, {})[2] if named and run.config else None
     for name, value in run.config.items():
         if told is not None and getattr(told, name, value) not in (value, 0):
@@ -35,7 +36,8 @@ def launched(args: Namespace, rest: list[str]) -> tuple[Any, dict[str, Any]]:
     settings = {**asked, **run.settings, **given, "config": {**config, **asked["config"]}}
     if (run.settings["mode"] == "train") != (settings["mode"] == "train") and not asked["stack"]:
         settings["stack"] = None  # the file's is for the other
-    if table := run.spread(told_layout(asked["layout"] or ""), asked["devices"]):
+    args.spread = table = run.spread(told_layout(asked["layout"] or ""), asked["devices"])
+    if table:
         settings["layout"] = table
     single = settings["global_batch"] is None and settings.get("accumulate", 1) == 1
     if single and "dp" in table:
@@ -47,8 +49,7 @@ def told(shown: Any, args: Namespace) -> Any:
     """The answer with what its launch file says, and what of it is not modelled."""
     run, text, data = args.run, shown.text, shown.data
     layout = tuple(f"{axis} {n}" for axis, n in run.layout.items())
-    spread = run.spread(told_layout(args.layout or ""), how_many(args.devices))
-    unsaid = "" if "dp" in spread else "; dp is not said: --layout dp=N"
+    unsaid = "" if "dp" in args.spread else "; dp is not said: --layout dp=N"
     lines = [f"run         {run.form}: {', '.join(run.read)}"]
     if layout:
         lines.append(f"in the file {', '.join(layout)}{unsaid}")

@@ -50,6 +50,8 @@ FIELDS: dict[str, Any] = {
     "kv_cache_dtype": one_of("kv_cache_dtype", CACHES), "quantization": one_of("quantization", QUANTIZED),
     "tensor_parallel_size": degree("tp"), "tp_size": degree("tp"), "tp": degree("tp"),
     "pipeline_parallel_size": degree("pp"), "pp_size": degree("pp"),
+    **{name: whole("copies") for name in ("data_parallel_size", "dp_size", "dp")},
+    "enable_dp_attention": when({"within": True}),
     "max_model_len": whole("seq"), "context_length": whole("seq"), "max_seq_len": whole("seq"),
     "max_num_seqs": whole("serving.places"), "max_running_requests": whole("serving.places"),
     "max_batch_size": whole("serving.places"), "gpu_memory_utilization": _left,
@@ -88,15 +90,23 @@ def serves(name: str) -> Callable[[Any], Told]:
 
 
 def finish(told: dict[str, Any]) -> dict[str, Any]:
-    """A hub's name in few bits as its preset in that format; experts on the devices of tp, and no others."""
+    """A hub's name in few bits as its preset in that format; experts on the devices of tp, and no others;
+    of dp each a replica.
+    """
     name = str(told.get("model", ""))
     found = None if preset.known(name) else preset.few_bits(name.rpartition("/")[2])
     if found:
         told = {"quantize": found[1], **told, "model": found[0]}
     tp = told.get("layout.tp", 1)
-    if told.pop("experts", False):
+    experts = told.pop("experts", False)
+    if experts:
         told["layout.ep"] = tp
     ep = told.get("layout.ep", 1)
     told = {**told, "layout.etp": max(tp // ep, 1)} if ep > 1 else told
-    devices = tp * told.get("layout.pp", 1)
+    copies = told.pop("copies", 1)
+    if told.pop("within", False) or ((experts or ep > 1) and copies > 1):  # all share their experts
+        told["unsaid"] = [f"data parallelism of attention alone, {copies}"]
+        copies = 1
+    told = {**told, "layout.dp": copies} if copies > 1 else told
+    devices = tp * told.get("layout.pp", 1) * copies
     return {**told, "layout.devices": devices} if devices > 1 else told
