@@ -104,7 +104,7 @@ def estimate(
     requested = {"recompute": recompute, "attention": attention, **techniques}
     source = find(model, mode, asked, table("config", config), inputs, dtype, requested)
     target = _device(device)
-    software = _stack(stack, mode, target.vendor, _engine(source, techniques))
+    software = _stack(stack, mode, target, _engine(source, techniques))
     kind = computed(
         dtype or _usual_dtype(source.usual.get("dtype"), source.network, target, software.weights)
     )
@@ -195,10 +195,10 @@ def _engine(source: Source, techniques: Mapping[str, Any]) -> str:
     return engine(asked.lower())
 
 
-def _stack(stack: object, mode: str, vendor: str, engine: str) -> Stack:
+def _stack(stack: object, mode: str, device: Device, engine: str) -> Stack:
     """A stack, by its name or as it is; the usual one for None. Raises InputError."""
     if stack is None:
-        return usual(mode, vendor, engine)
+        return usual(mode, device.vendor, engine, device.generation)
     found = load_stack(stack) if isinstance(stack, str) else stack
     if not isinstance(found, Stack):
         raise InputError("stack", f"got {shown(stack)}; allowed: a stack's name, or a Stack")

@@ -282,3 +282,17 @@ def test_what_a_stack_compiles_costs_its_host_less(tmp_path):
         seconds.append((d.forward, d.backward, d.optimizer))
     (forward, backward, optimizer), compiled = seconds
     assert compiled == pytest.approx((forward / 4, backward / 4, optimizer))
+
+
+@pytest.mark.parametrize(
+    ("device", "trains", "serves"),
+    [
+        ("gtx 1080 ti", "torch-eager", "llama.cpp"), ("p100", "torch-eager", "llama.cpp"),
+        ("v100", "torch-compile", "vllm"), ("mi50", "torch-compile", "vllm"),
+    ],
+)  # fmt: skip
+def test_software_that_refuses_a_board_is_not_what_runs_on_it(device, trains, serves):
+    """Triton's least CUDA capability, and vLLM's, is 7.0 (Volta)."""
+    modes = {"train": trains, "forward": trains, "prefill": serves, "decode": serves}
+    assert {mode: budget.estimate("gpt2", mode=mode, device=device).stack.name for mode in modes} == modes
+    assert budget.estimate("gpt2", device=device, stack="torch-compile").stack.name == "torch-compile"

@@ -46,6 +46,10 @@ USUAL = {"train": "torch-compile", "forward": "torch-compile", "prefill": "vllm"
 HERE = "this machine"  # vendor of the processor that is asked about itself
 ENGINES = ("prefill", "decode")  # what engines serve
 OF_VENDOR = {"Apple": "llama.cpp", HERE: "llama.cpp"}  # what people serve with there
+# What runs on NVIDIA's generations before this one, which neither torch.compile's nor vLLM's kernels have.
+# Sources: triton-capability, vllm-installation.
+TRITON = 70
+OLDER = {"train": "torch-eager", "forward": "torch-eager", "prefill": "llama.cpp", "decode": "llama.cpp"}
 
 
 class AllReduce(NamedTuple):
@@ -187,12 +191,14 @@ def all_stacks() -> tuple[Stack, ...]:
     return tuple(map(load, names()))
 
 
-def usual(mode: str, vendor: str = "", engine: str = "") -> Stack:
-    """The stack of a mode, on a vendor's devices, where none is named. engine: whose own format the weights
-    have; it serves them.
+def usual(mode: str, vendor: str = "", engine: str = "", generation: str = "") -> Stack:
+    """The stack of a mode, on a vendor's devices of a generation, where none is named. engine: whose own
+    format the weights have; it serves them.
     """
     if engine and mode in ENGINES:
         return load(engine)
+    if generation.startswith("sm") and int(generation[2:]) < TRITON:
+        return load(OLDER[mode])
     return load(OF_VENDOR.get(vendor, USUAL[mode]) if mode in ENGINES else USUAL[mode])
 
 
