@@ -217,12 +217,10 @@ def _in_turns(token: Part, longest: int, new: int) -> tuple[Part]:
     """
     settings = token.settings
     batch, held = settings["batch"], settings["batch"]
-    if batch > 1 and differs(settings["stack"]).get("queues"):
-        most = {**settings, "seq": longest}
-        if not estimate(token.model, **most).fits:
-            held = (
-                largest(token.model, "batch", **{k: v for k, v in most.items() if k != "batch"})[0] or batch
-            )
+    most = {**settings, "seq": longest}
+    if batch > 1 and differs(settings["stack"]).get("queues") and not estimate(token.model, **most).fits:
+        most.pop("batch")
+        held = largest(token.model, "batch", **most)[0] or batch
     return (token._replace(settings={**settings, "batch": held}, times=new * batch / held),)
 
 

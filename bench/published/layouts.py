@@ -31,9 +31,8 @@ CLUSTERS = {
 }  # fmt: skip
 RECOMPUTED = ("full", "selective", "none")
 NOTHING = ("no", "off", "false", "disabled")
-WHOLE = re.compile(
-    r"(yes|on|true|enabled|gradient|activation|checkpoint\w*|ac|gc|unsloth)\b"
-)  # of whole layers
+# Words for recomputation of whole layers.
+WHOLE = re.compile(r"(yes|on|true|enabled|gradient|activation|checkpoint\w*|ac|gc|unsloth)\b")
 MODULES = (CORE, *NAMES)
 # MaxText's words for what is kept of a layer, the first that starts so. Source: maxtext-defaults.
 REMAT = {
@@ -83,13 +82,9 @@ def _zero(word: str) -> int | None:
         return int(told[1] or told[2])
     if "shard_grad_op" in word:
         return 2
-    return (
-        3
-        if re.search("fsdp|fully_shard|full_shard", word)
-        else 0
-        if re.fullmatch(r"-+|no|n/?a|dp", word)
-        else None
-    )
+    if re.search("fsdp|fully_shard|full_shard", word):
+        return 3
+    return 0 if re.fullmatch(r"-+|no|n/?a|dp", word) else None
 
 
 def _shard(row: Row, dp: int) -> int:
