@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -112,12 +113,16 @@ GOOD = dump(measured(H200))
         ("[1]", "schema"),
         ("", "cannot read"),
         (GOOD.replace("budget.profile/1", "budget.profile/9"), "budget.profile/9"),
-        (GOOD.replace("launch_s", "lunch_s"), "launch_s is missing"),
-        (GOOD.replace('"memory": ', '"memory": -'), "not positive"),
-        (GOOD.replace('"share": 0.25', '"share": "much"'), "h200"),
-        (GOOD.replace('"share": 0.25', '"sharp": 0.25'), "sharp"),
-        (GOOD.replace('"low": 0.9', '"low": 1.9'), "low <= 1 <= high"),
-        (GOOD.replace('"memory": ', '"memory": Infinity, "more": '), "finite"),
+        (GOOD.replace("launch_s", "lunch_s"), "lunch_s is no field here; did you mean 'launch_s'"),
+        (re.sub('"launch_s": [^,]*,', "", GOOD), "h200.json: launch_s is missing"),
+        (GOOD.replace('"memory": ', '"memory": -'), "memory: got -.*; allowed: 1e-09 to 1e"),
+        (GOOD.replace('"share": 0.25', '"share": "much"'), "forms.*share: got 'much'"),
+        (GOOD.replace('"share": 0.25', '"share": 0'), "forms.*share: got 0; allowed: 1e-09"),
+        (GOOD.replace('"share": 0.25', '"sharp": 0.25'), "sharp is no field here; did you mean 'share'"),
+        (GOOD.replace('"low": 0.9', '"low": 1.9'), "low: got 1.9; allowed: 1e-09 to 1"),
+        (re.sub('"memory": [^,]*', '"memory": Infinity', GOOD), "memory: got inf"),
+        (GOOD.replace('"serial": false', '"serial": "false"'), "serial: got 'false'; allowed: true, false"),
+        (re.sub('"steps": ', '"steps": [[1]], "dtypes": ', GOOD), "steps: got .*allowed: 2 numbers"),
         ("\x00\xff", "h200"),
     ],
 )

@@ -9,10 +9,10 @@ part (software.py). Its interval is that of published runs that no fit had seen.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 
-from .. import files
+from .. import checked, files
 from .. import table as tables
 from ..errors import InputError, shown
 from ..named import Any
@@ -21,6 +21,9 @@ from . import Device, software
 from .kernel_class import LIKE, Dispatch, KernelClass, Profile, complete
 
 SCHEMA = "budget.profile/1"
+LEAST, MOST = 1e-9, 1e18  # of what is positive and finite
+PHASES = ("forward", "backward", "optimizer")
+RATES = ("share", "vector", "traffic", "bandwidth")  # of a class of kernels, what is never 0
 FOLDER = os.path.join(os.path.dirname(os.path.dirname(__file__)), "data", "profiles")
 
 
@@ -110,60 +113,62 @@ def load(path: str) -> Profile:
     return parse(files.table("profile", path, "; budget calibrate writes it anew"), path)
 
 
-def parse(table: Any, where: str) -> Profile:
-    """A profile from its table. Raises InputError."""
-    schema = table.get("schema") if isinstance(table, Mapping) else table
+def parse(about: Any, file: str) -> Profile:
+    """A profile from its table. Raises InputError that names the file and the field."""
+    schema = about.get("schema") if isinstance(about, Mapping) else about
     if schema != SCHEMA:
-        raise InputError("profile", f"{where}: schema {shown(schema)}; allowed: {SCHEMA}")
-    try:
-        forms = {name: KernelClass(**_form(values)) for name, values in table["forms"].items()}
-        profile = Profile(
-            name=str(table["name"]),
-            provenance=str(table["provenance"]),
-            device=str(table["device"]),
-            forms=complete(forms),
-            memory=float(table["memory"]),
-            steps=tuple((float(size), float(share)) for size, share in table["steps"]),
-            launch_s=float(table["launch_s"]),
-            dispatch=Dispatch(**{k: float(v) for k, v in table["dispatch"].items()}),
-            serial=bool(table["serial"]),
-            low=float(table["low"]),
-            high=float(table["high"]),
-            kernels=(float(table["kernels"][0]), float(table["kernels"][1])),
-            dtypes=tuple(table.get("dtypes", ())),
-            source=str(table.get("source", "")),
-            versions=dict(table.get("versions", {})),
-            links={k: (float(v[0]), float(v[1])) for k, v in table.get("links", {}).items()},
-            turn=(float(table.get("turn", (0, 0))[0]), float(table.get("turn", (0, 0))[1])),
-        )
-    except KeyError as error:
-        raise InputError("profile", f"{where}: {error.args[0]} is missing") from None
-    except (TypeError, ValueError, AttributeError) as error:
-        raise InputError("profile", f"{where}: {error}") from None
-    try:
-        _check(profile, where)
-    except TypeError as error:  # a text where a number belongs
-        raise InputError("profile", f"{where}: {error}") from None
-    return profile
+        raise InputError("profile", f"{file}: schema {shown(schema)}; allowed: {SCHEMA}")
+    at, optional = f"profile: {file}", Profile._field_defaults
+    checked.table(
+        at, about, ("schema", "notes", *Profile._fields), [f for f in Profile._fields if f not in optional]
+    )
+
+    def told(key: str, check: Callable[..., Any], *allowed: Any) -> Any:
+        return check(f"{at}: {key}", about.get(key, optional.get(key)), *allowed)
+
+    return Profile(
+        **{key: told(key, checked.text) for key in ("name", "provenance", "device")},
+        forms=complete(told("forms", checked.each, _form)),
+        memory=told("memory", checked.number, LEAST, MOST),
+        steps=told("steps", _steps),
+        launch_s=told("launch_s", checked.number, 0, MOST),
+        dispatch=Dispatch(**told("dispatch", checked.numbers, Dispatch._fields, 0, MOST, PHASES)),
+        serial=told("serial", checked.flag),
+        low=told("low", checked.number, LEAST, 1),
+        high=told("high", checked.number, 1, MOST),
+        kernels=told("kernels", _row, 2, LEAST),
+        dtypes=told("dtypes", checked.texts),
+        source=told("source", checked.text),
+        versions=told("versions", checked.each, checked.text),
+        links=told("links", checked.each, lambda at, of: _row(at, of, 2)),
+        turn=told("turn", _row, 2),
+    )
 
 
-def _form(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+def _steps(at: str, values: Any) -> tuple[tuple[float, ...], ...]:
+    return tuple(_row(at, step, 2, LEAST) for step in checked.listed(at, values))
 
 
-def _check(p: Profile, where: str) -> None:
-    positive = [p.memory, *(s for pair in p.steps for s in pair), *(f.share for f in p.forms.values())]
-    positive += [x for f in p.forms.values() for x in (f.traffic, f.bandwidth, f.vector)]
-    others = [
-        p.launch_s,
-        *p.dispatch,
-        *p.turn,
-        *(x for f in p.forms.values() for x in (*f.edge, f.start_s, f.host_s, f.overlap)),
-    ]
-    if not all(0 < x < 1e18 for x in positive) or not all(0 <= x < 1e9 for x in others):
-        raise InputError("profile", f"{where}: a share or a time is not positive and finite")
-    if not 0 < p.low <= 1 <= p.high < 1e6:
-        raise InputError("profile", f"{where}: interval {p.low:g} to {p.high:g}; allowed: low <= 1 <= high")
+def _form(at: str, fields: Any) -> KernelClass:
+    """A class of kernels, from what its file has of it."""
+    usual = KernelClass._field_defaults
+
+    def field(name: str, value: Any) -> Any:
+        where = f"{at}.{name}"
+        if isinstance(usual[name], tuple):
+            return _row(where, value, 2 if name == "tile" else len(usual[name]))
+        if isinstance(usual[name], float):
+            return checked.number(where, value, LEAST if name in RATES else 0, MOST)
+        return (checked.flag if isinstance(usual[name], bool) else checked.text)(where, value)
+
+    return KernelClass(**{k: field(k, v) for k, v in checked.table(at, fields, usual).items()})
+
+
+def _row(at: str, values: Any, length: int, least: float = 0) -> tuple[float, ...]:
+    """So many numbers."""
+    if not isinstance(values, list | tuple) or len(values) != length:
+        raise checked.wrong(at, values, f"{length} numbers")
+    return tuple(checked.number(at, x, least, MOST) for x in values)
 
 
 def save(profile: Profile, folder: str, notes: Iterable[str] = ()) -> str:
