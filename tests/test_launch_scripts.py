@@ -61,3 +61,16 @@ def test_settings_of_one_are_kept(tmp_path):
 def test_what_a_script_leaves_open_is_refused(tmp_path, old, new, problem):
     with pytest.raises(InputError, match=re.escape(problem)):
         read(written(tmp_path, "a.sh", SCRIPT.replace(old, new)))
+
+
+@pytest.mark.parametrize("start", ["trl sft", "accelerate launch --num_processes 1 repo/trl/scripts/sft.py"])
+def test_trl_recomputes_unless_it_is_told_otherwise(tmp_path, start):
+    """sft_config.py of TRL 0.22: gradient_checkpointing is true."""
+    line = f"pip install trl peft\n{start} --model_name_or_path gpt2 --dataset_name x"
+    assert read(written(tmp_path, "a.sh", line)).settings["recompute"] == "full"
+    off = read(written(tmp_path, "b.sh", f"{line} --gradient_checkpointing False"))
+    assert "recompute" not in off.settings
+    other = read(written(tmp_path, "c.sh", line.replace(start, "python run_clm.py")))
+    assert "recompute" not in other.settings
+    with pytest.raises(InputError, match=r"^script: got 'dpo.py', which runs several networks"):
+        read(written(tmp_path, "d.sh", line.replace(start, "trl dpo")))

@@ -164,9 +164,9 @@ def _parsed(ending: str, text: str) -> Any:
     if ending in (".yaml", ".yml"):
         return _yaml(text)
     from ._servers import started
-    from ._shell import words
+    from ._shell import programs, words
 
-    return arguments(started(words(text)))
+    return arguments(programs(started(words(text))))
 
 
 SEVERAL = ("recompute_modules",)  # arguments that take several words

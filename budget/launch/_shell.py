@@ -20,6 +20,28 @@ def words(text: str) -> list[str]:
     return [part for word in shlex.split(text, comments=True) for part in _parts(_filled(word, known))]
 
 
+TRL = re.compile(r"(?:^|.*/)trl/scripts/(\w+)\.py")
+
+
+COMMANDS = ("sft", "dpo", "grpo", "kto", "reward", "rloo")  # of TRL, each a script
+
+
+def programs(words: list[str]) -> list[str]:
+    """With TRL's commands as its scripts, `trl sft` as sft.py, and behind each, as `--trl`, its name.
+
+    Source: trl.
+    """
+    found: list[str] = []
+    for word in words:
+        if script := TRL.fullmatch(word):
+            found += [word, "--trl", script[1]]
+        elif found and found[-1] == "trl" and word in COMMANDS:
+            found[-1:] = [f"{word}.py", "--trl", word]
+        else:
+            found.append(word)
+    return found
+
+
 def _variables(text: str) -> dict[str, str]:
     """Variables that are given one value. What is told twice, as in two branches, is not known."""
     found: dict[str, str] = {}

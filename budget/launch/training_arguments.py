@@ -14,7 +14,9 @@ FIELDS = {
     "gradient_accumulation_steps": whole("accumulate"),
     "torch_compile": when({"stack": "torch-compile"}),
     "bf16": when({"dtype": "bfloat16"}), "fp16": when({"dtype": "float16"}),
-    "optim": optimizer, "gradient_checkpointing": when({"recompute": "full"}),
+    "optim": optimizer,
+    "gradient_checkpointing": lambda value: when({"recompute": "full"})(value) or {"recompute": "none"},
+    "trl": lambda script: {"recomputes": script == "sft"},  # unless told otherwise, since TRL 0.22
     "use_peft": when({"peft": True}), "lora_r": whole("lora_rank"), "lora_dropout": "lora_dropout",
     "lora_target_modules": targets, "lora_modules_to_save": saved,
     "use_dora": when({"use_dora": True}), "use_rslora": when({"use_rslora": True}),
@@ -45,6 +47,8 @@ def is_mine(table: Mapping[str, Any]) -> bool:
 def finish(told: dict[str, Any]) -> dict[str, Any]:
     """Weights are loaded in the dtype of their files; the batch is 8 by default, the rank of adapters 16."""
     four, eight, nested = (told.pop(name, False) for name in ("four", "eight", "nested"))
+    if told.pop("recomputes", False):
+        told = {"recompute": "full", **told}
     if not told.pop("peft", False):
         told = {name: value for name, value in told.items() if name not in LORA}
         return {"batch": 8, "optimizer": "adamw_fused", **told}
