@@ -69,7 +69,8 @@ def _exchanged(
     """The bodies of a forward and a backward block: the one sends, the other fetches all but what stays."""
     found = _sent(forward, back).items()
     sent = {name: known for name, known in found if name not in stay and how.goes(known)}
-    views = {t.name: n for n in forward.body if isinstance(n, Op) and n.rule.view for t in n.outs}
+    ops = (n for n in forward.body if isinstance(n, Op) and n.rule.view and n.ins)
+    views = {t.name: o for o in ops for t in o.outs}
     return tuple(_send(forward.body, dict(sent), how)), tuple(_fetch(back.body, dict(sent), views, how))
 
 
@@ -78,7 +79,7 @@ def _sent(forward: Block, back: Block) -> dict[str, Known]:
     roots of views, what is made by this level's operators or enters.
     """
     ops = [n for n in forward.body if isinstance(n, Op)]
-    views = {t.name: o.ins[0].name for o in ops if o.rule.view for t in o.outs}
+    views = {t.name: o.ins[0].name for o in ops if o.rule.view and o.ins for t in o.outs}
     inner = ((t, o) for o in ops for t in o.outs if not (t.on_chip or o.rule.view or t.role == STATE))
     made = {t.name: (t, o) for t, o in inner}
     enters = {c.enter for c in forward.carry if c.enter}
