@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from ..errors import InputError, shown
 from ..named import Any
@@ -82,6 +82,11 @@ def started(words: list[str]) -> list[str]:
                     bare = ["--model"] if rest and not rest[0].startswith("-") else []
                     return ["--serves", name, *bare, *(SHORT.get(word, word) for word in rest)]
     return words
+
+
+def starts(name: str) -> Callable[[Mapping[str, Any]], bool]:
+    """Whether a table is of a line that starts this server."""
+    return lambda table: table.get("serves") == name
 
 
 def serves(name: str) -> Callable[[Any], Told]:

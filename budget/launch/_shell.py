@@ -21,8 +21,6 @@ def words(text: str) -> list[str]:
 
 
 TRL = re.compile(r"(?:^|.*/)trl/scripts/(\w+)\.py")
-
-
 COMMANDS = ("sft", "dpo", "grpo", "kto", "reward", "rloo")  # of TRL, each a script
 
 

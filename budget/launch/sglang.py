@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from ..named import Any
 from . import _servers
 from ._shared import degree
 
@@ -15,8 +12,4 @@ FIELDS = {
 }  # fmt: skip
 SILENT = _servers.SILENT
 finish = _servers.finish
-
-
-def is_mine(table: Mapping[str, Any]) -> bool:
-    """A line that starts it."""
-    return table.get("serves") == STACK
+is_mine = _servers.starts(STACK)

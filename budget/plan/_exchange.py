@@ -69,17 +69,21 @@ def _exchanged(
     """The bodies of a forward and a backward block: the one sends, the other fetches all but what stays."""
     found = _sent(forward, back).items()
     sent = {name: known for name, known in found if name not in stay and how.goes(known)}
-    ops = (n for n in forward.body if isinstance(n, Op) and n.rule.view and n.ins)
-    views = {t.name: o for o in ops for t in o.outs}
-    return tuple(_send(forward.body, dict(sent), how)), tuple(_fetch(back.body, dict(sent), views, how))
+    fetched = _fetch(back.body, dict(sent), _views(forward), how)
+    return tuple(_send(forward.body, dict(sent), how)), tuple(fetched)
+
+
+def _views(block: Block) -> dict[str, Op]:
+    """Views of a tensor, by their names, with the operators that make them; one of nothing is a constant."""
+    ops = (n for n in block.body if isinstance(n, Op) and n.rule.view and n.ins)
+    return {t.name: o for o in ops for t in o.outs}
 
 
 def _sent(forward: Block, back: Block) -> dict[str, Known]:
     """Tensors, with an operator that knows their sizes, that the backward body reads of the forward one:
     roots of views, what is made by this level's operators or enters.
     """
-    ops = [n for n in forward.body if isinstance(n, Op)]
-    views = {t.name: o.ins[0].name for o in ops if o.rule.view and o.ins for t in o.outs}
+    ops, views = [n for n in forward.body if isinstance(n, Op)], _views(forward)
     inner = ((t, o) for o in ops for t in o.outs if not (t.on_chip or o.rule.view or t.role == STATE))
     made = {t.name: (t, o) for t, o in inner}
     enters = {c.enter for c in forward.carry if c.enter}
@@ -89,7 +93,7 @@ def _sent(forward: Block, back: Block) -> dict[str, Known]:
     for t, _ in _reads(back.body):
         name = t.name
         while name in views:
-            name = views[name]
+            name = views[name].ins[0].name
         known = made.get(name) or entering.get(name)
         if known and name not in again and t.role not in WEIGHTS:
             read[name] = known
