@@ -47,6 +47,11 @@ nvidia-cuda-nvcc has. And
 `run --follow-up --after DIR --out DIR2` does what was not reached, then runs the kernels' tests, compiled,
 and looks inside with compute-sanitizer and ncu.
 
+`python3 -m budget.bench.programs --out DIR` times what people run: transformers' Trainer and `generate`,
+networks of timm's and torchvision's, with their memory; 29 programs, perhaps four minutes (no GPU has run it
+yet). It writes tables that `python -m budget.bench.published DIR/training.csv` predicts; `--seconds 0` writes
+them before.
+
 What an H100 was expected to give, before anything had run on a GPU, stands in
 bench/campaign/predictions.toml; a run's summary, beside its records, has the outcomes.
 """

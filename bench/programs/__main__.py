@@ -1,4 +1,9 @@
-"""Run the programs, each in a forked process, until the time is over; a line of JSON for each in DIR."""
+"""Run the programs of programs.toml, each in a process of its own, until the time is over.
+
+A line of JSON for each goes into DIR/programs.jsonl; what an earlier run has there is not done again. At the
+end DIR has training.csv, inference.csv and memory.csv, which `python -m budget.bench.published TABLE.csv`
+predicts; `--seconds 0` writes them before anything is measured.
+"""
 
 from __future__ import annotations
 
@@ -18,116 +23,161 @@ from typing import Any
 import torch
 
 from .. import record, sensors
-from . import how
+from . import how, tables
 
 LONGEST_S, COMPILING_S = 40.0, 150.0  # of one program
+SHORTEST_S = 5.0  # left, and no other program begins
+LIBRARIES = ("transformers", "peft", "timm", "torchvision")
+PROGRAMS = os.path.join(os.path.dirname(__file__), "programs.toml")
 
 
 def main(argv: list[str]) -> int:
-    """The exit status."""
-    parser = argparse.ArgumentParser(prog="python -m budget.bench.programs", description=__doc__)
-    parser.add_argument("--out", required=True, metavar="DIR")
-    parser.add_argument("--seconds", type=float, default=300, help="in all (300)")
-    parser.add_argument("--on", default="cuda", choices=("cuda", "cpu"))
-    parser.add_argument(
-        "--programs", default=os.path.join(os.path.dirname(__file__), "programs.toml"), metavar="FILE"
-    )
-    options = parser.parse_args(argv)
+    """The exit status: 2 for what the caller got wrong."""
+    options = _parser().parse_args(argv)
     end = time.monotonic() + options.seconds
-    with open(options.programs, "rb") as file:
-        told = tomllib.load(file)
-    os.makedirs(options.out, exist_ok=True)
-    import_all()
-    with open(os.path.join(options.out, "programs.jsonl"), "a", encoding="utf-8") as out:
+    path = os.path.join(options.out, "programs.jsonl")
+    try:
+        told = _told(options.programs)
+        os.makedirs(options.out, exist_ok=True)
+        done = _done(path)
+    except (OSError, ValueError) as error:
+        print(f"programs: {error}", file=sys.stderr)
+        return 2
+    if options.seconds > SHORTEST_S:
+        _import_all()
+    answers = []
+    with open(path, "a", encoding="utf-8") as out:
         for program in told["program"]:
-            left = end - time.monotonic()
-            if left < 5:
-                answer = {"status": "not reached"}
-            else:
-                started = time.monotonic()
-                limit = COMPILING_S if program.get("compile") else LONGEST_S
-                answer = forked(program, told["config"].get(program["of"], {}), options.on, min(limit, left))
-                answer["wall_s"] = round(time.monotonic() - started, 1)
-            out.write(json.dumps({"program": program, **answer}) + "\n")
-            out.flush()
-            os.fsync(out.fileno())
-            print(" ".join(map(str, program.values())), "|", _short(answer), flush=True)
+            answer = done.get(_key(program))
+            if answer is None and (answer := _answer(program, told["config"], options.on, end)):
+                print(json.dumps(answer), file=out, flush=True)
+                os.fsync(out.fileno())
+            answers.append(answer or {"program": program})
+            print(_short(answers[-1]), flush=True)
+    print("\n".join(tables.write(options.out, answers, told["config"], options.gpu)))
     return 0
 
 
-def import_all() -> None:
-    """What the children need, once, before any fork; none of it touches the GPU."""
-    import transformers
+def _parser() -> argparse.ArgumentParser:
+    shown = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        "python -m budget.bench.programs", description=__doc__, formatter_class=shown
+    )
+    parser.add_argument(
+        "--out", required=True, metavar="DIR", help="a folder for the results; made if need be"
+    )
+    parser.add_argument("--seconds", type=float, default=300, help="in all (300)")
+    parser.add_argument("--on", default="cuda", choices=("cuda", "cpu"))
+    parser.add_argument(
+        "--gpu", default="H200", help="what the tables call a device that measured nothing (H200)"
+    )
+    parser.add_argument("--programs", default=PROGRAMS, metavar="FILE", help="which (programs.toml)")
+    return parser
 
-    for head in (
-        "AutoModel",
-        "AutoModelForCausalLM",
-        "AutoModelForMaskedLM",
-        "AutoModelForSeq2SeqLM",
-        "Trainer",
-    ):
-        getattr(transformers, head)
-    for library in ("peft", "timm", "torchvision"):
+
+def _told(path: str) -> dict[str, Any]:
+    """The programs of a file and the configs that they name. Raises ValueError."""
+    with open(path, "rb") as file:
+        told = tomllib.load(file)
+    configs = told.get("config", {})
+    for number, p in enumerate(told.get("program", ()), 1):
+        if p.get("does") not in how.DOES:
+            raise ValueError(f"program {number}, does: {p.get('does')!r}; allowed: {', '.join(how.DOES)}")
+        of = str(p.get("of", ""))
+        if of not in configs and of.partition(" ")[0] not in how.PICTURES:
+            raise ValueError(
+                f"program {number}, of: {of!r}; allowed: {', '.join(configs)}, and NAME of timm or"
+                " torchvision as 'timm NAME'"
+            )
+    return {"config": configs, "program": told.get("program", [])}
+
+
+def _done(path: str) -> dict[str, Any]:
+    """What an earlier run has measured."""
+    if not os.path.exists(path):
+        return {}
+    with open(path, encoding="utf-8") as file:
+        lines = [json.loads(line) for line in file]
+    return {_key(line["program"]): line for line in lines if line["status"] == "ok"}
+
+
+def _key(program: Mapping[str, Any]) -> str:
+    return json.dumps(program, sort_keys=True)
+
+
+def _import_all() -> None:
+    """What the children need, once, before any fork; none of it may touch the GPU."""
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+    for library in LIBRARIES:
         try:
             __import__(library)
         except ImportError as error:
             print(f"programs: {error}", file=sys.stderr)
+    import transformers
+
+    for name in ("AutoModel", *how.HEADS.values(), "Trainer"):
+        getattr(transformers, name)
+
+
+def _answer(
+    program: Mapping[str, Any], configs: Mapping[str, Any], on: str, end: float
+) -> dict[str, Any] | None:
+    """What a program measured, or what became of it; None where there is no time for it."""
+    left, started = end - time.monotonic(), time.monotonic()
+    if left < SHORTEST_S:
+        return None
+    limit = min(left, COMPILING_S if program.get("compile") else LONGEST_S)
+    answer = {"program": program, **forked(program, configs.get(program["of"], {}), on, limit)}
+    return answer | {"wall_s": round(time.monotonic() - started, 1)}
 
 
 def forked(program: Mapping[str, Any], config: Mapping[str, Any], on: str, limit: float) -> dict[str, Any]:
-    """What a program measured, or what became of it."""
+    """What a program measures in a process of its own, which ends after `limit` seconds."""
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(read)
-        os.setsid()
-        os.write(write, json.dumps(_answer(program, config, on)).encode() + b"\n")
+        os.setsid()  # what it starts, a compiler's processes, ends with it
+        os.write(write, json.dumps(_measured(program, config, on)).encode() + b"\n")
         os._exit(0)
     os.close(write)
     text, end = b"", time.monotonic() + limit
     while not text.endswith(b"\n"):
         if not select.select([read], [], [], max(0.0, end - time.monotonic()))[0]:
-            text = json.dumps({"status": "hang", "error": f"nothing for {limit:.0f} s"}).encode() + b"\n"
-            break
-        part = os.read(read, 2**16)
-        if not part:
-            text = b'{"status": "crash"}\n'
-            break
-        text += part
+            text = b'{"status": "hang", "error": "nothing heard"}\n'
+        elif part := os.read(read, 2**16):
+            text += part
+        else:
+            text = b'{"status": "crash", "error": "the process ended"}\n'
     os.close(read)
-    for kill in (lambda: os.killpg(pid, signal.SIGKILL), lambda: os.kill(pid, signal.SIGKILL)):
+    for kill in (os.killpg, os.kill):
         with contextlib.suppress(OSError):
-            kill()
+            kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     return json.loads(text)
 
 
-def _answer(program: Mapping[str, Any], config: Mapping[str, Any], on: str) -> dict[str, Any]:
+def _measured(program: Mapping[str, Any], config: Mapping[str, Any], on: str) -> dict[str, Any]:
     where = torch.device(on)
     try:
         torch.manual_seed(0)
         before = sensors.read() if on == "cuda" else {}
         found = how.DOES[program["does"]](program, config, where)
-        memory = {}
         if on == "cuda":
-            memory = {
+            found |= {
                 "allocated": torch.cuda.max_memory_allocated(), "reserved": torch.cuda.max_memory_reserved(),
-                "gpu": torch.cuda.get_device_name(), "used_before_mib": before.get("memory.used"),
-                "sensors": sensors.read(),
+                "gpu": torch.cuda.get_device_name(), "sensors_before": before, "sensors": sensors.read(),
             }  # fmt: skip
-        return {
-            "status": "ok", **found, **memory, "versions": record.versions(), "source": record.source_hash(),
-        }  # fmt: skip
+        return {"status": "ok", **found, "versions": record.versions(), "source": record.source_hash()}
     except Exception as error:  # noqa: BLE001 - the next program must run
         traceback.print_exc()
         return {"status": "error", "error": f"{type(error).__name__}: {' '.join(str(error).split())}"[:400]}
 
 
 def _short(answer: Mapping[str, Any]) -> str:
-    kept = {
-        k: v for k, v in answer.items() if k in ("status", "error", "ttft_s", "tpot_s", "seconds", "wall_s")
-    }
-    return f"{kept} {answer.get('allocated', 0) / 2**30:.2f} GiB"
+    kept = ("status", "error", "ttft_s", "tpot_s", "seconds", "wall_s")
+    said = {k: answer[k] for k in kept if k in answer} or "not reached"
+    return f"{' '.join(map(str, answer['program'].values()))}: {said}"
 
 
 if __name__ == "__main__":

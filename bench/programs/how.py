@@ -18,11 +18,16 @@ Program = Mapping[str, Any]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 WARM, STEPS = 3, 6
 PICTURES = ("timm", "torchvision")
+HEADS = {
+    "": "AutoModelForCausalLM",
+    "bert": "AutoModelForMaskedLM",
+    "t5": "AutoModelForSeq2SeqLM",
+}  # by the config's kind
 
 
 def generate(p: Program, config: Mapping[str, Any], where: torch.device) -> dict[str, Any]:
     """Seconds until the first token and of each after it, of `model.generate`."""
-    net = transformers_network(config, DTYPES[p["dtype"]], where, "AutoModelForCausalLM").eval()
+    net = transformers_network(config, DTYPES[p["dtype"]], where, HEADS[""]).eval()
     ids = torch.randint(1000, (p["batch"], p["input_len"]), device=where)
     how = {"do_sample": False, "pad_token_id": 0, "attention_mask": torch.ones_like(ids)}
     if p.get("compile"):
@@ -63,8 +68,7 @@ def train(p: Program, config: Mapping[str, Any], where: torch.device) -> dict[st
     import transformers
 
     pure = p["precision"] == "bf16"
-    kinds = {"bert": "AutoModelForMaskedLM", "t5": "AutoModelForSeq2SeqLM"}
-    head = kinds.get(config["model_type"], "AutoModelForCausalLM")
+    head = HEADS.get(config["model_type"], HEADS[""])
     net = transformers_network(config, torch.bfloat16 if pure else torch.float32, where, head)
     if p.get("lora_rank"):
         import peft
