@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import count
 
 from . import search
 from .answer import Estimate
@@ -12,6 +13,7 @@ from .config import size
 from .errors import InputError, shown
 from .layout import Layout
 from .named import Any
+from .progress import Progress
 from .search import Found
 
 
@@ -34,10 +36,14 @@ def layouts(estimate: Callable[..., Estimate], devices: int, given: Mapping[str,
         samples = settings["global_batch"] = whole_samples(samples, one.length, each)
     of = search.facts(one, samples, batch, settings.get("recompute", "none"))
 
+    tell, priced = Progress(), count(1)
+
     def price(layout: Layout, batch: int, recompute: str) -> Estimate:
+        tell(f"{number:,} devices: {next(priced)} layouts priced")
         return estimate(**{**settings, "layout": layout, "batch": batch, "recompute": recompute})
 
-    found = search.search(number, joined.node, of, price)
+    with tell:
+        found = search.search(number, joined.node, of, price)
     best = found.best
     told = best.estimate and best.estimate._replace(
         searched=len(found.tried), tried=found.tried[: search.REFINED]

@@ -6,8 +6,6 @@ A dispatch mode sees the calls below autograd, forward and backward; its operand
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Iterator, Mapping
 from functools import cache
 from threading import get_ident
@@ -22,6 +20,7 @@ from ..dtype import BYTES
 from ..errors import InputError
 from ..ir import INPUT, STATE, WEIGHTS, Op, Tensor, elements
 from ..named import Any
+from ..progress import Progress
 from ._aten import ADDED, NUMBERS, Sizes, counted, operators, shaped
 from ._kinds import UNKNOWN, is_arithmetic, kind_of, plain
 from ._storages import PLAIN, Storages, parts
@@ -29,7 +28,6 @@ from ._values import Values
 
 Tensors = tuple[Tensor, ...]
 DEVICE = torch.ops.prim.device.default
-PROGRESS_S = 0.2  # seconds between two lines of progress
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed here
@@ -53,7 +51,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
         self.values = Values(even)
         self.thread = get_ident()
         self.elsewhere = ""  # a module that another thread runs, whose calls are not seen
-        self.reported = 0.0
+        self.progress = Progress()
 
     def declare(self, path: str, tensors: Mapping[str, torch.Tensor], role: str) -> None:
         """Tensors that are there before anything runs: a module's own, the inputs.
@@ -108,7 +106,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
                 func, args, kwargs, outs, [t for x in _given(written, args, kwargs) for t in parts(x)]
             )
             if self.calls % 64 == 0:
-                self._progress()
+                where = f"{self.phase} {self.stack[-1]:.40}"
+                self.progress(f"capture: {where}, {self.calls:,} calls")
         return result
 
     def _higher_order(self, func: Any, args: Any, kwargs: Any) -> Any:
@@ -176,17 +175,6 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
         else:
             of = self.made_by.get(node._sequence_nr(), "")
         return f"d:{of or name}", of
-
-    def _progress(self) -> None:
-        """A line on the terminal, now and then."""
-        if time.monotonic() - self.reported > PROGRESS_S and sys.stderr.isatty():
-            self.reported = time.monotonic()
-            sys.stderr.write(f"\rcapture: {self.phase} {self.stack[-1]:.40}, {self.calls:,} calls\033[K")
-
-    def end(self) -> None:
-        """The line goes."""
-        if self.reported:
-            sys.stderr.write("\r\033[K")
 
     def uncounted(self) -> tuple[str, ...]:
         """Calls whose arithmetic is not counted, with their share of all bytes that are moved."""

@@ -97,7 +97,7 @@ def _captured(
         fakes = next(mode_of, None) or FakeTensorMode(allow_non_fake_inputs=True)
         cast = getattr(torch, dtype) if dtype else None
         try:
-            with fakes, stand_ins(reached.tensors, cast):
+            with recorder.progress, fakes, stand_ins(reached.tensors, cast):
                 _declare(module, flat(module, args, kwargs), recorder)
                 gradients, kept = _run(module, args, kwargs, mode, recorder)  # kept while it is alive
                 ops, outputs = program(recorder, dict(module.named_parameters()), gradients)
@@ -105,7 +105,6 @@ def _captured(
                 kind = f"torch module, {recorder.calls:,} calls"
                 config = {"kind": kind, "mode": mode, "dtype": own_dtype(module)}
         finally:
-            recorder.end()
             reached.restore()
     mixed = any(expert_axis(t, o) for o, _ in walk(ops) for t in o.weights)
     uncounted = (*recorder.uncounted(), *left_out, *((MIXED,) if mixed else ()), *((SPREAD,) if even else ()))
