@@ -18,7 +18,7 @@ from .fold.count import Flops, Params
 from .fold.memory import Memory, Walked, memory
 from .fold.throughput import Throughput, over, peak, throughput
 from .fold.time import Times, bound, by_kind, moved, time
-from .held import Held
+from .held import Held, ranges
 from .ir import Model
 from .named import TYPE_CHECKING, Any, NamedTuple
 from .plan import chosen, keeps_weights
@@ -274,6 +274,13 @@ class Estimate(Shown, _Estimate):
             "shares": by_kind(t),
             "bound": bound(t),
         }
+
+    def sizes(self) -> dict[str, Any]:
+        """Bytes at the peak that are allocated, reserved, and held by the process, each with its interval."""
+        found = {"peak": self.memory.peak, "reserved": self.reserved, "process": self.process}
+        for name, (low, high) in ranges(self.stack, self.task.workload.mode, found).items():
+            found |= {f"{name}_low": low, f"{name}_high": high}
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object, in plain numbers (lists for arrays).

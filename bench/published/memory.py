@@ -72,7 +72,7 @@ def asked(row: Row) -> Iterator[Asked]:
         yield Asked("activation_share", "", measured(row, "measured_gb", 0.01), parts, of=of)
         return
     known = measured(row, "measured_gb", methods.unit(row["metric"]))
-    yield Asked("peak_bytes", "bytes", known, parts, of=of)
+    yield Asked("peak_bytes", "bytes", known, parts, of=of, size=SIZES.get(of, ""))
     # bitsandbytes' products have host code of their own, which is not modelled.
     plain = row["scenario"] == "inference" and litgpt.is_one(row) and row["quant"] == "None"
     if plain and (rate := measured(row, "time_note")):
@@ -98,6 +98,9 @@ def reserved(found: Sequence[Estimate]) -> float:
 def process(found: Sequence[Estimate]) -> float:
     """What nvidia-smi shows of a run."""
     return float(max(e.process for e in found))
+
+
+SIZES = {peak: "peak", last: "peak", reserved: "reserved", process: "process"}
 
 
 def weights(found: Sequence[Estimate]) -> float:

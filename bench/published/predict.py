@@ -9,6 +9,7 @@ from types import ModuleType
 from budget import estimate
 from budget.answer import Estimate
 from budget.errors import InputError
+from budget.held import kind
 from budget.measured.validation import p90
 from budget.named import Any, NamedTuple
 
@@ -26,6 +27,7 @@ class Predicted(NamedTuple):
     high: float = 0.0
     why_not: str = ""
     stack: str = ""
+    mode: str = ""  # of held.py's: whether it trains, or serves
 
     @property
     def error(self) -> float | None:
@@ -46,10 +48,10 @@ def seconds(part: Part, e: Estimate) -> float:
     return (float(getattr(e.times, part.phase or "step")) + part.waits) * part.times
 
 
-def predict(kind: ModuleType, row: Row) -> Iterator[Predicted]:
+def predict(table: ModuleType, row: Row) -> Iterator[Predicted]:
     """The predictions of a row: one for each quantity that it has."""
     try:
-        for a in kind.asked(row):
+        for a in table.asked(row):
             yield _predict(row, a)
     except NotCoveredError as why:
         yield Predicted(row, None, why_not=str(why))
@@ -62,12 +64,23 @@ def _predict(row: Row, a: Asked) -> Predicted:
     stack = found[0].stack.name
     if a.of is not None:
         value = float(a.of(found))
-        return Predicted(row, a, value, value, value, stack=stack)
+        low, high = _ends(a, found[0])
+        of = kind(found[0].task.workload.mode)
+        return Predicted(row, a, value, value * low, value * high, stack=stack, mode=of)
     time = sum(seconds(p, e) for p, e in zip(a.parts, found, strict=True))
     low, high = found[0].profile.low, found[0].profile.high
     if a.work:
         return Predicted(row, a, a.work / time, a.work / (time * high), a.work / (time * low), stack=stack)
     return Predicted(row, a, time, time * low, time * high, stack=stack)
+
+
+def _ends(a: Asked, e: Estimate) -> tuple[float, float]:
+    """The ends of a size's interval, over the size."""
+    if not a.size:
+        return 1.0, 1.0
+    sizes = e.sizes()
+    low, high = (sizes[f"{a.size}_{end}"] / sizes[a.size] for end in ("low", "high"))
+    return low, high
 
 
 def summary(found: list[Predicted]) -> list[dict[str, Any]]:
@@ -92,5 +105,5 @@ def _group(name: str, quantity: str, of: list[Predicted]) -> dict[str, Any]:
         "median_error": median(errors),
         "p90_error": p90(errors),
         "median_ratio": median(ratios),
-        "inside": inside / len(timed) if timed else None,  # of what has an interval: times
+        "inside": inside / len(timed) if timed else None,  # of what has an interval
     }

@@ -39,7 +39,8 @@ class Asked(NamedTuple):
     """A measured quantity and what predicts it.
 
     parts: what runs, one after the other. work: tokens or samples of all of it, where a rate was measured;
-    0: its time, or a number that `of` computes of the first part's estimate.
+    0: its time, or a number that `of` computes of the first part's estimate. size: which of an answer's sizes
+    of memory that is (budget/held.py), whose interval it has; "": none.
     """
 
     quantity: str
@@ -48,6 +49,7 @@ class Asked(NamedTuple):
     parts: tuple[Part, ...]
     work: float = 0.0
     of: Any = None
+    size: str = ""
 
 
 def number(row: Row, column: str, default: float | None = None) -> float:

@@ -218,6 +218,12 @@ def _memory(e: Estimate) -> Iterator[str]:
             yield f"              {kind:<12}{memory(value):>10}  {bar}"
     if e.process != m.peak:
         yield f"              process     {memory(e.process):>10}  {e.reserve.words}"
+    sizes = e.sizes()
+    ends = [
+        f"{name}{memory(sizes[f'{of}_low'])} to {memory(sizes[f'{of}_high'])}"
+        for of, name in (("peak", ""), ("process", "process "))[: 1 + (e.process != m.peak)]
+    ]
+    yield f"              range       {'; '.join(ends)}"
     if (other := e.otherwise) is not None:
         name, peak = other
         said = PRECISIONS[name].format(BRIEF[e.task.dtype])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ..answer import Estimate
 from ..fold.count import modelled
+from ..held import measured
 from ..named import Any
 
 SCHEMA = "budget.estimate/1"
@@ -37,6 +38,7 @@ def told(e: Estimate) -> dict[str, Any]:
                 "counts": "captured" if e.model.config.get("captured") else "exact",
                 "modelled": modelled(e.program),
                 "time": e.profile.provenance,
+                "memory": f"published peaks of {measured(e.stack, e.task.workload.mode) or 'other stacks'}",
                 "profile": e.profile.name,
                 "stack": list(e.stack.source),
                 "interval": "90 %",
@@ -105,8 +107,7 @@ def _memory(e: Estimate) -> dict[str, Any]:
     return {
         **sizes,
         "allocated": m.peak,
-        "reserved": e.reserved,
-        "process": e.process,
+        **e.sizes(),
         "peak_at": m.at,
         "at_peak": dict(m.at_peak),
         "device": e.device.usable_bytes,

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from ..answer import Estimate
 from ..fold.count import modelled
+from ..held import measured
 
 
 def trust(e: Estimate) -> Iterator[str]:
@@ -16,7 +17,8 @@ def trust(e: Estimate) -> Iterator[str]:
     config = e.model.config
     own = f"captured from {config.get('library', 'transformers')}' {config.get('class')}"
     counts = own if config.get("captured") else "exact"
-    yield f"trust       counts {counts}{but}{missing}; time {e.profile.summary}"
+    peaks = f"published peaks of {measured(e.stack, e.task.workload.mode) or 'other stacks'}"
+    yield f"trust       counts {counts}{but}{missing}; time {e.profile.summary}; memory by {peaks}"
     if e.spread is not None and e.task.workload.mode == "train":
         from ..goodput import MANY
 
