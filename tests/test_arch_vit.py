@@ -1,8 +1,11 @@
 """ViT and DeiT against transformers."""
 
+from collections import Counter
+
 import pytest
 import torch
 from oracle import count_flops, count_params
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import (
     DeiTConfig,
     DeiTForImageClassification,
@@ -13,6 +16,7 @@ from transformers import (
     ViTModel,
 )
 
+from budget import estimate
 from budget.arch.vit import Config, build
 from budget.config import Workload
 from budget.errors import InputError
@@ -76,3 +80,32 @@ def test_bad_input_names_the_field():
         Config(heads=7)
     with pytest.raises(InputError, match="patch"):
         build(Config(), Workload(image=15))
+
+
+class Calls(TorchDispatchMode):
+    """Counts the calls that torch dispatches."""
+
+    def __init__(self):
+        super().__init__()
+        self.made = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.made[func.overloadpacket.__name__] += 1
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", ["vit-b-16", "vit_base_patch16_224", "google/vit-base-patch16-224"])
+def test_whose_layers_have_one_projection(name):
+    """Those of torchvision and timm do, as torch's own layer does, and transformers' do not."""
+    fused = not name.startswith("google")
+    with torch.device("meta"), Calls() as calls:
+        x = torch.empty(2, 9, 48)
+        if fused:
+            torch.nn.TransformerEncoderLayer(48, 3, 40, norm_first=True, batch_first=True)(x)
+        else:
+            ViTModel(ViTConfig(**SMALL | {"num_hidden_layers": 1}), add_pooling_layer=False).layers[0](x)
+    ours = [k.work for k in estimate(name, mode="forward", dtype="fp16", stack="torch-1").times.kernels]
+    products = [w for w in ours if w.op.startswith("layers") and w.form == "matmul" and w.weights]
+    assert len(products) == calls.made["addmm"] + calls.made["mm"] == (4 if fused else 6)
+    assert any(w.own == "cast" for w in ours) != fused
+    assert estimate(name).params == estimate("vit-base").params

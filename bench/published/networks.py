@@ -36,7 +36,7 @@ def network(row: Row, software: str, seq: int) -> tuple[Any, dict[str, Any]]:
         told = {k: v for k, v in sizes.items() if k in ("layers", "d_model", "d_ff") and own.get(k)}
         if all(abs(own[k] - v) <= 0.02 * v for k, v in told.items()):
             long = "context" in own and own.get("positions") == "learned" and seq > own["context"]
-            return found, {**({"context": seq} if long else {}), **_as_timm(row, name, own)}
+            return found, {**({"context": seq} if long else {}), **_windows(name, own)}
     if not complete:
         raise NotCoveredError(f"no preset is called {name[:40]!r}, and its sizes are not stated")
     return "transformer", {**sizes, **_style(row, sizes), "context": max(seq, 1)}
@@ -51,16 +51,10 @@ def has_sequence(row: Row) -> bool:
     return "seq" in takes_of(resolve(found, {})[1])
 
 
-def _as_timm(row: Row, name: str, own: Mapping[str, Any]) -> dict[str, Any]:
-    """What timm's own networks have, where its tables are the source, and its names say: attention of one
-    projection, another window. Source: timm.
-    """
-    found: dict[str, Any] = {}
-    if "fused_qkv" in own and "pytorch-image-models" in row.get("source", ""):
-        found["fused_qkv"] = True
-    if "window" in own and (window := re.search(r"_window(\d+)_", name)):
-        found["window"] = int(window[1])
-    return found
+def _windows(name: str, own: Mapping[str, Any]) -> dict[str, int]:
+    """Another window than a preset's, which timm's name for a network says. Source: timm."""
+    told = re.search(r"_window(\d+)_", name) if "window" in own else None
+    return {"window": int(told[1])} if told else {}
 
 
 def pictures(row: Row) -> dict[str, str]:

@@ -63,6 +63,7 @@ class Config(Settings):
     linear_bias: bool = setting(True, "attention's output and the MLPs have biases")
     packed: bool = setting(False, "images are one sequence, and a mask divides them (Pixtral's code)")
     fused_qkv: bool = setting(False, "queries, keys and values are one projection")
+    softmax_float32: bool = setting(True, "attention's softmax is computed in float32")
     window: int = setting(0, "patches along a side of the windows that layers attend within; 0: all", least=0)
     full_layers: tuple[int, ...] = setting((0,), "layers that attend to everything all the same", least=0)
     embed_norm: bool = setting(False, "a norm before the layers (CLIP)")
@@ -198,8 +199,8 @@ def layers(c: Config, w: Workload, name: str, count: Size, x: str = "x") -> Iter
     train = w.mode == "train"
     kind = c.norm if c.norm in RMS_NORMS else "rms_norm"
     a = Attention(
-        bias=c.qkv_bias, out_bias=c.linear_bias, fused=c.fused_qkv, norm=kind if c.qk_norm else "",
-        value_norm=c.value_norm, scale=c.scale_scores,
+        bias=c.qkv_bias, out_bias=c.linear_bias, fused=c.fused_qkv, upcast=c.softmax_float32,
+        norm=kind if c.qk_norm else "", value_norm=c.value_norm, scale=c.scale_scores,
         norm_heads=c.qk_norm and not c.qk_norm_shared, heads_per_key=shape(c, w)["r"], rope=_rotates(c),
         mask="packed" if c.packed else "", causal=False,
         dropout=train and c.attention_dropout > 0,
