@@ -9,11 +9,17 @@ from budget import estimate
 
 
 @pytest.mark.parametrize(
-    ("name", "pixels"),
-    [("vit_base_patch16_384", 384), ("vit_base_patch16_224", 0), ("regnety_032", 0), ("mobilenetv2_100", 0)],
+    ("name", "notes", "pixels"),
+    [
+        ("vit_base_patch16_384", "", 384),
+        ("vit_base_patch16_224", "", 0),
+        ("regnety_032", "", 0),
+        ("mobilenetv2_100", "", 0),
+        ("resnet50", "images/s of side 288", 288),
+    ],
 )
-def test_a_networks_width_is_no_pictures_side(name, pixels):
-    assert side(name) == pixels
+def test_a_networks_width_is_no_pictures_side(name, notes, pixels):
+    assert side({"model": name, "notes": notes}) == pixels
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ def _pictures(row: Row, model: str, settings: dict[str, Any]) -> tuple[Part, ...
         return diffusion.parts(row, model, settings)
     if settings.get("quantize") == "int8" and differs(settings["stack"]).get("calibrated"):
         settings = {k: v for k, v in settings.items() if k != "quantize"} | {"dtype": "int8"}
-    pixels = side(row["model"])
+    pixels = side(row)
     shown = {**pictures(row), **({"image": pixels} if pixels else {})}
     return (Part(model, {**settings, **shown, "mode": "forward"}),)
 

@@ -63,16 +63,17 @@ def pictures(row: Row) -> dict[str, str]:
     return {"memory_format": "channels_last" if told[1] == "hwc" else "channels_first"} if told else {}
 
 
-def side(name: str) -> int:
-    """The side of the pictures that the end of timm's name for a network says; 0: it says the network's width
-    (regnety_032), or nothing.
+def side(row: Row) -> int:
+    """The side of the pictures that a row states, or else the end of timm's name for its network; 0: that
+    says the network's width (regnety_032), or nothing.
     """
-    found = re.search(r"_(\d{3})(\.|$)", name)
+    name, told = row["model"], re.search(r"of side (\d+)", text_of(row, "notes"))
+    found = told or re.search(r"_(\d{3})(\.|$)", name)
     try:
         preset.look_up(name)
     except InputError:
         return int(found[1]) if found else 0
-    return 0
+    return int(told[1]) if told else 0
 
 
 SIZES = {
