@@ -87,6 +87,16 @@ def test_tensorrt_is_its_llm_where_texts_go_on():
     assert stacks == ["tensorrt-llm", "tensorrt", "tensorrt"]
 
 
+def test_nvidias_examples_serve_as_the_torch_that_they_run_in():
+    row = dict.fromkeys((*inference.NUMBERS, "notes"), "") | {"id": "a", "n_gpus": "1", "batch": "8"}
+    row |= {"source": "NVIDIA/DeepLearningExamples", "gpu": "V100", "engine": "PyTorch (21.03 container)"}
+    (pictures,) = inference.asked(
+        row | {"model": "resnet50", "weight_precision": "fp16", "e2e_latency_ms": "9"}
+    )
+    assert pictures.parts[0].settings["stack"] == "torch-1"
+    assert stack(row, "", "train") == "dle"
+
+
 def test_how_a_stack_differs_is_said_in_one_place():
     listed = [name for of in said()["of"] for name in of["stacks"]]
     assert len(listed) == len(set(listed)) and set(listed) <= set(names())

@@ -61,6 +61,7 @@ GRAPHS = re.compile(r"cuda[-_ ]?graph|reduce-overhead|max-autotune")
 def asked(row: Row) -> Iterator[Asked]:
     """What a row measured, and what predicts it. Raises NotCoveredError."""
     on, gpus, software = device(row["gpu"]), whole(row, "n_gpus"), stack(row)
+    software = differs(software).get("serves", software)
     model, config = network(row, software, 0)
     texts = (row["input_len"] or _speaks(row, model)) and _generates(model)
     if texts:
