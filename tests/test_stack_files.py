@@ -5,7 +5,7 @@ import json
 import pytest
 
 import budget
-from budget import stack
+from budget import device, stack
 from budget.__main__ import main
 from budget.estimate import settings_of
 
@@ -120,3 +120,15 @@ def test_how_products_add_up_is_one_of_two(tmp_path):
     path.write_text(json.dumps({"about": "x", "source": "vllm", "accumulate": "fp64"}))
     with pytest.raises(budget.InputError, match=r"mine.json: accumulate: got 'fp64'; allowed: fp16, fp32"):
         stack.load(str(path))
+
+
+@pytest.mark.parametrize(("board", "on_tensor_units"), [("arc-a770", False), ("arc-b580", True)])
+def test_vulkan_leaves_the_matrix_units_of_xe_alone(board, on_tensor_units):
+    """What llama-bench printed before and after pull request 14001: `matrix cores: none` on an A770."""
+    assert stack.load("llama.cpp-vulkan").tensor_units_on(device.load(board).generation) == on_tensor_units
+    assert not stack.load("llama.cpp-sycl").tensor_units_on(device.load(board).generation)
+
+
+def test_apple_trains_with_mlx():
+    found = budget.estimate("gpt2", batch=1, seq=64, device="m4-max")
+    assert found.to_dict()["provenance"]["profile"] == "mlx on apple"

@@ -187,7 +187,8 @@ def _stacks(name: str | None) -> Answer:
     serves = (
         f", {name} on {here.get(where) or where + ' devices'}" for where, name in stack.OF_VENDOR.items()
     )
-    usual = f"unless one is named: {stack.USUAL['train']} to train, {stack.USUAL['decode']} to serve"
+    trains = "".join(f", {name} on {where} devices" for where, name in stack.TRAINS.items())
+    usual = f"unless one is named: {stack.USUAL['train']} to train{trains}; {stack.USUAL['decode']} to serve"
     return _listed(Table(columns, rows, lines=lambda: stack_lines(rows)), foot=usual + "".join(serves))
 
 

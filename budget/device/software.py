@@ -94,7 +94,7 @@ def _matmul(base: Profile, device: Device, stack: Stack, dtype: str) -> KernelCl
     of, shared = stack.reached_on(device.generation), base.forms["matmul"].share
     wide, narrow = (
         min(share * shared * of["ordinary" if ordinary else "product"], max(MOST, share))
-        for share, ordinary in (_products(device, kind) for kind in (_kind(stack, dtype), "fp8"))
+        for share, ordinary in (_products(device, kind) for kind in (_kind(stack, device, dtype), "fp8"))
     )
     if stack.accumulate == "fp16":
         wide *= accumulated(device, dtype)
@@ -112,15 +112,15 @@ def _as_tf32(base: Profile, device: Device, stack: Stack, dtype: str, kind: str)
     return fast._replace(share=fast.share * device.rate("tf32") / device.rate("fp32"), units="tf32")
 
 
-def _kind(stack: Stack, dtype: str) -> str:
+def _kind(stack: Stack, device: Device, dtype: str) -> str:
     """The format whose units compute a stack's products."""
-    return dtype if stack.tensor_units else "fp32"
+    return dtype if stack.tensor_units_on(device.generation) else "fp32"
 
 
 def _units(stack: Stack, device: Device, dtype: str) -> float:
     """The rate of the units that a stack computes products on, of the peak in a dtype."""
     kind = SHORTS.get(dtype, dtype)
-    return device.rate("vector" if not stack.tensor_units else kind) / device.rate(kind)
+    return device.rate(kind if stack.tensor_units_on(device.generation) else "vector") / device.rate(kind)
 
 
 def _matmuls(
@@ -157,9 +157,12 @@ def _bytes(base: Profile, device: Device, stack: Stack, dtype: str) -> float:
     ordinary ones multiply four at a time: of half of that rate what `accumulated` ones reach on tensor units.
     0: it has such units, or none multiplies bytes there. Source: llama-cpp-mmq.
     """
-    times = table.load("kernels.json")["bytes"].get(device.generation, 0.0) if stack.tensor_units else 0.0
-    of = base.forms["matmul"].share * stack.reached_on(device.generation)["product"]
-    return float(times / 2 * of * device.rate("vector") / device.rate(SHORTS.get(dtype, dtype)))
+    generation = device.generation
+    known = table.load("kernels.json")["bytes"] if stack.tensor_units_on(generation) else {}
+    of = base.forms["matmul"].share * stack.reached_on(generation)["product"]
+    return float(
+        known.get(generation, 0.0) / 2 * of * device.rate("vector") / device.rate(SHORTS.get(dtype, dtype))
+    )
 
 
 def _fused(device: Device, launch: float) -> tuple[float, float]:

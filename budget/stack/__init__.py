@@ -16,6 +16,8 @@ from .. import checked, files, table
 from ..dtype import SHORT
 from ..errors import InputError, unknown
 from ..named import Any, NamedTuple
+from ._fields import AllReduce as AllReduce
+from ._fields import all_reduce, interval, one_of, tensor_units
 
 AXES = ("dp", "tp", "pp", "ep", "cp")
 # What a stack reaches, relative to data/kernels.json: the rate of products, on tensor units and on ordinary
@@ -33,7 +35,7 @@ BESIDES = ("checkpointed", "decode", *BY_PRECISION)  # settings, besides train a
 SEVERAL = "several"  # of its intervals, beside generations
 EXPERTS = ("grouped", "fused", "loop", "streams")
 # By generation of devices; "": all others.
-BY_GENERATION = ("attention", "experts", "few_bits", "all_reduce", "reached", "intervals")
+BY_GENERATION = ("attention", "experts", "few_bits", "all_reduce", "tensor_units", "reached", "intervals")
 # What the passes of several devices may keep beside what the network needs: what a stage has sent, until its
 # backward pass; gradients in the weights' dtype, where their sums have another; buckets, which whole ones
 # are copied into to be added up. Source: torch-ddp.
@@ -46,22 +48,11 @@ USUAL = {"train": "torch-compile", "forward": "torch-compile", "prefill": "vllm"
 HERE = "this machine"  # vendor of the processor that is asked about itself
 ENGINES = ("prefill", "decode")  # what engines serve
 OF_VENDOR = {"Apple": "llama.cpp", HERE: "llama.cpp"}  # what people serve with there
+TRAINS = {"Apple": "mlx"}  # what they train with
 # What runs on NVIDIA's generations before this one, which neither torch.compile's nor vLLM's kernels have.
 # Sources: triton-capability, vllm-installation.
 TRITON = 70
 OLDER = {"train": "torch-eager", "forward": "torch-eager", "prefill": "llama.cpp", "decode": "llama.cpp"}
-
-
-class AllReduce(NamedTuple):
-    """An engine's own all-reduce within a node: a device reads what all others have (one shot), or its part
-    of that, and then the others' sums (two).
-
-    one_shot_s, two_shot_s: seconds until the first byte; bandwidth: the most bytes/s that its kernel reads.
-    """
-
-    one_shot_s: float
-    two_shot_s: float
-    bandwidth: float
 
 
 class Stack(NamedTuple):
@@ -92,7 +83,8 @@ class Stack(NamedTuple):
     same: str = ""
     unaligned: float = 0.0  # see KernelClass
     dispatch: float = 1.0  # of an eager operator's seconds on the host, what its own take (a compiled kernel)
-    tensor_units: bool = True  # its products use a device's, not its ordinary units alone
+    # By generation, whether its products use a device's tensor units, or its ordinary ones alone.
+    tensor_units: Mapping[str, bool] = MappingProxyType({"": True})
     all_reduce: Mapping[str, AllReduce] = MappingProxyType({})  # its own, by generation; none: NCCL's alone
     # By generation, how it multiplies experts' rows: in one kernel (grouped), or with all that is around it
     # as one operator of an engine (fused), one product after the other, each at a product's rate (loop), or
@@ -140,6 +132,10 @@ class Stack(NamedTuple):
         """How it multiplies the rows of experts on a generation of devices: one of EXPERTS."""
         return self.experts.get(generation, self.experts[""])
 
+    def tensor_units_on(self, generation: str) -> bool:
+        """Whether its products use the tensor units of a generation of devices."""
+        return self.tensor_units.get(generation, self.tensor_units[""])
+
     def few_bits_on(self, generation: str) -> Mapping[str, Any]:
         """What its products of weights of few bits have on a generation of devices, as in a KernelClass."""
         of = self.few_bits.get(generation) or self.few_bits.get("")
@@ -174,7 +170,6 @@ class Stack(NamedTuple):
 
 FIELDS = tuple(field for field in Stack._fields if field != "name")  # of a file
 FEW_BITS, LOSES = ("rows", "dots", "unpacks"), ("edge",)
-ALL_REDUCE = ("one_shot_us", "two_shot_us", "gb_s")
 PLAIN = {  # the most of each
     "unaligned": 1, "dispatch": 1, "context_mib": 1e5, "expandable": 1e9, "behind": 1, "request_ms": 1e3,
     "states": 10,
@@ -199,7 +194,9 @@ def usual(mode: str, vendor: str = "", engine: str = "", generation: str = "") -
         return load(engine)
     if generation.startswith("sm") and int(generation[2:]) < TRITON:
         return load(OLDER[mode])
-    return load(OF_VENDOR.get(vendor, USUAL[mode]) if mode in ENGINES else USUAL[mode])
+    return load(
+        (OF_VENDOR if mode in ENGINES else TRAINS if mode == "train" else {}).get(vendor, USUAL[mode])
+    )
 
 
 def load(name: str) -> Stack:
@@ -228,6 +225,7 @@ def parse(about: Any, file: str) -> Stack:
     if same := _other(at, about, "same"):
         fitted = table.load("stacks", f"{same}.json")
         about = {**about, **{key: fitted[key] for key in ("reached", "intervals") if key in fitted}}
+    kernels = table.load("kernels.json")["attention"]
     plain |= {k: checked.number(f"{at}: {k}", about[k], 0, most) for k, most in PLAIN.items() if k in about}
 
     def told(key: str, check: Callable[..., Any], usual: Any, *allowed: Any) -> Any:
@@ -239,15 +237,15 @@ def parse(about: Any, file: str) -> Stack:
         about=told("about", checked.text, ""),
         source=told("source", checked.sources, ""),
         overlap={**dict.fromkeys(AXES, 0.0), **told("overlap", checked.numbers, {}, AXES, 0, 1)},
-        attention={"": "fa2", **told("attention", checked.each, {}, _attention)},
-        tensor_units=told("tensor_units", checked.flag, True),
+        attention={"": "fa2", **told("attention", checked.each, {}, one_of(kernels))},
+        tensor_units=tensor_units(f"{at}: tensor_units", about.get("tensor_units", {})),
         accumulate=told("accumulate", checked.word, "fp32", ("fp16", "fp32")),
         reached=told("reached", checked.each, {}, lambda at, of: checked.numbers(at, of, CLASSES, 0.01, 100)),
         like=_other(at, about, "like"),
         same=same,
-        intervals=told("intervals", checked.each, {}, _interval),
-        all_reduce=told("all_reduce", checked.each, {}, _all_reduce),
-        experts={"": "grouped", **told("experts", checked.each, {}, _experts)},
+        intervals=told("intervals", checked.each, {}, interval),
+        all_reduce=told("all_reduce", checked.each, {}, all_reduce),
+        experts={"": "grouped", **told("experts", checked.each, {}, one_of(EXPERTS))},
         few_bits=_few_bits(at, about),
         tf32=told("tf32", checked.words, [], ("conv", "matmul")),
         counts_experts=told("counts_experts", checked.flag, False),
@@ -278,20 +276,3 @@ def _few_bits(at: str, about: Any) -> Mapping[str, Mapping[str, float]]:
         own,
         lambda at, of: checked.numbers(at, of, (*FEW_BITS, *LOSES), 0.01, 100, FEW_BITS),
     )
-
-
-def _attention(at: str, kernel: Any) -> str:
-    return checked.word(at, kernel, table.load("kernels.json")["attention"])
-
-
-def _experts(at: str, way: Any) -> str:
-    return checked.word(at, way, EXPERTS)
-
-
-def _interval(at: str, of: Any) -> tuple[float, float]:
-    return checked.pair(at, of, 0.01, 100, "multiple of the time")
-
-
-def _all_reduce(at: str, value: Any) -> AllReduce:
-    found = checked.numbers(at, value, ALL_REDUCE, 0.1, 1e6, ALL_REDUCE)
-    return AllReduce(found["one_shot_us"] / 1e6, found["two_shot_us"] / 1e6, found["gb_s"] * 1e9)

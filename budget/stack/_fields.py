@@ -1,0 +1,39 @@
+"""What a stack has by generation of devices, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from .. import checked
+from ..named import Any, NamedTuple
+
+ALL_REDUCE = ("one_shot_us", "two_shot_us", "gb_s")
+
+
+class AllReduce(NamedTuple):
+    """An engine's own all-reduce within a node: a device reads what all others have (one shot), or its part
+    of that, and then the others' sums (two).
+
+    one_shot_s, two_shot_s: seconds until the first byte; bandwidth: the most bytes/s that its kernel reads.
+    """
+
+    one_shot_s: float
+    two_shot_s: float
+    bandwidth: float
+
+
+def one_of(allowed: Iterable[str]) -> Callable[[str, Any], str]:
+    return lambda at, of: checked.word(at, of, allowed)
+
+
+def tensor_units(at: str, of: Any) -> Mapping[str, bool]:
+    return {"": True, **({"": of} if isinstance(of, bool) else checked.each(at, of, checked.flag))}
+
+
+def interval(at: str, of: Any) -> tuple[float, float]:
+    return checked.pair(at, of, 0.01, 100, "multiple of the time")
+
+
+def all_reduce(at: str, value: Any) -> AllReduce:
+    found = checked.numbers(at, value, ALL_REDUCE, 0.1, 1e6, ALL_REDUCE)
+    return AllReduce(found["one_shot_us"] / 1e6, found["two_shot_us"] / 1e6, found["gb_s"] * 1e9)
