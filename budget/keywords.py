@@ -93,6 +93,11 @@ Quantize = Literal[
     "iq1_m",
     "iq1_s",
     "mxfp4_moe",
+    "q6_k_l",
+    "q5_k_l",
+    "q4_k_l",
+    "q3_k_xl",
+    "q2_k_l",
 ]
 
 

@@ -49,6 +49,16 @@ MANY_EXPERTS = {"q8_0": 32.48, "q6_k": 25.10, "q5_k_m": 21.74, "q5_k_s": 21.10}
 SEVENTY = {"iq1_s": 14.29, "iq2_xxs": 17.79, "q2_k": 24.56, "q3_k_m": 31.91, "q4_k_s": 37.58, "q4_k_m": 39.59,
            "q5_k_m": 46.52, "q6_k": 53.91, "q8_0": 69.83}  # fmt: skip
 
+# The same with Q8_0 for the table and the head (bartowski's Llama-3.1-70B), GB.
+LARGE = {
+    "q3_k_l": 37.14,
+    "q3_k_xl": 38.06,
+    "q4_k_m": 42.52,
+    "q4_k_l": 43.30,
+    "q5_k_m": 49.95,
+    "q5_k_l": 50.60,
+}
+
 
 def stored(model, form):
     config = {"vocab": 32000} if model == "mixtral-8x22b" else {}  # version 0.1: of 0.3 they are 32,768
@@ -66,7 +76,8 @@ def test_a_gguf_file_has_the_published_bits_a_weight(form, bits):
     ("model", "form", "size", "off"),
     [("mixtral-8x22b", form, gb * 1e9, 3e-4) for form, gb in EIGHT_EXPERTS.items()]
     + [("qwen3-30b-a3b", form, gb * 1e9, 1.5e-3) for form, gb in MANY_EXPERTS.items()]
-    + [("llama-3-70b", form, gib * 2**30, 1e-3) for form, gib in SEVENTY.items()],
+    + [("llama-3-70b", form, gib * 2**30, 1e-3) for form, gib in SEVENTY.items()]
+    + [("llama-3-70b", form, gb * 1e9, 3e-4) for form, gb in LARGE.items()],
 )
 def test_a_gguf_file_of_a_mixture_or_a_70b_has_the_published_size(model, form, size, off):
     assert stored(model, form).memory.parameters == pytest.approx(size, rel=off)

@@ -57,7 +57,8 @@ from .fp8 import is_linear
 FORMATS = (
     "q8_0", "q6_k", "q5_1", "q5_0", "q4_1", "q4_0", "q5_k_m", "q5_k_s", "q4_k_m", "q4_k_s", "q3_k_l",
     "q3_k_m", "q3_k_s", "q2_k", "q2_k_s", "iq4_nl", "iq4_xs", "iq3_m", "iq3_s", "iq3_xs", "iq3_xxs", "iq2_m",
-    "iq2_s", "iq2_xs", "iq2_xxs", "iq1_m", "iq1_s", "mxfp4_moe",
+    "iq2_s", "iq2_xs", "iq2_xxs", "iq1_m", "iq1_s", "mxfp4_moe", "q6_k_l", "q5_k_l", "q4_k_l", "q3_k_xl",
+    "q2_k_l",
 )  # fmt: skip
 ATTENTION = {QUERY: "query", KEY: "key", VALUE: "value", OUTPUT: "output", QKV: "qkv"}
 DENSE = {GATED: "up", UP: "up", DOWN: "down"}
@@ -129,7 +130,7 @@ def gguf(model: Model, form: str, *, train: bool = False, widened: bool = False)
     if train:
         raise InputError("quantize", f"got {form}, which is for inference; allowed: nf4, nf4-dq, int8")
     untrained(model, "quantize")
-    mix = load("gguf.json")[form]
+    mix = _mix(form)
     types = _types(model, mix)
     heads, tables = (
         {t.name for o, _ in walk(model.nodes) if o.tag == tag for t in o.weights} for tag in (HEAD, EMBED)
@@ -164,6 +165,12 @@ def gguf(model: Model, form: str, *, train: bool = False, widened: bool = False)
         yield o._replace(ins=tuple(wide.get(t.name, t) for t in o.ins))
 
     return model._replace(nodes=rewrite(model.nodes, change))
+
+
+def _mix(form: str) -> Mapping[str, Any]:
+    """A format's rule, or another one's with what is its own."""
+    own = load("gguf.json")[form]
+    return {**_mix(own["like"]), **own} if "like" in own else own
 
 
 def _with_more(o: Op, types: Sequence[str]) -> Op:
