@@ -115,6 +115,18 @@ def test_what_hides_communication_gives_it_a_part_of_itself():
     assert taken_from(cluster.load("tpu-v5e-pod")) == 0
 
 
+def test_a_gather_behind_the_optimizer_waits_where_the_stack_says_so():
+    """ZeRO's reduction and gather move as many bytes: of a hidden second 0.15 are lost, of the other all."""
+    stack = stacks.load("transformers")
+    both = {**dict.fromkeys(stack.overlap, 0.0), "dp": 1.0, "optimizer": 1.0}
+    settings = {"layout": "dp=8,zero=2", "batch": 4, "seq": 2048, "device": "h100", "precision": "pure"}
+    waits = [
+        budget.estimate("llama-3-8b", stack=stack._replace(overlap=o), **settings).times.communication
+        for o in (both, {**both, "optimizer": 0.0})
+    ]
+    assert waits[1] / waits[0] == pytest.approx((20 / 132 + 1) / (2 * 20 / 132), rel=0.03)  # and a norm
+
+
 def finish(pieces, product, scatter):
     """When a scatter in pieces, each behind its piece of a product and the piece before, has ended."""
     ends = 0.0

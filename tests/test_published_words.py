@@ -133,6 +133,13 @@ def test_hsdp_divides_in_a_slice_a_node_or_as_stated(notes, shard):
     assert layout(row, 1024, "maxtext")["shard"] == shard
 
 
+def test_software_that_interleaves_no_stages_has_one_on_a_device():
+    row = {"pp": "2", "tp": "1"}
+    assert layout(row, 2, "transformers")["vpp"] == 1
+    with pytest.raises(NotCoveredError, match="vpp is not stated"):
+        layout(row, 2, "megatron")
+
+
 def test_maxtext_s_words_for_what_a_layer_keeps():
     assert recomputed({"recompute": "minimal_flash"}, 64) == {"recompute": "keep_products"}
     assert "mlp" in recomputed({"recompute": "save_dot_except_mlp"}, 64)["recompute_modules"]

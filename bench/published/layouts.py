@@ -58,11 +58,11 @@ def layout(row: Row, gpus: int, software: str) -> dict[str, Any]:
     if zero is None and dp > (1 if word else NODE):
         raise NotCoveredError(f"zero_stage {word[:30]!r}" if word else "zero_stage is not stated")
     told = bool(words(row)[1])
-    vpp = whole(row, "vpp", None if several["pp"] > 1 else 1)
     apart: dict[str, Any] = {"etp": 1} if several["ep"] > 1 else {}
     if several["ep"] > 1 and row.get("ep_kind"):
         apart |= {"ep_kind": row["ep_kind"], "ep_overlap": whole(row, "ep_overlap", 0)}
     own = differs(software)
+    vpp = whole(row, "vpp", None if several["pp"] > 1 and own.get("interleaves") else 1)
     if several["pp"] > 1 and zero == 3:
         zero = own.get("zero_of_stages", zero)
     sp = 1 if several["tp"] > 1 and (told or not own.get("sp_is_said")) else 0

@@ -41,7 +41,7 @@ def exposed(
 ) -> list[Size]:
     """Seconds of each communication that nothing hides.
 
-    took: its seconds. overlap: a stack's, by axis. times: of all `micro` micro-batches.
+    took: its seconds. overlap: a stack's, by axis, `optimizer` behind that. times: of all `micro` batches.
     """
     overlap = {**overlap, **HIDDEN.get(schedule(layout), {}), **({"ep": 1.0} if layout.ep_overlap else {})}
     parts = [_part(c, layout, overlap) for c in spoken]
@@ -77,6 +77,8 @@ def _part(c: Communication, layout: Layout, overlap: Mapping[str, float]) -> flo
     """The part of a communication's seconds that kernels may hide."""
     if layout.tp_overlap and c.axis == "tp" and not c.once:
         return PIECES.get((c.kind, c.phase), 0.0)
+    if c.phase == "optimizer" and "optimizer" in overlap:
+        return overlap["optimizer"]
     return overlap.get(axis_of(c), 0.0)
 
 

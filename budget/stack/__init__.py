@@ -62,11 +62,12 @@ class Stack(NamedTuple):
     not train, or only trains. checkpointed: those of training that recomputes whole layers, those of
     BY_PRECISION: of training in this precision, besides; decode: those of serving while tokens are generated.
     overlap: by a mesh's axis, the fraction of its collectives' seconds that other kernels hide, where these
-    take as long. attention: the kernel by generation of devices, "": on any other one. accumulate: the
-    dtype in which its 16-bit products add up. reached: by generation, see CLASSES; like: the stack that one
-    without rows of its own borrows from; same: the one that it is, but for its settings, so that their rows
-    are one stack's. intervals: by generation, of a measured time over the predicted
-    one, and `several`: of one batch on several devices. source: keys of references.json.
+    take as long, and `optimizer`: of those behind it, where that is not dp's. attention: the kernel by
+    generation of devices, "": on any other one. accumulate: the dtype in which its 16-bit products add up.
+    reached: by generation, see CLASSES; like: the stack that one without rows of its own borrows from; same:
+    the one that it is, but for its settings, so that their rows are one stack's. intervals: by generation, of
+    a measured time over the predicted one, and `several`: of one batch on several devices. source: keys of
+    references.json.
     """
 
     name: str
@@ -236,7 +237,10 @@ def parse(about: Any, file: str) -> Stack:
         name=file.removesuffix(".json"),
         about=told("about", checked.text, ""),
         source=told("source", checked.sources, ""),
-        overlap={**dict.fromkeys(AXES, 0.0), **told("overlap", checked.numbers, {}, AXES, 0, 1)},
+        overlap={
+            **dict.fromkeys(AXES, 0.0),
+            **told("overlap", checked.numbers, {}, (*AXES, "optimizer"), 0, 1),
+        },
         attention={"": "fa2", **told("attention", checked.each, {}, one_of(kernels))},
         tensor_units=tensor_units(f"{at}: tensor_units", about.get("tensor_units", {})),
         accumulate=told("accumulate", checked.word, "fp32", ("fp16", "fp32")),
