@@ -224,6 +224,9 @@ def test_digits_are_never_run_together(told):
         ("nvidia/DeepSeek-R1-NVFP4", "deepseek-v3 --quantize nvfp4"),
         ("Qwen3-8B-GGUF", "qwen3-8b --quantize q4_k_m"),
         ("llama3.1:8b-instruct-q4_K_M", "llama-3.1-8b --quantize q4_k_m"),  # ollama's
+        ("hf.co/bartowski/Qwen3-8B-GGUF:Q8_0", "qwen3-8b --quantize q8_0"),
+        ("unsloth/Qwen3-8B-GGUF:UD-Q4_K_XL", "qwen3-8b --quantize q4_k_m"),
+        ("Qwen3-8B-UD-Q2_K_XL", "qwen3-8b --quantize q2_k"),
     ],
 )
 def test_weights_in_few_bits_are_not_taken_for_others(told, way):

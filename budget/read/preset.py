@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
 from .. import table
-from ..errors import InputError, unknown
+from ..errors import InputError, nearest, unknown
 from ..named import Any
 
 FOLDER = "presets"
@@ -124,7 +124,9 @@ def few_bits(name: str) -> tuple[str, str] | None:
     """The preset and the format of a name that says in which few bits its weights are, or None."""
     from ..plan.gguf import FORMATS as GGUF  # only where no preset is called so
 
-    begins, _, last = name.lower().replace(":", "-").rpartition("-")
+    begins, _, last = re.sub("-gguf(?=-)", "", name.lower().replace(":", "-")).rpartition("-")
+    if begins.endswith("-ud"):  # Unsloth's own types of each network: the nearest
+        begins, last = begins.removesuffix("-ud"), next(iter(nearest(f"ud-{last}", GGUF)), last)
     if last in GGUF:  # llama3.1:8b-instruct-q4_K_M
         few, words = {**FEW_BITS, last: last}, [*re.split(r"[-_ ]", begins), last]
     else:

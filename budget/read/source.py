@@ -255,11 +255,15 @@ def _hugging_face(values: Mapping[str, Any]) -> tuple[str, Any, Mapping[str, Any
     return *hf_config.read(values), hf_config.usual(values), hf_config.uncounted(values)
 
 
+# An owner's repository, and of GGUF files which, as llama.cpp and Ollama name them.
+ON_THE_HUB = r"(hf\.co/|huggingface\.co/)?[\w.-]*\w[\w.-]*/[\w.-]+(:[\w.-]+)?"
+
+
 def _is_path(text: str) -> bool:
     """Whether a name is a file's or a folder's: `owner/name` may be a hub's, where nothing is called so."""
     if text.endswith(ENDINGS):
         return True
-    return os.sep in text and (os.path.exists(text) or not re.fullmatch(r"[\w.-]*\w[\w.-]*/[\w.-]+", text))
+    return os.sep in text and (os.path.exists(text) or not re.fullmatch(ON_THE_HUB, text))
 
 
 @once
