@@ -169,3 +169,34 @@ def test_a_server_s_first_token_waits_for_the_step_that_hands_it_out(tmp_path, e
     )
     request = requests * alone.stack.request_ms / 1e3
     assert first.predicted == pytest.approx(alone.times.step + steps * token.predicted + request, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("engine", "notes", "stack"),
+    [
+        ("transformers 4.45", "static cache, torch.compile (CUDA graphs)", "gpt-fast"),
+        ("transformers, torch.compile reduce-overhead", "", "gpt-fast"),
+        ("transformers 4.45", "", "transformers"),
+        ("transformers 4.45", "without CUDA graphs", "transformers"),
+    ],
+)
+def test_a_token_of_transformers_that_is_one_graph_is_as_in_gpt_fast(engine, notes, stack):
+    (asked,) = inference.asked(row_of(engine=engine, notes=notes, tpot_ms="9"))
+    assert {part.settings["stack"] for part in asked.parts} == {stack}
+
+
+@pytest.mark.parametrize(
+    ("engine", "stack"), [("TinyChat (2023-08)", "autoawq"), ("TinyChat 2.0", "tinychat")]
+)
+def test_tinychat_ran_as_the_modules_that_came_of_it_before_its_second_version(engine, stack):
+    assert rows.stack(row_of(engine=engine)) == stack
+
+
+@pytest.mark.parametrize(("said", "bits"), [("", 4.25), ("bf16", 16)])
+def test_an_engine_loads_a_network_as_it_is_published_where_nobody_says_otherwise(said, bits):
+    row = row_of(model="gpt-oss-20b", weight_precision=said, tpot_ms="9")
+    (asked,) = inference.asked(row)
+    (part,) = asked.parts
+    experts = 24 * 32 * 3 * 2880**2  # in four bits, with a scale of eight for 32
+    e = estimate(part.model, **part.settings)
+    assert e.memory.parameters == pytest.approx(experts * bits / 8 + (20.9e9 - experts) * 2, rel=0.03)

@@ -1,5 +1,6 @@
 """Rows of published tables: what each asks of `estimate`."""
 
+import random
 import re
 
 import pytest
@@ -48,6 +49,27 @@ def test_equal_requests_of_an_engine_that_runs_prompts_first_stay_together(tmp_p
     behind = [sum(8 for piece in range(4) if piece > own) for own in pieces]
     assert prompts.times == pytest.approx(sum(behind) / 32 / int(row["output_len"]))
     assert decode.settings["batch"] == 32
+
+
+def test_requests_whose_lengths_vary_are_spread(tmp_path):
+    """Simulated: 32 places, each taken by the next request at once; all others wait for its prompt."""
+    draw, left, waited, done = random.Random(5), [0] * 32, [0] * 32, []
+    lengths = [draw.randint(1, 1000) for _ in range(4000)]
+    own = [0] * 32
+    while lengths:
+        for place in range(32):
+            if left[place] == 0 and lengths:
+                done.append((own[place], waited[place]))
+                own[place] = left[place] = lengths.pop()
+                waited = [n + (other != place) for other, n in enumerate(waited)]
+                waited[place] = 0
+        left = [max(n - 1, 0) for n in left]
+    tokens, prompts = (sum(of) for of in zip(*done[64:], strict=True))
+    row = {**some("serving.csv", 1000)[0], "engine": "SGLang", "concurrency": "32", "output_len": "500"}
+    rows = [{**row, "source": "a; lengths vary"}]
+    kind, rows = table.read(str(written(tmp_path / "a.csv", rows)))
+    _, others = next(iter(kind.asked(rows[0]))).parts
+    assert others.times == pytest.approx(prompts / tokens, rel=0.05)
 
 
 def test_bert_that_puts_sequences_into_bins_has_no_length(tmp_path):

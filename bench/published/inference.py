@@ -66,16 +66,14 @@ def asked(row: Row) -> Iterator[Asked]:
     texts = (row["input_len"] or _speaks(row, model)) and _generates(model)
     if texts:
         software = differs(software).get("generates", software)
+        software = _as_graph(row, software)
     stages = gpus if load(software).by_layers and whole(row, "tp", 1) == 1 else 1
     if gpus != whole(row, "tp", gpus // stages) * stages:
         raise NotCoveredError("stages on several devices")
-    batch = whole(row, "batch")
-    settings = {
-        "device": on,
-        "stack": software,
-        "batch": batch,
-        **weights(row["weight_precision"], "weight_precision", software),
-    }
+    batch, told = whole(row, "batch"), weights(row["weight_precision"], "weight_precision", software)
+    settings = {"device": on, "stack": software, "batch": batch, **told}
+    if not told:  # as its files are
+        model = _published(model)
     if gpus > stages:
         settings |= {"device": on.id, "layout": {"tp": gpus, "sp": 0}}
     if settings.get("quantize") == "awq":
@@ -101,6 +99,21 @@ def _graphs(engine: str, software: str) -> dict[str, Any]:
     if NO_GRAPHS.search(engine):
         return {} if compiled else {"execution": "fused"}
     return {"execution": "graph"} if compiled and GRAPHS.search(engine) else {}
+
+
+def _as_graph(row: Row, software: str) -> str:
+    """The stack that software is where a row says that a token is one graph of compiled code, which needs a
+    cache that stays where it is. Source: transformers-static-cache.
+    """
+    words = text_of(row, "engine", "notes")
+    graph = GRAPHS.search(words) and not NO_GRAPHS.search(words)
+    return str(differs(software).get("graphs", software)) if graph else software
+
+
+def _published(model: Any) -> Any:
+    """The preset of a network as it is published, in few bits."""
+    known = preset.known(model) if isinstance(model, str) else None
+    return known[1].get("published", model) if known else model
 
 
 def _cache(row: Row, settings: dict[str, Any]) -> dict[str, Any]:

@@ -34,8 +34,9 @@ WEIGHTS = {
 }  # fmt: skip
 OWN = {"fp4": "mxfp4", "int4": "int4"}  # what they are of a network that has a preset as it is published
 PIECE = 8192  # tokens of prompts that SGLang runs at once (--chunked-prefill-size). Source: sglang-scheduler.
-# Lengths are drawn evenly from 80 to 100 % of those given, where a source says so: their mean.
-DRAWN = "uniform in 80 to 100 %"
+# Lengths are drawn evenly from 80 to 100 % of those given, where a source says so: their mean. Or they are
+# drawn from one token on, and their means are the row's.
+DRAWN, VARY = "uniform in 80 to 100 %", "lengths vary"
 
 
 def asked(row: Row) -> Iterator[Asked]:
@@ -63,10 +64,10 @@ def _prompts(row: Row, software: str, prompt: int, users: int) -> float:
     """The prompts of others that run while a request is answered.
 
     Where running requests go on beside prompts, users are soon spread evenly: each sees all others'. An
-    engine that runs all prompts before it decodes, of users that ask as many tokens at once, keeps them
+    engine that runs all prompts before it decodes, of users that all ask as many tokens, keeps them
     together: each waits for the pieces behind its own, half of all on average. Source: sglang-scheduler.
     """
-    if DRAWN in row["source"] or not stacks.load(software).prompts_first:
+    if DRAWN in row["source"] or VARY in row["source"] or not stacks.load(software).prompts_first:
         return users - 1.0
     return max(users - max(PIECE / prompt, 1), 0) / 2
 
