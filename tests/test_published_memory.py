@@ -247,6 +247,47 @@ def test_peft_prepares_weights_of_few_bits_and_recomputes_unless_trl_or_sharding
     assert of(method="lora", quant="") == ("bf16", "none")
 
 
+def test_a_plain_loops_adamw_makes_a_list_of_all_weights_since_torch_2():
+    row = next(r for r in ROWS if r["scenario"] == "pretrain") | {
+        "model": "resnet50", "seq": "", "gpu": "A100", "n_gpus": "1", "dp": "1", "tp": "1", "pp": "1",
+        "cp": "1", "zero_stage": "none", "precision": "fp32", "optimizer": "AdamW", "micro_batch": "1",
+        "recompute": "none", "method": "full", "quant": "None", "metric": "GB allocated", "notes": "",
+    }  # fmt: skip
+
+    def steps(**changed):
+        (asked,) = KIND.asked({**row, **changed})
+        return asked.parts[0].settings["optimizer"]
+
+    assert steps(source="a page of 2024-05 (PyTorch eager 2.3)") == "adamw"
+    assert steps(source="a page (PyTorch eager 1.10)") == "adamw_loop"
+    assert steps(source="a page of 2022-11 (PyTorch eager)") == "adamw_loop"
+    assert steps(source="a page (PyTorch eager 2.3)", notes="fused AdamW") == "adamw_fused"
+    assert steps(source="a page (PyTorch eager 2.3)", optimizer="no optimizer") == "none"
+
+
+def test_all_of_many_devices_are_data_parallel_where_a_row_says_so():
+    row = next(r for r in ROWS if r["id"] == "litgpt-cfg-001") | {
+        "model": "Llama-3.1-8B", "seq": "4096", "gpu": "H100", "n_gpus": "64", "dp": "64", "tp": "", "pp": "",
+        "cp": "", "zero_stage": "fsdp2", "precision": "bf16", "optimizer": "AdamW", "micro_batch": "1",
+        "method": "full", "recompute": "full", "scenario": "pretrain", "source": "a page (torchtitan)",
+        "notes": "",
+    }  # fmt: skip
+    (asked,) = KIND.asked(row)
+    assert asked.parts[0].settings["layout"]["dp"] == 64
+    (unsaid,) = predict(KIND, {**row, "dp": ""})
+    assert unsaid.why_not == "tp is not stated"
+
+
+def test_a_network_of_diffusers_has_one_pass():
+    row = next(r for r in ROWS if r["scenario"] == "inference") | {
+        "model": "FLUX.1-dev", "source": "a page (diffusers 0.33)", "gpu": "H100", "precision": "bf16",
+        "quant": "None", "micro_batch": "1", "n_gpus": "1", "input_len": "", "output_len": "", "seq": "",
+        "notes": "",
+    }  # fmt: skip
+    parts = next(iter(KIND.asked(row))).parts
+    assert [part.settings["mode"] for part in parts] == ["forward"]
+
+
 def test_words_of_a_layout():
     row = {"scenario": "pretrain", "model": "mixtral-8x7b", "precision": "bf16", "optimizer": "AdamW"}
     row |= {"n_gpus": "8", "gpu": "H100-SXM", "recompute": "none", "source": "a page (Megatron-LM core)"}

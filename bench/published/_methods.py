@@ -8,12 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from budget import stack as stacks
 from budget.named import Any
 
 from . import _versions as versions
 from .formats import weights
 from .layouts import DROPOUT
-from .rows import NotCoveredError, number
+from .rows import NotCoveredError, before, month, number
 from .table import Row, text_of
 
 UNITS = {"gib": 2**30, "mib": 2**20, "gb": 1e9, "mb": 1e6}
@@ -71,6 +72,17 @@ def loss(row: Row, software: str) -> dict[str, Any]:
     own, told = software == "megatron" and "nemo" not in source, "loss fused" in notes
     unfused = software.startswith("megatron") and "loss not fused" in notes
     return NATIVE if own and told else UNFUSED if own or unfused else {}
+
+
+def stepped(row: Row, software: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """How torch's AdamW steps where a plain loop calls it and no kernel is named: all weights at once, with a
+    list of them besides, since torch 2.0 of March 2023; one after the other before. Source: torch-optim.
+    """
+    plain = "torch-eager" in (software, stacks.load(software).same)
+    if not plain or settings["optimizer"] != "adamw_fused" or "fused" in text_of(row, "optimizer", "notes"):
+        return {}
+    older = before(row, "torch-eager", (2, 0)) or month(row) < (2023, 3)
+    return {"optimizer": "adamw_loop" if older else "adamw"}
 
 
 def looped(row: Row, settings: Mapping[str, Any]) -> dict[str, Any]:

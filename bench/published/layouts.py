@@ -41,12 +41,14 @@ REMAT = {
     "save_dot_except_mlp": {"recompute": "none", "recompute_modules": "layernorm,mlp"},
     "save_dot_with_context_except_mlp": {"recompute": "none", "recompute_modules": "layernorm,mlp"},
 }
-NODE = 8  # devices; up to here a row without degrees is data parallel, as every source of the tables has it
+NODE = 8  # devices; up to here a row without degrees is data parallel, as every source of the tables has it;
+# and so is one whose `dp` are all of its devices
 
 
 def layout(row: Row, gpus: int, software: str) -> dict[str, Any]:
     """A row's degrees; what is left of its devices is data parallel. Raises NotCoveredError."""
-    usual = 1 if gpus <= NODE or row.get("kind") == "cnn_train" else None
+    plain = gpus <= NODE or row.get("kind") == "cnn_train" or whole(row, "dp", 0) == gpus
+    usual = 1 if plain else None
     several = {
         axis: whole(row, axis, usual if axis in ("tp", "pp") else 1) for axis in ("tp", "pp", "cp", "ep")
     }

@@ -10,9 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
+from budget import arch as architectures
 from budget.answer import Estimate
 from budget.named import Any
 from budget.plan.gguf import FORMATS
+from budget.read import preset
 from budget.read.source import resolve
 
 from . import _korthikanti as korthikanti
@@ -179,6 +181,7 @@ def _training(row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:
         **versions.held(row, software, part.settings),
         **methods.loss(row, software),
         **methods.looped(row, part.settings),
+        **methods.stepped(row, software, part.settings),
     }
     if autocast and "lora_rank" in part.settings:
         own |= {"precision": "autocast"}
@@ -225,6 +228,8 @@ def _generating(row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:
 
 def _passes(model: Any, config: Mapping[str, Any], start: int, end: int) -> dict[str, dict[str, int]]:
     """The modes of a row's passes, and their tokens; what generates none has one, over all that it reads."""
+    if preset.captured(preset.find(model) if model not in architectures.names() else {}):
+        return {"forward": {}}
     _, arch, settings, *_ = resolve(model, config)
     encodes = "encoder" in (getattr(settings, "kind", ""), getattr(settings, "part", ""))
     if encodes or "decode" not in getattr(arch, "MODES", ()):

@@ -26,6 +26,7 @@ FORMATS = {"gptq": "gptq", "double": "nf4-dq", "dq": "nf4-dq", "int8": "int8", "
 # What a column calls optimizers, and what they are; the first word that is found counts. "": as its software
 # has AdamW; None: not modelled.
 OPTIMIZERS = {
+    "no optimizer": "none",
     "backward": None, "4-bit": None, "fp8": None, "gradients offloaded": None, "cpu offload": None,
     "8-bit": "adamw_8bit", "8bit": "adamw_8bit", "adafactor": "adafactor", "sgd": "sgd", "lion": "lion",
     "adam": "",
