@@ -22,107 +22,14 @@ from .config import size
 from .device import several
 from .errors import InputError, shown
 from .estimate import estimate
-from .face import Shown
 from .fitting import largest
 from .layout import layout as parse
 from .named import Any, NamedTuple
 from .quantity import PER_SECOND, SECONDS, read
+from .served import SHARES, Asked, Point, Serving
 
-SCHEMA = "budget.serve/1"
 PROMPT = 4096  # tokens, where none are given and the network's own length has room for them
 MOST = 4096  # users of the last point, where the cache has places for so many
-
-
-class Point(NamedTuple):
-    """One number of users; seconds, with the ends of the 90 % interval of `tpot_s`; dollars; bytes."""
-
-    users: int
-    batch: int  # sequences that are decoded at once
-    ttft_s: float
-    tpot_s: float
-    output_tokens_per_s: float  # of all users
-    requests_per_s: float
-    usd_per_million_output_tokens: float | None
-    kv_cache_bytes: float
-    bound: str  # what the greater part of the time is bound by, that of prompts or that of decoding
-    low: float
-    high: float
-    prompts: float  # the part of the engine's time that prompts take
-
-
-class Asked(NamedTuple):
-    """The most seconds to a request's first token and a token after it, and requests a second; None: any."""
-
-    ttft_s: float | None = None
-    tpot_s: float | None = None
-    requests_per_s: float | None = None
-
-    def allow(self, point: Point) -> bool:
-        """Whether no request takes longer."""
-        return all(
-            most is None or took <= most
-            for took, most in ((point.ttft_s, self.ttft_s), (point.tpot_s, self.tpot_s))
-        )
-
-
-class _Serving(NamedTuple):
-    context: int
-    output_tokens: int
-    places: int  # of all replicas
-    prefill: Estimate  # of one prompt
-    full: Estimate  # the decode with most sequences
-    points: tuple[Point, ...]
-    replicas: int = 1  # of the network, among which users are divided evenly
-    asked: Asked = Asked()
-    within: Point | None = None  # the most users within the limits that are asked for
-    needed: int = 0  # replicas for the requests a second that are asked for, within the limits; 0: no number
-    at_rate: Point | None = None  # what so many replicas are like at that rate
-
-
-class Serving(Shown, _Serving):
-    """What serving a model takes, for several numbers of users."""
-
-    report = "_serving"
-
-    @property
-    def devices(self) -> int:
-        """Those of all replicas."""
-        return self.replicas * int(self.full.devices)
-
-    def __repr__(self) -> str:
-        return f"Serving({self.prefill.model.name}, {self.places} places, {len(self.points)} points)"
-
-    def to_dict(self) -> dict[str, Any]:
-        """The JSON object of `budget serve`."""
-        e = self.full
-        return {
-            "schema": SCHEMA,
-            "stack": e.stack.name,
-            "device": e.device.name,
-            "devices": self.devices,
-            "replicas": self.replicas,
-            "layout": e.to_dict().get("layout"),
-            "context": self.context,
-            "output_tokens": self.output_tokens,
-            "places": self.places,
-            "points": [p._asdict() for p in self.points],
-            **self._asked(),
-            "answer": e.to_dict(),
-        }
-
-    def _asked(self) -> dict[str, Any]:
-        """The keys of limits and of a rate, where there are any."""
-        if self.asked == Asked():
-            return {}
-        told: dict[str, Any] = {
-            "asked": self.asked._asdict(),
-            "within": self.within and self.within._asdict(),
-        }
-        if self.asked.requests_per_s is not None:
-            each = self.devices // self.replicas
-            told |= {"replicas_needed": self.needed or None, "devices_needed": self.needed * each or None}
-            told["at_rate"] = self.at_rate and self.at_rate._asdict()
-        return told
 
 
 def serve(
@@ -136,6 +43,7 @@ def serve(
     rate: float | str | None = None,
     length: int | None = None,
     places: int | None = None,
+    share: float | None = None,
     **settings: Any,
 ) -> Serving:
     """What a request takes and how many are answered, of prompts of `context` tokens (4,096, or what the
@@ -145,7 +53,8 @@ def serve(
     ttft, tpot: limits, in seconds or as `200ms`: the answer has the most users within. rate: requests a
     second, or `500/min`: it has the replicas that are needed within these limits, and what a request takes
     then. length: the most tokens of a request and its answer that the engine is told to take; places: the
-    most requests that a replica answers at once, where it has memory for more. settings: those of
+    most requests that a replica answers at once, where it has memory for more; share: the part of a device's
+    memory that its process takes (what its software takes by itself), but with a reserve. settings: those of
     budget.estimate; a layout's dp are replicas, and of devices without a layout those replicas are taken
     that answer the most users the fastest. Raises InputError, also where not one user fits.
     """
@@ -168,6 +77,7 @@ def serve(
     limits = (("--ttft", ttft, SECONDS), ("--tpot", tpot, SECONDS), ("--rate", rate, PER_SECOND))
     asked = Asked(*(x if x is None else read(flag, x, kind) for flag, x, kind in limits))
     of = _Requests(model, settings, context, answer, None if places is None else size("places", places))
+    of = of.within(share)
     if spread is None and devices is not None:
         return _best(of, size("devices", devices), users, asked)
     layout = None if spread is None else parse(spread, train=False)
@@ -187,10 +97,24 @@ class _Requests(NamedTuple):
     context: int
     answer: int
     places: int | None = None  # of a replica, where its memory has room for more
+    share: float = 1  # of a device's memory
 
     def on(self, layout: Mapping[str, Any] | None) -> _Requests:
         """The same on a layout."""
         return self._replace(settings={**self.settings, "layout": layout})
+
+    def within(self, share: float | None) -> _Requests:
+        """The same in a share of the device's memory; None: what its software takes by itself."""
+        if self.settings.get("reserve") is not None:
+            return self
+        one = self.decode(1)
+        share = one.stack.share if share is None else share
+        if not 0 < share <= 1:
+            raise InputError("--share", f"got {share:g}; allowed: {SHARES}")
+        reserve = one.reserve.bytes + round((1 - share) * one.device.usable_bytes)
+        return (
+            self._replace(settings={**self.settings, "reserve": reserve}, share=share) if share < 1 else self
+        )
 
     def decode(self, batch: int, **more: Any) -> Estimate:
         """A step that generates a token of each of so many sequences."""
@@ -234,7 +158,9 @@ def _served(of: _Requests, replicas: int, users: Sequence[int], asked: Asked) ->
 
     counts = [size("--users", n) for n in users] or _doubled(min(most * replicas, MOST))
     points = tuple(point(n, replicas) for n in counts)
-    found = Serving(of.context, of.answer, most * replicas, prefill, full, points, replicas, asked)
+    found = Serving(
+        of.context, of.answer, most * replicas, prefill, full, points, replicas, asked, share=of.share
+    )
     return found if asked == Asked() else _within(found, most, point)
 
 

@@ -40,7 +40,7 @@ def test_flags_of_a_server_are_those_of_estimate(tmp_path):
         "quantize": "fp8-dynamic", "execution": "fused",
     }  # fmt: skip
     assert told.spread({}) == {"tp": 4, "pp": 2, "dp": 1}
-    assert (told.left, told.serving) == ((), {"places": 64, "reserve": "8%"})  # bounds, and no batch
+    assert (told.left, told.serving) == ((), {"places": 64, "share": 0.92})  # bounds, and no batch
     e = budget.estimate(told.model, **told.settings, layout=told.spread({}), device="h100")
     assert (e.devices, e.stack.name, e.task.workload.seq) == (8, "vllm", 16384)
 
@@ -99,7 +99,7 @@ def test_requests_keep_within_what_a_server_is_told(tmp_path, capsys):
     assert (found["stack"], found["devices"], found["replicas"]) == ("sglang", 2, 1)
     assert found["context"] + found["output_tokens"] == 2048  # no request is longer
     assert found["places"] == found["points"][-1]["users"] == 24
-    assert found["run"]["serving"] == {"places": 24, "reserve": "50%"}
+    assert found["run"]["serving"] == {"places": 24, "share": 0.5}
     assert "with        quantize fp8-dynamic\n" in run(capsys, "serve", "--run", path, "--device", "h100")[1]
     more = _json(capsys, "serve", "--run", path, "--device", "h100", "--reserve", "0", "--context", "64")
     assert more["places"] == 24

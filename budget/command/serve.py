@@ -7,6 +7,7 @@ from argparse import Namespace
 from ..errors import InputError
 from ..named import Any
 from ..report._serving import answer
+from ..served import SHARES
 from ..serving import serve
 from ._lists import sizes
 from ._model import requested, source_flags, workload_flags
@@ -39,6 +40,7 @@ def flags(parser: Parser) -> None:
     add("--ttft", metavar="S", help="most seconds to the first token")
     add("--tpot", metavar="S", help="most seconds a token after it")
     add("--rate", metavar="N", help="requests a second that are to be answered, within these limits")
+    add("--share", metavar="S", help="part of the memory that the engine takes (vLLM 0.92, others all)")
     output_flags(parser)
 
 
@@ -48,6 +50,8 @@ def run(args: Namespace, rest: list[str]) -> int:
     users = sizes("--users", args.users)
     if args.run is not None:
         settings = _bounds(args, settings)
+    if args.share is not None:
+        settings = {**settings, "share": _share(args.share)}
     found = serve(
         model,
         context=None if args.context is None else _one("--context", args.context),
@@ -76,6 +80,13 @@ def _bounds(args: Namespace, settings: dict[str, Any]) -> dict[str, Any]:
     settings = {**settings, "seq": settings["seq"] if length is None else None, "length": length}
     given = {name: value for name, value in run.serving.items() if getattr(args, name, None) is None}
     return {**settings, **given}
+
+
+def _share(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError("--share", f"got {text!r}; allowed: {SHARES}") from None
 
 
 def _one(field: str, text: str) -> Any:

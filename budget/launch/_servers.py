@@ -37,11 +37,11 @@ SHORT = {
 }  # fmt: skip
 
 
-def _left(share: Any) -> Told:
-    """A share of the device's memory that an engine takes: it leaves the rest. Raises InputError."""
+def _share(share: Any) -> Told:
+    """The part of the device's memory that an engine takes. Raises InputError."""
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
-        raise InputError("reserve", f"got {shown(share)}; allowed: numbers above 0, up to 1")
-    return {"serving.reserve": f"{100 * (1 - share):.3g}%"}
+        raise InputError("share", f"got {shown(share)}; allowed: numbers above 0, up to 1")
+    return {"serving.share": share}
 
 
 # Flags that several servers have, as they are spelled in Python.
@@ -54,8 +54,8 @@ FIELDS: dict[str, Any] = {
     "enable_dp_attention": when({"within": True}),
     "max_model_len": whole("seq"), "context_length": whole("seq"), "max_seq_len": whole("seq"),
     "max_num_seqs": whole("serving.places"), "max_running_requests": whole("serving.places"),
-    "max_batch_size": whole("serving.places"), "gpu_memory_utilization": _left,
-    "mem_fraction_static": _left,
+    "max_batch_size": whole("serving.places"), "gpu_memory_utilization": _share,
+    "mem_fraction_static": _share,
     "enforce_eager": when({"execution": "fused"}), "disable_cuda_graph": when({"execution": "fused"}),
 }  # fmt: skip
 SILENT = (

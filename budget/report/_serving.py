@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..serving import Asked, Point, Serving
+from ..served import Asked, Point, Serving
 from ._answer import Answer, Column, Table
 from ._axes import BLUE, Axis, curve, dot, frame
 from ._draw import WIDTH, apart, drawing, text, ticks
@@ -74,9 +74,10 @@ def _head(found: Serving) -> str:
     beside = "alone" if alone else f"beside {first.users - 1:,} other{'s' if first.users > 2 else ''}"
     size, on = count(e.params.total), f"{found.devices:,} x {e.device.name}{_replicas(found)}"
     request = f"a prompt of {found.context:,} tokens and {found.output_tokens:,} back"
+    share = f" in {found.share:.0%} of the memory" if found.share < 1 else ""
     lines = (
         f"{e.model.name}: {size} parameters, {e.task.dtype}, {e.stack.name}, on {on}",
-        f"{request}: {whole} {beside}; room for {found.places:,} at once",
+        f"{request}: {whole} {beside}; room for {found.places:,} at once{share}",
         *([f"with        {used}"] if (used := techniques(e)) else []),
         *taken_for(e),
     )

@@ -105,6 +105,7 @@ class Stack(NamedTuple):
     by_layers: bool = False  # serving on several devices, each has some layers and waits for the others
     prompts_first: bool = False  # of an engine: all prompts that wait run before what is decoded goes on
     behind: float = 0  # of an engine: steps after which its host hands a token out, while the next is made
+    share: float = 1  # of an engine: what its process takes of a device's memory where nobody says more
     request_ms: float = 0  # what a request to its server takes besides its steps
     # How often a step moves a recurrent state that it reads and replaces: in place, or copied out before and
     # back behind it, too. Source: llama-cpp-states.
@@ -173,7 +174,7 @@ FIELDS = tuple(field for field in Stack._fields if field != "name")  # of a file
 FEW_BITS, LOSES = ("rows", "dots", "unpacks"), ("edge",)
 PLAIN = {  # the most of each
     "unaligned": 1, "dispatch": 1, "context_mib": 1e5, "expandable": 1e9, "behind": 1, "request_ms": 1e3,
-    "states": 10,
+    "share": 1, "states": 10,
 }  # fmt: skip
 
 

@@ -1,0 +1,104 @@
+"""What serving takes: for some numbers of users the time of a request and how many are answered."""
+
+from __future__ import annotations
+
+from .answer import Estimate
+from .face import Shown
+from .named import Any, NamedTuple
+
+SCHEMA = "budget.serve/1"
+SHARES = "numbers above 0, up to 1"  # of a device's memory, that an engine takes
+
+
+class Point(NamedTuple):
+    """One number of users; seconds, with the ends of the 90 % interval of `tpot_s`; dollars; bytes."""
+
+    users: int
+    batch: int  # sequences that are decoded at once
+    ttft_s: float
+    tpot_s: float
+    output_tokens_per_s: float  # of all users
+    requests_per_s: float
+    usd_per_million_output_tokens: float | None
+    kv_cache_bytes: float
+    bound: str  # what the greater part of the time is bound by, that of prompts or that of decoding
+    low: float
+    high: float
+    prompts: float  # the part of the engine's time that prompts take
+
+
+class Asked(NamedTuple):
+    """The most seconds to a request's first token and a token after it, and requests a second; None: any."""
+
+    ttft_s: float | None = None
+    tpot_s: float | None = None
+    requests_per_s: float | None = None
+
+    def allow(self, point: Point) -> bool:
+        """Whether no request takes longer."""
+        return all(
+            most is None or took <= most
+            for took, most in ((point.ttft_s, self.ttft_s), (point.tpot_s, self.tpot_s))
+        )
+
+
+class _Serving(NamedTuple):
+    context: int
+    output_tokens: int
+    places: int  # of all replicas
+    prefill: Estimate  # of one prompt
+    full: Estimate  # the decode with most sequences
+    points: tuple[Point, ...]
+    replicas: int = 1  # of the network, among which users are divided evenly
+    asked: Asked = Asked()
+    within: Point | None = None  # the most users within the limits that are asked for
+    needed: int = 0  # replicas for the requests a second that are asked for, within the limits; 0: no number
+    at_rate: Point | None = None  # what so many replicas are like at that rate
+    share: float = 1  # of a device's memory, that the engine's process takes
+
+
+class Serving(Shown, _Serving):
+    """What serving a model takes, for several numbers of users."""
+
+    report = "_serving"
+
+    @property
+    def devices(self) -> int:
+        """Those of all replicas."""
+        return self.replicas * int(self.full.devices)
+
+    def __repr__(self) -> str:
+        return f"Serving({self.prefill.model.name}, {self.places} places, {len(self.points)} points)"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON object of `budget serve`."""
+        e = self.full
+        return {
+            "schema": SCHEMA,
+            "stack": e.stack.name,
+            "device": e.device.name,
+            "devices": self.devices,
+            "replicas": self.replicas,
+            "layout": e.to_dict().get("layout"),
+            "context": self.context,
+            "output_tokens": self.output_tokens,
+            "places": self.places,
+            "share": self.share,
+            "points": [p._asdict() for p in self.points],
+            **self._asked(),
+            "answer": e.to_dict(),
+        }
+
+    def _asked(self) -> dict[str, Any]:
+        """The keys of limits and of a rate, where there are any."""
+        if self.asked == Asked():
+            return {}
+        told: dict[str, Any] = {
+            "asked": self.asked._asdict(),
+            "within": self.within and self.within._asdict(),
+        }
+        if self.asked.requests_per_s is not None:
+            each = self.devices // self.replicas
+            told |= {"replicas_needed": self.needed or None, "devices_needed": self.needed * each or None}
+            told["at_rate"] = self.at_rate and self.at_rate._asdict()
+        return told
