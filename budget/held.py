@@ -42,6 +42,11 @@ def ranges(stack: Stack, mode: str, sizes: Mapping[str, Any]) -> dict[str, tuple
     return {name: (lows[name], highs[name]) for name in SIZES}
 
 
+def provenance(stack: Stack, mode: str) -> str:
+    """Where the intervals are from."""
+    return f"published peaks of {measured(stack, mode) or 'other stacks'}"
+
+
 def measured(stack: Stack, mode: str) -> str:
     """The stack whose published peaks tell how far off a size may be; empty: all others."""
     name = stack.same or stack.name

@@ -1,4 +1,4 @@
-"""Which errors a process on a GPU cannot go on after."""
+"""Errors on a GPU: which a process cannot go on after, and any of them in a line."""
 
 # What a driver says when nothing can follow. A launch that is refused says "Triton Error", and all goes on.
 LOUD = (
@@ -10,3 +10,8 @@ LOUD = (
 def is_fatal(error: BaseException) -> bool:
     """Whether the device's context is lost: every later call in this process would fail, or lie."""
     return type(error).__name__ == "AcceleratorError" or any(word in str(error) for word in LOUD)
+
+
+def one_line(error: BaseException, most: int = 400) -> str:
+    """An error, short enough for a table."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:most]

@@ -23,6 +23,7 @@ import budget
 
 from .. import networks, record, sensors
 from ..measure import Samples
+from .fatal import one_line
 from .plan import find_case
 
 READY_S = 100.0  # until all networks have made their first steps
@@ -140,9 +141,7 @@ def _child(where: torch.device, spec: Spec, provenance: Provenance, write: int, 
         say({"status": "ok", **next(steps), **provenance(where)})
     except Exception as error:  # noqa: BLE001 - the parent has to know
         traceback.print_exc()
-        say(
-            {"status": "error", "error_text": f"{type(error).__name__}: {' '.join(str(error).split())}"[:400]}
-        )
+        say({"status": "error", "error_text": one_line(error)})
     os._exit(0)
 
 

@@ -21,7 +21,7 @@ from budget.kernels import settings, tune
 
 from .. import record
 from ..measure import measure, sets_of_inputs
-from .fatal import is_fatal
+from .fatal import is_fatal, one_line
 from .plan import candidates, find_case, suites
 
 KEPT = 1.03  # times as fast as the settings in force
@@ -164,7 +164,7 @@ def _refused(function: Callable, given: tuple, right: Sequence[torch.Tensor]) ->
     except Exception as error:
         if is_fatal(error):
             raise
-        return f"{type(error).__name__}: {' '.join(str(error).split())}"[:160]
+        return one_line(error, 160)
     wrong = [distance(*pair) for pair in zip(found, right, strict=True) if not is_right(*pair)]
     return f"wrong by {max(wrong):.2g}" if wrong else ""
 

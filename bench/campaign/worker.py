@@ -27,7 +27,7 @@ from budget.device import profile as profiles
 
 from .. import record, sensors
 from . import checks, gate, models, precompile, tune
-from .fatal import is_fatal
+from .fatal import is_fatal, one_line
 from .plan import CEILINGS, FORKS, STAGES, Task, find_case, suites, tasks
 
 OUT: list[TextIO] = []  # to the parent
@@ -95,11 +95,6 @@ def _answer(task: Task, where: torch.device, given: Mapping[str, Any]) -> dict[s
         with contextlib.suppress(OSError):  # a full disk
             traceback.print_exc()
         return {"status": "cuda_error" if is_fatal(error) else "error", "error_text": one_line(error)}
-
-
-def one_line(error: BaseException) -> str:
-    """An exception, short enough for a table."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:400]
 
 
 def environment(where: torch.device, name: str) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from typing import Any
 import torch
 
 from .. import record, sensors
+from ..campaign.fatal import one_line
 from . import how, tables
 
 LONGEST_S, COMPILING_S = 40.0, 150.0  # of one program
@@ -171,7 +172,7 @@ def _measured(program: Mapping[str, Any], config: Mapping[str, Any], on: str) ->
         return {"status": "ok", **found, "versions": record.versions(), "source": record.source_hash()}
     except Exception as error:  # noqa: BLE001 - the next program must run
         traceback.print_exc()
-        return {"status": "error", "error": f"{type(error).__name__}: {' '.join(str(error).split())}"[:400]}
+        return {"status": "error", "error": one_line(error)}
 
 
 def _short(answer: Mapping[str, Any]) -> str:

@@ -70,7 +70,7 @@ def widths(
     drawn to their means; of groups of several sources nine of ten of these are held, too.
     """
     far, usual = sources or errors, {}
-    for trains, rows in _parts(found, lambda c: c.trains).items():
+    for trains, rows in parts(found, lambda c: c.trains).items():
         usual[trains] = _mean(abs(far[c.key]) for c in rows)
 
     def unit(of: Sequence[Case], known: Sequence[Case]) -> float:
@@ -79,11 +79,11 @@ def widths(
         return (n * _mean(abs(errors[c.key]) for c in known) + DRAWN * drawn) / (n + DRAWN)
 
     def sizes(by: Errors, of: Sequence[Case], apart: Callable[[Case], Any]) -> Iterator[tuple[bool, float]]:
-        for key, part in _parts(of, apart).items():
+        for key, part in parts(of, apart).items():
             own = unit(of, [c for c in of if apart(c) != key])
             yield from ((c.trains, abs(by[c.key]) / own) for c in part)
 
-    groups = _parts(found, group.of)
+    groups = parts(found, group.of)
     kinds = [[size for of in groups.values() for size in sizes(errors, of, group.together)]]
     if sources:
         several = [of for of in groups.values() if len({c.source for c in of}) > 1]
@@ -98,12 +98,12 @@ def holding(trains: bool, kinds: Iterable[Iterable[tuple[bool, float]]]) -> floa
     return max(math.log(interval(sizes, COVERAGE)) for sizes in apart if sizes)
 
 
-def _parts(found: Sequence[Case], key: Callable[[Case], Any]) -> dict[Any, list[Case]]:
+def parts(found: Iterable[Any], key: Callable[[Any], Any]) -> dict[Any, list[Any]]:
     """Rows by what they have in common."""
-    parts: dict[Any, list[Case]] = {}
+    apart: dict[Any, list[Any]] = {}
     for c in found:
-        parts.setdefault(key(c), []).append(c)
-    return parts
+        apart.setdefault(key(c), []).append(c)
+    return apart
 
 
 def _mean(values: Iterable[float]) -> float:
@@ -119,7 +119,7 @@ def held(
     are left out together with it. by: see `intervals`.
     """
     within: dict[str, bool] = {}
-    for out, own in _parts(found, left_out).items():
+    for out, own in parts(found, left_out).items():
         seen = intervals([c for c in found if left_out(c) != out], *by)
         within |= {c.key: abs(errors[c.key]) <= math.log(seen.of(c)) for c in own}
     return within

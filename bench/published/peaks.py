@@ -13,7 +13,7 @@ import math
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import median
 
 from budget import stack as stacks
@@ -23,7 +23,7 @@ from budget.measured.validation import p90
 from budget.named import Any, NamedTuple
 from budget.table import DATA
 
-from .intervals import COVERAGE, DRAWN
+from .intervals import COVERAGE, DRAWN, parts
 from .measured import publication
 from .predict import predict
 from .table import read
@@ -89,7 +89,7 @@ def intervals(found: Sequence[Peak]) -> dict[tuple[str, str, str], Ends]:
     without their publication. A stack without rows has the errors of all others that were measured so.
     """
     weights = {source: n**-0.5 for source, n in Counter(p.source for p in found).items()}
-    usual = {mode: _mean(of, weights) for mode, of in _parts(found, lambda p: p.mode).items()}
+    usual = {mode: _mean(of, weights) for mode, of in parts(found, lambda p: p.mode).items()}
 
     def unit(of: Sequence[Peak], mode: str) -> float:
         n = len({p.source for p in of})
@@ -97,10 +97,10 @@ def intervals(found: Sequence[Peak]) -> dict[tuple[str, str, str], Ends]:
 
     ends = {}
     for of in (lambda p: p.group, lambda p: (p.mode, p.quantity, ANY)):
-        groups = _parts(found, of)
+        groups = parts(found, of)
         sizes: dict[str, list[tuple[float, float]]] = {}
         for (mode, *_), rows in groups.items():
-            for source, own in _parts(rows, lambda p: p.source).items():
+            for source, own in parts(rows, lambda p: p.source).items():
                 scale = unit([p for p in rows if p.source != source], mode)
                 sizes.setdefault(mode, []).extend((p.error / scale, weights[source]) for p in own)
         for group, rows in groups.items():
@@ -124,7 +124,7 @@ def quantile(values: Iterable[tuple[float, float]], part: float) -> float:
 def held(found: Sequence[Peak]) -> dict[str, bool]:
     """By row, whether its error lies within the interval that it would have had without its publication."""
     within: dict[str, bool] = {}
-    for source, own in _parts(found, lambda p: p.source).items():
+    for source, own in parts(found, lambda p: p.source).items():
         ends = intervals([p for p in found if p.source != source])
         for p in own:
             low, high = ends.get(p.group) or ends.get((p.mode, p.quantity, ANY)) or (0.0, 0.0)
@@ -135,13 +135,6 @@ def held(found: Sequence[Peak]) -> dict[str, bool]:
 def _mean(of: Sequence[Peak], weights: Mapping[str, float]) -> float:
     """The mean error."""
     return sum(weights[p.source] * abs(p.error) for p in of) / sum(weights[p.source] for p in of)
-
-
-def _parts(found: Iterable[Peak], key: Callable[[Peak], Any]) -> dict[Any, list[Peak]]:
-    parts: dict[Hashable, list[Peak]] = {}
-    for p in found:
-        parts.setdefault(key(p), []).append(p)
-    return parts
 
 
 def _told(within: Mapping[tuple[str, str, str], Ends]) -> dict[str, Any]:
@@ -160,7 +153,7 @@ def _lines(found: Sequence[Peak], within: Mapping[tuple[str, str, str], Ends]) -
     inside = held(found)
     yield f"{'':<40}{'rows':>5}{'pages':>6}{'median':>8}{'p90':>7}{'from':>7}{'to':>6}{'inside':>8}"
     for of in (lambda p: p.group, lambda p: (p.mode, p.quantity, ANY), lambda p: (p.mode, "all", ANY)):
-        for group, rows in sorted(_parts(found, of).items()):
+        for group, rows in sorted(parts(found, of).items()):
             errors = [abs(math.expm1(-p.error)) for p in rows]
             pages, share = len({p.source for p in rows}), sum(inside[p.id] for p in rows) / len(rows)
             ends = "".join(f"{math.exp(e):6.2f}" for e in within.get(group, ()))

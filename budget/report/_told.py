@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ..answer import Estimate
 from ..fold.count import modelled
-from ..held import measured
+from ..held import provenance
 from ..named import Any
 
 SCHEMA = "budget.estimate/1"
@@ -38,7 +38,7 @@ def told(e: Estimate) -> dict[str, Any]:
                 "counts": "captured" if e.model.config.get("captured") else "exact",
                 "modelled": modelled(e.program),
                 "time": e.profile.provenance,
-                "memory": f"published peaks of {measured(e.stack, e.task.workload.mode) or 'other stacks'}",
+                "memory": provenance(e.stack, e.task.workload.mode),
                 "profile": e.profile.name,
                 "stack": list(e.stack.source),
                 "interval": "90 %",

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ..answer import Estimate
 from ..fold.count import modelled
-from ..held import measured
+from ..held import provenance
 
 
 def trust(e: Estimate) -> Iterator[str]:
@@ -17,7 +17,7 @@ def trust(e: Estimate) -> Iterator[str]:
     config = e.model.config
     own = f"captured from {config.get('library', 'transformers')}' {config.get('class')}"
     counts = own if config.get("captured") else "exact"
-    peaks = f"published peaks of {measured(e.stack, e.task.workload.mode) or 'other stacks'}"
+    peaks = provenance(e.stack, e.task.workload.mode)
     yield f"trust       counts {counts}{but}{missing}; time {e.profile.summary}; memory by {peaks}"
     if e.spread is not None and e.task.workload.mode == "train":
         from ..goodput import MANY
