@@ -22,6 +22,9 @@ from budget.launch._servers import STARTS, started
         ("sglang serve --model-path Qwen/Qwen3-8B --watchdog-timeout 9", "sglang", "sglang"),
         ("trtllm-serve Qwen/Qwen3-8B --backend pytorch", "tensorrt_llm", "tensorrt-llm"),
         ("trtllm-serve serve Qwen/Qwen3-8B", "tensorrt_llm", "tensorrt-llm"),
+        ("docker run vllm/vllm-openai:latest Qwen/Qwen3-8B", "vllm", "vllm"),
+        ("./bin/llama-server --model Qwen/Qwen3-8B -ngl 99 -fa on --jinja -b 2048", "llama_cpp", "llama.cpp"),
+        ("docker run ghcr.io/ggml-org/llama.cpp:server-cuda -m Qwen/Qwen3-8B", "llama_cpp", "llama.cpp"),
     ],
 )
 def test_a_line_that_starts_a_server_is_its_tokens(tmp_path, line, form, stack):
@@ -138,8 +141,112 @@ def test_what_cannot_be_served_is_said(tmp_path, capsys, line, more, problem):
     assert err.startswith(f"budget: {problem}")
 
 
-def test_other_lines_are_as_they_were():
-    words = ["torchrun", "train.py", "--tp", "2"]
-    assert started(words) == words
-    assert arguments(started(["vllm", "serve", "x", "-q", "awq"]))["quantization"] == "awq"
-    assert set(STARTS) == {"vllm", "sglang", "tensorrt-llm"}
+def test_other_lines_start_no_server():
+    assert started([["torchrun", "train.py", "--tp", "2"]]) == []
+    assert arguments(started([["vllm", "serve", "x", "-q", "awq"]]))["quantization"] == "awq"
+    assert set(STARTS) == {"vllm", "sglang", "tensorrt-llm", "llama.cpp", "tgi"}
+
+
+def test_the_server_of_llama_cpp_divides_its_context_over_its_places(tmp_path, capsys):
+    line = "llama-server -m /srv/Qwen_Qwen3-8B-Q4_K_M.gguf -c 32768 -np 4 -ctk q8_0 -ctv q8_0 -ngl 99 -t 8"
+    told = read(written(tmp_path, "a.sh", line))
+    assert (told.model, told.left) == ("qwen3-8b", ())  # a file's name says the network and its few bits
+    assert told.settings == {
+        "mode": "decode", "stack": "llama.cpp", "quantize": "q4_k_m", "seq": 8192, "kv_dtype": "q8_0",
+    }  # fmt: skip
+    found = _json(capsys, "serve", "--run", written(tmp_path, "a.sh", line), "--device", "4090")
+    assert (found["places"], found["context"] + found["output_tokens"]) == (4, 4352)
+
+
+@pytest.mark.parametrize(
+    ("flags", "layout"),
+    [
+        ("-ts 3,1", {"pp": 2, "dp": 1}),
+        ("-sm row --device CUDA0,CUDA1,CUDA2,CUDA3", {"tp": 4, "dp": 1}),
+        ("-sm none", {}),
+    ],
+)
+def test_llama_cpp_has_layers_or_rows_on_several_devices(tmp_path, flags, layout):
+    told = read(written(tmp_path, "a.sh", f"llama-server -hf unsloth/Qwen3-8B-GGUF {flags}"))
+    assert (told.model, told.settings["quantize"]) == ("qwen3-8b", "q4_k_m")  # where no type is said
+    assert told.spread({}) == layout
+
+
+def test_what_llama_cpp_leaves_on_the_host_is_named(tmp_path):
+    told = read(
+        written(tmp_path, "a.sh", "llama-server -m qwen3-30b-a3b -ngl 20 --n-cpu-moe 8 -fa off -ctk q4_0")
+    )
+    assert set(told.left) == {"layers on the host, all but 20", "n_cpu_moe", "values of the cache in fp16"}
+    assert (told.settings["kv_dtype"], told.settings["attention"]) == ("q4_0", "eager")
+
+
+def test_tgi_bounds_the_tokens_of_all_requests(tmp_path):
+    line = "docker run --gpus all -e QUANTIZE=bitsandbytes-nf4 -p 80:80 ghcr.io/huggingface/"
+    line += "text-generation-inference:3.3.5 --model-id teknium/OpenHermes-2.5-Mistral-7B --num-shard 2"
+    line += " --max-total-tokens 4096 --max-batch-total-tokens 40960 --cuda-memory-fraction 0.9"
+    told = read(written(tmp_path, "a.sh", line))
+    assert (told.form, told.settings["quantize"], told.settings["seq"]) == ("tgi", "nf4", 4096)
+    assert (told.serving, told.spread({})) == ({"places": 10, "share": 0.9}, {"tp": 2, "dp": 1})
+    assert told.left == ("TGI's own times: vLLM's are taken",)
+
+
+COMPOSE = """
+services:
+  db: {image: postgres, command: postgres -c log=1}
+  llm:
+    image: vllm/vllm-openai:${TAG:-latest}
+    command: >
+      --model ${MODEL:-Qwen/Qwen3-8B}
+      --tensor-parallel-size 2
+"""
+KUBERNETES = """
+kind: Deployment
+spec: {template: {spec: {containers: [{name: a, image: ubuntu, env: [{name: MODEL, value: Qwen/Qwen3-8B}],
+  command: [sh, -c],
+  args: ["pip install x && exec vllm serve $(MODEL) -tp 2 --hf-overrides '{\\"a\\": 1}'"]}]}}}
+---
+{kind: Service, spec: {ports: []}}
+"""
+OTHERS = """
+env: [MODEL_ID=Qwen/Qwen3-8B, HF_TOKEN]
+replicas:
+  - commands: [pip install x, "vllm serve $MODEL_ID\n  --tensor-parallel-size 2\n  --max-model-len $LENGTH"]
+  - commands: [vllm serve $MODEL_ID --headless]
+"""
+
+
+@pytest.mark.parametrize("text", [COMPOSE, KUBERNETES, OTHERS])
+def test_containers_that_start_a_server_are_found_in_a_file(tmp_path, text):
+    told = read(written(tmp_path, "a.yaml", text))
+    assert (told.form, told.model, told.spread({})) == ("vllm", "Qwen/Qwen3-8B", {"tp": 2, "dp": 1})
+    assert told.left in ((), ("hf_overrides",), ("max_model_len (its caller's)",))
+
+
+def test_variables_of_a_container_are_flags(tmp_path):
+    text = (
+        "services: {a: {image: 'ghcr.io/ggml-org/llama.cpp:server', environment: {LLAMA_ARG_CTX_SIZE: 4096,"
+    )
+    told = read(
+        written(tmp_path, "a.yml", text + " LLAMA_ARG_HF_REPO: 'bartowski/Qwen_Qwen3-8B-GGUF:Q6_K'}}}")
+    )
+    assert (told.model, told.settings["quantize"], told.settings["seq"]) == ("qwen3-8b", "q6_k", 4096)
+
+
+def test_servers_of_several_models_are_refused(tmp_path):
+    text = "models: {a: {cmd: llama-server -m a.gguf}, b: {cmd: llama-server -m b.gguf}}"
+    with pytest.raises(InputError, match=r"--run: starts servers of 'a\.gguf, b\.gguf'; allowed: of one"):
+        read(written(tmp_path, "a.yaml", text))
+
+
+def test_a_script_s_other_commands_and_arrays(tmp_path):
+    text = "ARGS=(--max-model-len 4096  # tokens\n --tensor-parallel-size 2)\nvllm serve Qwen/Qwen3-8B \\\n"
+    text += '  "${ARGS[@]}" > log 2>&1 &\ncurl -X POST --data x localhost | jq --raw\n'
+    told = read(written(tmp_path, "a.sh", text))
+    assert (told.model, told.settings["seq"], told.layout["tp"], told.left) == ("Qwen/Qwen3-8B", 4096, 2, ())
+
+
+@pytest.mark.parametrize("path", ["/models/Qwen3-8B", "./Qwen3-8B", "$HOME/models/Qwen3-8B", "~/Qwen3-8B/"])
+def test_a_path_of_another_machine_is_the_preset_that_it_is_called_by(tmp_path, path):
+    told = read(written(tmp_path, "a.sh", f"vllm serve '{path}'"))
+    assert told.model == "Qwen3-8B"
+    assert read(written(tmp_path, "a.sh", "vllm serve /models/mine")).model == "/models/mine"

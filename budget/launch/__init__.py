@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from types import ModuleType
@@ -23,11 +24,14 @@ from ..errors import InputError, as_path, shown
 from ..found import modules
 from ..layout import Layout
 from ..named import Any, NamedTuple
+from ..read import preset
 from ..size import number
 
 LARGEST = 1_000_000  # bytes; a launch file has a few thousand
 ALIASES = 100  # of a YAML file: more is an explosion
 CALLER = ("nnodes", "nproc_per_node", "gradient_accumulation_steps")  # what a script is often given
+ROOTS = ("/", ".", "~", "$")  # what a path begins with, and no name of the hub
+FILE = re.compile(r"(-\d{5}-of-\d{5})?\.gguf$")  # what a name in GGUF ends with
 AUTO = ("auto", None, "null", "none", "")  # left to the framework, or not used
 
 
@@ -88,7 +92,7 @@ def read(path: str) -> Run:
             continue
         if value is None or (isinstance(value, str) and value.lower() in AUTO):
             continue
-        if field in CALLER and "$" in str(value):
+        if "$" in str(value).rpartition("/")[2] and (field in CALLER or "serves" in table):
             left.append(f"{field} (its caller's)")
             continue
         known.append(f"{field} {shown(value, 30)}")
@@ -130,7 +134,24 @@ def _run(form: str, told: Mapping[str, Any], known: tuple[str, ...], left: tuple
         if axis == "sp" or n not in (0, None, usual.get(axis, 1))
     }
     settings = {"mode": "train", **settings}
+    model, few = _at_hand(model)
+    settings = {**few, **settings}
     return Run(form, model, parts["config"], settings, layout, known, left, whole, parts["serving"])
+
+
+def _at_hand(model: str) -> tuple[str, dict[str, str]]:
+    """A model's name as it can be found here: of a path on another machine the preset that its last part is
+    called by, and of a name that says so the few bits of its weights.
+    """
+    if os.path.exists(model) or (preset.known(model) and not model.startswith(ROOTS)):
+        return model, {}
+    last = FILE.sub("", model.rstrip("/").rpartition("/")[2])
+    for name in (last, last.partition("_")[2]):  # bartowski's files begin with the owner's name
+        if preset.known(name) and (model.startswith(ROOTS) or model.endswith(".gguf")):
+            return name, {}
+        if found := preset.few_bits(name):
+            return found[0], {"quantize": found[1]}
+    return model, {}
 
 
 def load(path: str) -> Mapping[str, Any]:
@@ -161,12 +182,15 @@ def _parsed(ending: str, text: str) -> Any:
         return tomllib.loads(text)
     if ending == ".json":
         return json.loads(text)
-    if ending in (".yaml", ".yml"):
-        return _yaml(text)
+    from ._commands import commands, contained
     from ._servers import started
     from ._shell import programs, words
 
-    return arguments(programs(started(words(text))))
+    if ending in (".yaml", ".yml"):
+        tables = _yaml(text)
+        served = started(contained(tables))
+        return arguments(served) if served else tables[0] if len(tables) == 1 else tables
+    return arguments(started(commands(text)) or programs(words(text)))
 
 
 SEVERAL = ("recompute_modules",)  # arguments that take several words
@@ -205,8 +229,8 @@ def _value(word: str) -> Any:
     return {"true": True, "false": False}.get(word.lower(), word) if value is word else value
 
 
-def _yaml(text: str) -> Any:
-    """A YAML file's table: tags that construct objects are refused, and aliases beyond a hundred."""
+def _yaml(text: str) -> list[Any]:
+    """A YAML file's tables: tags that construct objects are refused, and aliases beyond a hundred."""
     try:
         import yaml  # type: ignore[import-untyped]
     except ImportError:
@@ -214,7 +238,7 @@ def _yaml(text: str) -> Any:
     try:
         if sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)) > ALIASES:
             raise InputError("--run", f"has more than {ALIASES} aliases; allowed: values written out")
-        return yaml.safe_load(text)
+        return list(yaml.safe_load_all(text))
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from None
 

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from ..errors import InputError, shown
 from ..named import Any
-from ..read import preset
 from ._shared import Told, degree, one_of, when, whole
 
-# What starts a server, as patterns of words that follow each other: a program of its own, a module behind
-# `python -m`, or a container. Sources: vllm-serve, sglang-server, trtllm-serve.
+# What starts a server: programs, as patterns of words that follow each other, and containers that run one.
+# Sources: vllm-serve, sglang-server, trtllm-serve, llama-server, tgi-launcher.
 STARTS = {
-    "vllm": (r"vllm serve", r"vllm\.entrypoints\.(openai\.)?api_server", r"vllm/vllm-openai(-rocm)?(:\S*)?"),
+    "vllm": (r"vllm serve", r"vllm\.entrypoints\.(openai\.)?api_server"),
     "sglang": (r"sglang serve", r"sglang\.launch_server"),
     "tensorrt-llm": (r"trtllm-serve serve", r"trtllm-serve"),
+    "llama.cpp": (r"(\S*/)?llama-server(\.exe)?",),
+    "tgi": (r"(\S*/)?text-generation-launcher",),
+}
+IMAGES = {
+    "vllm": r"(docker\.io/)?vllm/vllm-openai(-\w+)?(:\S*)?",
+    "llama.cpp": r"ghcr\.io/ggml-org/llama\.cpp:server\S*",
+    "tgi": r"(ghcr\.io/)?huggingface/text-generation-inference(:\S*)?",
+}
+HUB = re.compile(r"[\w.-]+/[\w.-]+")  # a model's name on the hub
+MODELS = ("--model", "--model-path", "--model-id", "--hf-repo", "--model-url", "--docker-repo")
+# Variables of the environment that are flags.
+VARIABLES = {
+    "llama.cpp": r"LLAMA_ARG_(\w+)=(.*)",
+    "tgi": r"(MODEL_ID|NUM_SHARD|QUANTIZE|DTYPE|KV_CACHE_DTYPE|MAX_\w+|CUDA_\w+(?<!DEVICES))=(.*)",
 }
 # Words for a format of weights. What a checkpoint's own file says needs none, and these leave it at that.
 OF_FILES = ("compressed-tensors", "modelopt", "modelopt_fp8", "auto-round")
@@ -28,16 +41,24 @@ QUANTIZED = {
 }  # fmt: skip
 DTYPES = {"half": "float16", "float": "float32", **{d: d for d in ("float16", "bfloat16", "float32")}}
 CACHES = {
-    **{word: {"kv_dtype": "fp8"} for word in ("fp8", "fp8_e4m3", "fp8_e5m2")},
+    **{word: {"kv_dtype": "fp8"} for word in ("fp8", "fp8_e4m3", "fp8_e5m2", "fp8_e4m3fn")},
     **{word: {} for word in ("bfloat16", "bf16", "float16", "fp16")},
 }
 SHORT = {
     "-tp": "--tensor-parallel-size", "-pp": "--pipeline-parallel-size", "-dp": "--data-parallel-size",
     "-q": "--quantization", "-ep": "--enable-expert-parallel",
+    "-m": "--model", "-mu": "--model-url", "-hf": "--hf-repo", "-hfr": "--hf-repo", "-hff": "--hf-file",
+    "-dr": "--docker-repo", "-c": "--ctx-size", "-np": "--parallel", "-ngl": "--gpu-layers",
+    "-ctk": "--cache-type-k", "-ctv": "--cache-type-v", "-fa": "--flash-attn", "-sm": "--split-mode",
+    "-ts": "--tensor-split", "-dev": "--device", "-ub": "--ubatch-size", "-cmoe": "--cpu-moe",
+    "-ncmoe": "--n-cpu-moe", "-ot": "--override-tensor", "-nkvo": "--no-kv-offload",
+    "-n": "--predict", "-b": "--batch-size", "-t": "--threads", "-tb": "--threads-batch", "-a": "--alias",
+    "-v": "--verbose", "-to": "--timeout", "-p": "--port",
+    "-md": "--model-draft", "-hfd": "--hf-repo-draft", "-mm": "--mmproj",
 }  # fmt: skip
 
 
-def _share(share: Any) -> Told:
+def share(share: Any) -> Told:
     """The part of the device's memory that an engine takes. Raises InputError."""
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
         raise InputError("share", f"got {shown(share)}; allowed: numbers above 0, up to 1")
@@ -54,8 +75,8 @@ FIELDS: dict[str, Any] = {
     "enable_dp_attention": when({"within": True}),
     "max_model_len": whole("seq"), "context_length": whole("seq"), "max_seq_len": whole("seq"),
     "max_num_seqs": whole("serving.places"), "max_running_requests": whole("serving.places"),
-    "max_batch_size": whole("serving.places"), "gpu_memory_utilization": _share,
-    "mem_fraction_static": _share,
+    "max_batch_size": whole("serving.places"), "gpu_memory_utilization": share,
+    "mem_fraction_static": share,
     "enforce_eager": when({"execution": "fused"}), "disable_cuda_graph": when({"execution": "fused"}),
 }  # fmt: skip
 SILENT = (
@@ -69,19 +90,57 @@ SILENT = (
 )  # fmt: skip
 
 
-def started(words: list[str]) -> list[str]:
-    """A line that starts a server from there on: `--serves` it, and a bare word behind as its `--model`.
-    Other lines as they are.
+def started(commands: Iterable[list[str]]) -> list[str]:
+    """The words of a command that starts a server, from there on: `--serves` it, variables as flags, and a
+    bare word behind as its `--model`. None where none does; of several for one model, as on several nodes,
+    those of the one that says most. Raises InputError for several models.
     """
+    found = sorted(filter(None, map(_started, commands)), key=len)
+    by_model = {model: words for words in found if (model := _model(words))}
+    if len(by_model) > 1:
+        raise InputError("--run", f"starts servers of {shown(', '.join(by_model), 90)}; allowed: of one")
+    return next(iter(by_model.values()), found[-1] if found else [])
+
+
+def _model(words: list[str]) -> str:
+    """What a server's flags call its model, or ""."""
+    both = zip(words, [*words[1:], ""], strict=True)
+    told = (
+        value or word for flag, word in both for name, _, value in (flag.partition("="),) if name in MODELS
+    )
+    return next(told, "")
+
+
+def _started(words: list[str]) -> list[str]:
     for name, patterns in STARTS.items():
         for pattern in patterns:
             wide = 1 + pattern.count(" ")
             for at in range(len(words) - wide + 1):
                 if re.fullmatch(pattern, " ".join(words[at : at + wide])):
-                    rest = words[at + wide :]
-                    bare = ["--model"] if rest and not rest[0].startswith("-") else []
-                    return ["--serves", name, *bare, *(SHORT.get(word, word) for word in rest)]
-    return words
+                    return _line(name, words[:at], words[at + wide :])
+    for name, pattern in IMAGES.items():
+        for at, word in enumerate(words):
+            rest = words[at + 1 :]
+            if re.fullmatch(pattern, word) and (
+                not rest or rest[0].startswith("-") or HUB.fullmatch(rest[0])
+            ):
+                return _line(name, words[:at], rest)
+    return []
+
+
+def _line(name: str, before: list[str], rest: list[str]) -> list[str]:
+    flags = [f"--{found[1].lower()}={found[2]}" for found in _variables(name, before)]
+    bare = ["--model"] if rest and not rest[0].startswith("-") else []
+    return ["--serves", name, *flags, *bare, *(_long(word) for word in rest)]
+
+
+def _variables(name: str, words: list[str]) -> Iterator[re.Match[str]]:
+    return (found for word in words if (found := re.fullmatch(VARIABLES.get(name, "(?!)"), word)))
+
+
+def _long(word: str) -> str:
+    """A flag of one dash as one of two; a number is none."""
+    return SHORT.get(word, f"-{word}" if re.fullmatch(r"-[a-zA-Z][\w-]*", word) else word)
 
 
 def starts(name: str) -> Callable[[Mapping[str, Any]], bool]:
@@ -95,13 +154,7 @@ def serves(name: str) -> Callable[[Any], Told]:
 
 
 def finish(told: dict[str, Any]) -> dict[str, Any]:
-    """A hub's name in few bits as its preset in that format; experts on the devices of tp, and no others;
-    of dp each a replica.
-    """
-    name = str(told.get("model", ""))
-    found = None if preset.known(name) else preset.few_bits(name.rpartition("/")[2])
-    if found:
-        told = {"quantize": found[1], **told, "model": found[0]}
+    """Experts on the devices of tp, and no others; of dp each a replica."""
     tp = told.get("layout.tp", 1)
     experts = told.pop("experts", False)
     if experts:

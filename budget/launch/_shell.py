@@ -16,8 +16,8 @@ USED = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*|\d+)(?::?-([^{}]*))?\})"
 def words(text: str) -> list[str]:
     """The script's words, as a shell divides them. Raises ValueError."""
     text = text.replace("\\\n", " ").replace("=(", "=( ").rstrip().removesuffix("\\")
-    known = _variables(text)
-    return [part for word in shlex.split(text, comments=True) for part in _parts(_filled(word, known))]
+    known = variables(text)
+    return [part for word in shlex.split(text, comments=True) for part in _parts(filled(word, known))]
 
 
 TRL = re.compile(r"(?:^|.*/)trl/scripts/(\w+)\.py")
@@ -40,19 +40,19 @@ def programs(words: list[str]) -> list[str]:
     return found
 
 
-def _variables(text: str) -> dict[str, str]:
+def variables(text: str) -> dict[str, str]:
     """Variables that are given one value. What is told twice, as in two branches, is not known."""
     found: dict[str, str] = {}
     twice = set()
     lines = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
     for name, told in ASSIGNED.findall(lines):
-        value = _filled(told.strip("\"'"), found)
+        value = filled(told.strip("\"'"), found)
         if found.setdefault(name, value) != value:
             twice.add(name)
     return {name: value for name, value in found.items() if name not in twice}
 
 
-def _filled(word: str, known: Mapping[str, str]) -> str:
+def filled(word: str, known: Mapping[str, str]) -> str:
     def value(used: re.Match[str]) -> str:
         name, usual = used[1] or used[2], used[3]
         return known.get(name, used[0] if usual is None else usual.strip("\"'"))

@@ -14,7 +14,8 @@ from ..dtype import full_name
 from ..errors import InputError
 from ..ir import CACHE, Model, Op, rewrite, walk
 
-DTYPES = ("fp32", "bf16", "fp16", "fp8")
+# llama.cpp's in blocks of 32 with a scale, too. Source: llama-server
+DTYPES = ("fp32", "bf16", "fp16", "fp8", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
 SETTINGS = {
     "kv_dtype": setting("", f"of the cache, {', '.join(DTYPES)}, where it is not the network's own"),
     "cache_implementation": setting(

@@ -34,8 +34,8 @@ WEIGHTS_OF_TIMM = r"\.\w*in\d+k\w*$"  # resnet50.a1_in1k
 ACTIVE = r"-a\d+(\.\d+)?b$"  # the parameters of a mixture that a token takes
 # Words of a name that say in which few bits its weights are, by --quantize.
 FEW_BITS = {
-    "awq": "awq", "gptq": "gptq", "fp8": "fp8", "mxfp4": "mxfp4", "nvfp4": "nvfp4", "w4a16": "w4a16",
-    "w8a8": "w8a8", "bnb": "nf4", "gguf": "q4_k_m",
+    "awq": "awq", "gptq": "gptq", "fp8": "fp8", "mxfp4": "mxfp4", "nvfp4": "nvfp4", "fp4": "nvfp4",
+    "w4a16": "w4a16", "w8a8": "w8a8", "bnb": "nf4", "gguf": "q4_k_m",
     **{f"{bits}bit": f"mlx-{bits}bit" for bits in (3, 4, 5, 6, 8)},
 }  # fmt: skip
 

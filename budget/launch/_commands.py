@@ -1,0 +1,92 @@
+"""The commands of a shell's text, each as its words, and of a table's containers, as Compose, Kubernetes and
+their kin have them: an image, a command, its arguments, an environment.
+
+Nothing is run. Sources: compose, kubernetes.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+
+from ..named import Any
+from ._shell import filled, variables
+
+ENDS = ";&|\n"  # what ends a command
+COMMENTS = re.compile(r"(?m)^\s*#.*$|(?<=\s)#.*$")
+ARRAY = re.compile(r"(?:^|\s)(\w+)\+?=\(([^()]*)\)")
+ALL_OF = re.compile(r"\$\{(\w+)\[[@*]\]\}")
+INSIDE = re.compile(r"\s--?\w|^[\w./-]+ (serve )?[\w./-]+$")  # a command in one word, as behind `sh -c`
+COMMAND = ("image", "entrypoint", "command", "cmd", "args", "run", "commands")  # in the order of its words
+ENVIRONMENT = ("environment", "env", "envs")
+DEEPEST = 12
+
+
+def commands(text: str, known: Mapping[str, str] | None = None) -> Iterator[list[str]]:
+    """The words of each command of a shell's text, with what variables the text or `known` gives.
+
+    A line that begins with a flag goes on with the last one. Raises ValueError.
+    """
+    text = COMMENTS.sub("", re.sub(r"\\\r?\n", " ", text))
+    arrays = {name: " ".join(content.split()) for name, content in ARRAY.findall(text)}
+    text = ALL_OF.sub(lambda found: arrays.get(found[1], found[0]), re.sub(r"\s*\n\s*(?=-)", " ", text))
+    told = {**(known or {}), **variables(text)}
+    marks = shlex.shlex(text, posix=True, punctuation_chars=ENDS)
+    marks.whitespace, marks.whitespace_split, marks.commenters = " \t\r", True, ""
+    words: list[str] = []
+    for word in marks:
+        full = filled(word, told)
+        if not word.strip(ENDS):
+            yield words
+            words = []
+        else:
+            words += _divided(full) if full != word or INSIDE.search(full) else [full]
+    yield words
+
+
+def _divided(word: str) -> list[str]:
+    """The words of a variable, or of a script that is one word; a table in JSON is one itself."""
+    try:
+        return [word] if word.startswith("{") else shlex.split(word)
+    except ValueError:
+        return word.split()
+
+
+def contained(table: Any, outside: Mapping[str, str] | None = None, deep: int = 0) -> Iterator[list[str]]:
+    """The words of each container's commands in a table, behind what its environment has or one around it."""
+    known = dict(outside or {})
+    if isinstance(table, list):
+        for one in table:
+            yield from contained(one, known, deep + 1)
+    elif isinstance(table, Mapping) and deep < DEEPEST:
+        known |= _environment(table)
+        text = " ".join(_text(name, table[name]) for name in COMMAND if name in table)
+        for words in commands(text, known) if text.strip() else ():
+            yield [*(f"{name}={value}" for name, value in known.items()), *words]
+        for name, one in table.items():
+            if isinstance(one, Mapping | list) and name not in (*COMMAND, *ENVIRONMENT):
+                yield from contained(one, known, deep + 1)
+
+
+def _text(name: str, told: Any) -> str:
+    """What a field adds to a container's command: a script as it is, a list's other words as single ones."""
+    if not isinstance(told, list):
+        return told if isinstance(told, str) else ""
+    words = [re.sub(r"\$\((\w+)\)", r"${\1}", str(word)) for word in told]  # Kubernetes' form of a variable
+    return ("\n" if name == "commands" else " ").join(
+        shlex.quote(word) if word.startswith(("{", "[")) else word for word in words
+    )
+
+
+def _environment(table: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Variables of a mapping, of `NAME=value`, or of names and values."""
+    for told in (table.get(name) for name in ENVIRONMENT):
+        if isinstance(told, Mapping):
+            yield from ((str(name), filled(str(value), {})) for name, value in told.items())
+        for one in told if isinstance(told, list) else ():
+            if isinstance(one, Mapping):
+                yield str(one.get("name")), filled(str(one.get("value", "")), {})
+            elif "=" in str(one):
+                name, _, value = str(one).partition("=")
+                yield name, filled(value, {})

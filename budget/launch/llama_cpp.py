@@ -1,0 +1,64 @@
+"""llama.cpp's server, `llama-server -m FILE`, or its container, and their flags. Source: llama-server."""
+
+from __future__ import annotations
+
+from ..named import Any
+from ..plan.cache import DTYPES
+from . import _servers
+from ._shared import Told, one_of, whole
+
+STACK = "llama.cpp"
+ALL = ("all", -1)  # layers on the devices
+TYPES = {"f32": "fp32", "f16": "", "bf16": "", **{t: t for t in DTYPES if t[0] in "qi"}}
+OFF: Told = {"attention": "eager"}
+SWITCH: dict[Any, Told] = {True: {}, "on": {}, "auto": {}, False: OFF, "off": OFF}
+
+
+def _last(path: Any) -> Told:
+    """A file that is loaded from somewhere: what it is called."""
+    return {"model": str(path).rpartition("/")[2]}
+
+
+def _layers(count: Any) -> Told:
+    """Layers on the devices: as many as there are, or more; of fewer that the others are on the host."""
+    return {} if count in ALL or (isinstance(count, int) and count >= 99) else {"layers": count}
+
+
+def _split(parts: Any) -> Told:
+    """Devices by the list of what each has."""
+    return {"devices": str(parts).count(",") + 1}
+
+
+FIELDS: dict[str, Any] = {
+    "serves": _servers.serves(STACK), "model": "model", "hf_repo": "model", "hf_file": _last,
+    "model_url": _last, "docker_repo": _last, "ctx_size": "context",
+    **{name: whole("serving.places") for name in ("parallel", "n_parallel")},
+    **dict.fromkeys(("gpu_layers", "n_gpu_layers"), _layers),
+    "cache_type_k": one_of("cache_type_k", TYPES, "k"), "cache_type_v": one_of("cache_type_v", TYPES, "v"),
+    "flash_attn": one_of("flash_attn", SWITCH), "tensor_split": _split, "device": _split,
+    "split_mode": one_of("split_mode", {"none": "", "layer": "pp", "row": "tp", "tensor": "tp"}, "split"),
+}  # fmt: skip
+SILENT = (
+    *_servers.SILENT, "alias", "api_", "batch_size", "cache_prompt", "cache_reuse", "chat_",
+    "check_", "color", "cont_batching", "conversation", "dry_", "fit", "frequency_", "jinja", "keep",
+    "main_gpu", "metrics", "min_p", "mlock", "mmap", "n_predict", "no_context_shift", "no_mmap",
+    "no_warmup", "no_webui", "numa", "offline", "path", "poll", "predict", "presence_", "prio", "props",
+    "reasoning_", "repeat_", "rope_", "samplers", "slot", "sps", "ssl_", "temp", "threads",
+    "timeout", "top_", "verbose", "warmup", "webui", "xtc_", "yarn_",
+)  # fmt: skip
+is_mine = _servers.starts(STACK)
+
+
+def finish(told: dict[str, Any]) -> dict[str, Any]:
+    """The context divided over its places, layers (or rows) over devices, a cache in one dtype."""
+    context, places = told.pop("context", 0), told.get("serving.places", 1)
+    keys, values = told.pop("k", ""), told.pop("v", "")
+    devices, axis = told.pop("devices", 1), told.pop("split", "pp")
+    unsaid = []
+    if "layers" in told:
+        unsaid.append(f"layers on the host, all but {told.pop('layers')}")
+    if keys != values:
+        unsaid.append(f"values of the cache in {values or 'fp16'}")
+    more = {"seq": context // places if context else None, "kv_dtype": keys or None, "unsaid": unsaid}
+    layout = {f"layout.{axis}": devices, "layout.devices": devices} if devices > 1 and axis else {}
+    return {**told, **{name: value for name, value in more.items() if value}, **layout}
