@@ -39,7 +39,7 @@ UNUSED = [
     ("resnet50", {"quantize": "int8", "mode": "forward"}, "quantize: .* or dtype int8"),
     ("gpt2", {"dtype": "int4"}, "dtype: got 'int4'; allowed: fp64, fp32, tf32, bf16, fp16, fp8, int8"),
     ("gpt2", {"dtype": "int64", "mode": "forward"}, "dtype: got 'int64'"),
-    ("gpt2", {"lora_rank": 8, "lora_dropout": 7.0}, "lora_dropout: got 7.0; allowed: from 0 to below 1"),
+    ("gpt2", {"lora_rank": 8, "lora_dropout": 7.0}, "lora_dropout: got 7.0; allowed: 0 to 1"),
 ]
 
 

@@ -55,7 +55,7 @@ def whole() -> ArgumentParser:
         own: Any = each.add_parser(name)
         module.flags(own)
         own.complete()
-        if hasattr(module, "requested") or name == "compare":  # commands that name models
+        if own.open:
             own.add_argument("model", nargs="*").completer = lambda **_: preset.names()
         for action in own._actions:  # noqa: SLF001 # argparse tells them nowhere else
             if action.dest in VALUES:

@@ -5,7 +5,8 @@ A technique's file has
 - STAGES: by the names of techniques.py's stages, what is done there: (model, task) -> model
 
 and if needed
-- NEEDS: by setting, the settings without which it means nothing; "train" is the mode
+- NEEDS: by setting, the settings without which it means nothing, of a tuple one of them; "train" is the mode,
+  "adapter" any adapter
 - EXCLUDES: by setting, the settings that it contradicts
 - ADAPTER: the setting that makes it an adapter, of which there is one, and the setting of its targets
 - check(task, device): raises an InputError for what else does not go together
@@ -140,11 +141,27 @@ def check(task: Task, device: Device) -> None:
         raise InputError(other, f"given together with {name}; allowed: one of the two")
     for name in used:
         for other in needs.get(name, ()):
-            if other != "train" and other not in used:
-                raise InputError(name, f"there is no {other}; allowed: with {other}")
+            if other != "train" and not any(one in used for one in _alternatives(other)):
+                raise _missing(name, other)
         for other in excludes.get(name, ()):
             if other in used:
                 raise InputError(name, f"given together with {other}; allowed: one of the two")
+
+
+def adapter_settings() -> dict[str, str]:
+    """Settings that turn an adapter on, with the setting of its targets."""
+    return {name: where for module in files() for name, where in getattr(module, "ADAPTER", {}).items()}
+
+
+def _alternatives(need: str | tuple[str, ...]) -> tuple[str, ...]:
+    """The settings any of which is what another one needs."""
+    return need if isinstance(need, tuple) else tuple(adapter_settings()) if need == "adapter" else (need,)
+
+
+def _missing(name: str, need: str | tuple[str, ...]) -> InputError:
+    known = _alternatives(need)
+    with_it = f"with {'one of ' * (len(known) > 1)}{', '.join(known)}"
+    return InputError(name, f"there is no {need if isinstance(need, str) else known[0]}; allowed: {with_it}")
 
 
 def _untrained(name: str, mode: str) -> InputError:

@@ -174,6 +174,25 @@ def adapt(model: Model, names: Collection[str], change: Callable[[Op], Iterable[
     return model._replace(nodes=nodes)
 
 
+def adapter(
+    setting: str,
+    change: Callable[[Op, Size, str, bool], Iterable[Op]],
+    *,
+    dropout: str = "",
+    plain: bool = False,
+) -> Callable[[Model, Task], Model]:
+    """What peft makes of a model by an adapter's setting: `change` has an operator, the setting's value, the
+    adapters' dtype and whether the setting `dropout` drops something. plain: see `targets`.
+    """
+
+    def apply(model: Model, task: Task) -> Model:
+        names = targets(model, task, setting.partition("_")[0], plain=setting if plain else "")
+        how = getattr(task.techniques, setting), wide(task), bool(dropout) and drops(task, dropout)
+        return adapt(model, names, lambda o: change(o, *how))
+
+    return apply
+
+
 def targets(model: Model, task: Task, method: str, *, plain: str = "") -> frozenset[str]:
     """Names of the products that are adapted: those requested, or peft's default ones. Raises InputError.
 
@@ -238,12 +257,6 @@ def usual(model: Model, task: Task, method: str) -> str:
 def matched(model: Model, patterns: str) -> frozenset[str]:
     """Names of the products that any of the patterns matches."""
     return frozenset[str]().union(*(matching(model, p) for p in patterns.split(",")))
-
-
-def part(field: str, value: float) -> None:
-    """Raise an InputError for a dropout that leaves nothing."""
-    if value >= 1:
-        raise InputError(field, f"got {value}; allowed: from 0 to below 1")
 
 
 def drops(task: Task, field: str) -> bool:

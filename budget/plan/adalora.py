@@ -8,7 +8,7 @@ from __future__ import annotations
 from ..config import Task, setting
 from ..ir import FROZEN, Model, Op
 from ..size import Size
-from ._beside import FIELD, Layer, adapt, drops, targets, wide
+from ._beside import FIELD, Layer, adapter
 
 KEEPS_WEIGHTS = True
 SETTINGS = {
@@ -18,37 +18,32 @@ ADAPTER = {"adalora_rank": FIELD}
 LEFT_OUT = "AdaLoRA's penalty for vectors that are not orthogonal"
 
 
-def adalora(
-    model: Model, rank: Size, names: frozenset[str], dtype: str = "", *, dropout: bool = False
-) -> Model:
-    """The model with AdaLoRA beside the named products, everything else frozen. Raises InputError."""
+def adalora(o: Op, rank: Size, dtype: str, dropout: bool) -> list[Op]:
+    """One layer's operators with AdaLoRA. Raises InputError."""
+    layer = Layer(o, FIELD, dtype, R=rank, one=1)
+    own, x = layer.own(), layer.cast(layer.x)
+    if dropout:
+        x = layer.do("lora_dropout", "dropout", (x,), x.dims)
+    a, b = layer.weight("lora_A", "R", *layer.fan_in), layer.weight("lora_B", *layer.fan_out, "R")
+    number = layer.weight("ranknum", "one")
+    if not dtype:  # peft's cast to float32 makes a parameter of it
+        number = number._replace(role=FROZEN)
+    number = layer.do("ranknum", "scale", (number,), ("one",))
+    a = layer.do("values", "mul", (a, layer.weight("lora_E", "R")), a.dims)
+    low = layer.do("lora_A", "contract", (x, a), (*layer.rest, "R"))
+    delta = layer.do("lora_B", "contract", (low, b), o.out.dims)
+    delta = layer.do("lora_scale", "scale", (delta,), delta.dims)
+    delta = layer.do("lora_rank", "mul", (delta, number), delta.dims)
+    layer.put("lora_add", "add_", (own, layer.uncast(delta)), o.out)
+    return layer.ops
 
-    def change(o: Op) -> list[Op]:
-        layer = Layer(o, FIELD, dtype, R=rank, one=1)
-        own, x = layer.own(), layer.cast(layer.x)
-        if dropout:
-            x = layer.do("lora_dropout", "dropout", (x,), x.dims)
-        a, b = layer.weight("lora_A", "R", *layer.fan_in), layer.weight("lora_B", *layer.fan_out, "R")
-        number = layer.weight("ranknum", "one")
-        if not dtype:  # peft's cast to float32 makes a parameter of it
-            number = number._replace(role=FROZEN)
-        number = layer.do("ranknum", "scale", (number,), ("one",))
-        a = layer.do("values", "mul", (a, layer.weight("lora_E", "R")), a.dims)
-        low = layer.do("lora_A", "contract", (x, a), (*layer.rest, "R"))
-        delta = layer.do("lora_B", "contract", (low, b), o.out.dims)
-        delta = layer.do("lora_scale", "scale", (delta,), delta.dims)
-        delta = layer.do("lora_rank", "mul", (delta, number), delta.dims)
-        layer.put("lora_add", "add_", (own, layer.uncast(delta)), o.out)
-        return layer.ops
 
-    adapted = adapt(model, names, change)
-    return adapted._replace(uncounted=(*adapted.uncounted, LEFT_OUT))
+ADAPT = adapter("adalora_rank", adalora, dropout="lora_dropout")
 
 
 def apply(model: Model, task: Task) -> Model:
-    """The model with AdaLoRA."""
-    names, dropout = targets(model, task, "adalora"), drops(task, "lora_dropout")
-    return adalora(model, task.techniques.adalora_rank, names, wide(task), dropout=dropout)
+    """The model with AdaLoRA, and what is not counted of it."""
+    return ADAPT(model, task)._replace(uncounted=(*model.uncounted, LEFT_OUT))
 
 
 STAGES = {"adapt": apply}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from ..config import Task, setting
 from ..errors import InputError
 from ..ir import FROZEN, SUMMAND, WEIGHT, Model, Op, rewrite, walk
-from .peft import adapters
 
 SETTINGS = {
     "adapter_bias": setting(
@@ -14,7 +13,7 @@ SETTINGS = {
         choices=("none", "all", "lora_only"),
     )
 }
-NEEDS = {"adapter_bias": ("train",)}
+NEEDS = {"adapter_bias": ("train", "adapter")}
 
 
 def biases(model: Model, which: str) -> Model:
@@ -31,15 +30,6 @@ def biases(model: Model, which: str) -> Model:
     if not any(trains(o) for o, _ in walk(model.nodes)):
         raise InputError("adapter_bias", f"{model.name} has no such bias; allowed: none")
     return model._replace(nodes=rewrite(model.nodes, change))
-
-
-def check(task: Task, device: object) -> None:
-    """Raise an InputError where there is no adapter."""
-    if task.techniques.adapter_bias != "none" and not any(
-        name in task.techniques.used for name in adapters()
-    ):
-        allowed = ", ".join(adapters())
-        raise InputError("adapter_bias", f"there is no adapter; allowed: with one of {allowed}")
 
 
 def apply(model: Model, task: Task) -> Model:

@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..ir import EMBED, SUMMAND, WEIGHT, Model, Op, Tensor, beside, is_picked, rewrite, walk
 from ..named import NamedTuple
 from ..size import Size
-from ._beside import drops, part, resolved, usual
+from ._beside import drops, resolved, usual
 from ._dora import dora
 from ._names import operands, untrained, wide
 from .freeze import frozen
@@ -27,7 +27,9 @@ SETTINGS = {
     ),
     "rank_pattern": setting("", "ranks of some of them, as attn.q=16,mlp.up=4 (peft)"),
     "lora_dtype": setting("", "dtype of low-rank adapters (peft: fp32), where it is not the model's own"),
-    "lora_dropout": setting(0.0, "part of the inputs of LoRA's or AdaLoRA's that is dropped", least=0),
+    "lora_dropout": setting(
+        0.0, "part of the inputs of LoRA's or AdaLoRA's that is dropped", least=0, most=1
+    ),
     "use_dora": setting(False, "low-rank adapters with trained magnitudes (DoRA)"),
     "use_rslora": setting(False, "they are scaled by alpha / sqrt(rank) (rsLoRA), which costs nothing else"),
 }
@@ -35,6 +37,7 @@ NEEDS = {
     "lora_targets": ("lora_rank",),
     "rank_pattern": ("lora_rank",),
     "lora_dtype": ("lora_rank",),
+    "lora_dropout": (("lora_rank", "adalora_rank"),),
     "use_dora": ("lora_rank",),
     "use_rslora": ("lora_rank",),
 }
@@ -204,12 +207,8 @@ def _pair(
 
 
 def check(task: Task, device: object) -> None:
-    """Raise an InputError for a dtype that adapters cannot have, or a dropout that leaves nothing."""
-    t = task.techniques
-    wide("lora_dtype", t.lora_dtype)
-    part("lora_dropout", t.lora_dropout)
-    if t.lora_dropout and not (t.lora_rank or t.adalora_rank):
-        raise InputError("lora_dropout", "there is no lora_rank; allowed: with lora_rank or adalora_rank")
+    """Raise an InputError for a dtype that adapters cannot have."""
+    wide("lora_dtype", task.techniques.lora_dtype)
 
 
 def apply(model: Model, task: Task) -> Model:

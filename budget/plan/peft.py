@@ -8,7 +8,8 @@ from __future__ import annotations
 from ..config import Task, setting
 from ..errors import InputError
 from ..ir import FROZEN, WEIGHT, Model, Op, Tensor, rewrite
-from ._beside import in_ours, part
+from . import adapter_settings
+from ._beside import in_ours
 from ._names import chosen, wide
 
 KEEPS_WEIGHTS = True
@@ -17,14 +18,19 @@ SETTINGS = {
         "", "names of the products that adapters are of, or all-linear; peft's default"
     ),
     "adapter_dtype": setting("", "dtype of adapters (peft: fp32), where it is not the model's own"),
-    "rank_dropout": setting(0.0, "part of the rows of LoHa's or LoKr's changes that is dropped", least=0),
-    "module_dropout": setting(0.0, "part of LoHa's, LoKr's or OFT's layers skipped in a step", least=0),
+    "rank_dropout": setting(
+        0.0, "part of the rows of LoHa's or LoKr's changes that is dropped", least=0, most=1
+    ),
+    "module_dropout": setting(
+        0.0, "part of LoHa's, LoKr's or OFT's layers skipped in a step", least=0, most=1
+    ),
     "modules_to_save": setting("", "names of operators that train as copies, beside an adapter"),
 }
 
-DROPOUTS = {
-    "rank_dropout": ("loha_rank", "lokr_rank"),
-    "module_dropout": ("loha_rank", "lokr_rank", "oft_block_size"),  # most at once: a step that skips none
+NEEDS = {
+    "rank_dropout": (("loha_rank", "lokr_rank"),),
+    "module_dropout": (("loha_rank", "lokr_rank", "oft_block_size"),),  # most at once: a step that skips none
+    "modules_to_save": ("adapter",),
 }
 
 
@@ -53,19 +59,12 @@ def _seen(t: Tensor) -> Tensor:
     return Tensor(f"{t.name}~original", t.dims, dtype=t.dtype)
 
 
-def adapters() -> dict[str, str]:
-    """Settings that turn an adapter on, with the setting of its targets."""
-    from . import files
-
-    return {name: where for module in files() for name, where in getattr(module, "ADAPTER", {}).items()}
-
-
 def check(task: Task, device: object) -> None:
     """Raise an InputError for settings of adapters where there is none, or none that has them."""
     t = task.techniques
     wide("adapter_dtype", t.adapter_dtype)
-    peft_s = [name for name, where in adapters().items() if where in ("target_modules", "")]
-    with_targets = [name for name in peft_s if adapters()[name]]
+    peft_s = [name for name, where in adapter_settings().items() if where in ("target_modules", "")]
+    with_targets = [name for name in peft_s if adapter_settings()[name]]
     for field, with_it in (("target_modules", with_targets), ("adapter_dtype", peft_s)):
         if field in t.used and not any(name in t.used for name in with_it):
             lora = "lora_targets" if field == "target_modules" else "lora_dtype"
@@ -73,14 +72,6 @@ def check(task: Task, device: object) -> None:
                 field,
                 f"there is none of {', '.join(with_targets)}; allowed: with one ({lora} is lora_rank's)",
             )
-    for field, owners in DROPOUTS.items():
-        part(field, getattr(t, field))
-        if field in t.used and not any(name in t.used for name in owners):
-            raise InputError(field, f"there is no {owners[0]}; allowed: with one of {', '.join(owners)}")
-    if t.modules_to_save and not any(name in t.used for name in adapters()):
-        raise InputError(
-            "modules_to_save", f"there is no adapter; allowed: with one of {', '.join(adapters())}"
-        )
 
 
 def apply(model: Model, task: Task) -> Model:

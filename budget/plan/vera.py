@@ -8,12 +8,12 @@ from __future__ import annotations
 from ..config import Task, setting
 from ..ir import SCALE, Model, Op, Tensor, walk
 from ..size import Size, maximum
-from ._beside import FIELD, Layer, adapt, drops, part, targets, wide
+from ._beside import FIELD, Layer, adapt, drops, targets, wide
 
 KEEPS_WEIGHTS = True
 SETTINGS = {
     "vera_rank": setting(0, "rank of VeRA's shared matrices (peft: 256); all else is frozen", least=0),
-    "vera_dropout": setting(0.0, "part of VeRA's inputs that is dropped", least=0),
+    "vera_dropout": setting(0.0, "part of VeRA's inputs that is dropped", least=0, most=1),
 }
 NEEDS = {"vera_dropout": ("vera_rank",)}
 ADAPTER = {"vera_rank": FIELD}
@@ -53,11 +53,6 @@ def vera(model: Model, rank: Size, names: frozenset[str], dtype: str = "", *, dr
         Op(f"{t.name}.shared", "resident", (t,), (s,), sizes) for t, s in zip((a, b), seen, strict=True)
     )
     return base._replace(nodes=(*shared, *base.nodes))
-
-
-def check(task: Task, device: object) -> None:
-    """Raise an InputError for a dropout that leaves nothing."""
-    part("vera_dropout", task.techniques.vera_dropout)
 
 
 def apply(model: Model, task: Task) -> Model:
