@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from ..config import Task, setting
+from ..config import setting
 from ..fold.count import trained, training
 from ..ir import ADDS, NOTHING, STATE, Block, Carry, Model, Node, Op, walk
 from ..size import Size
@@ -50,9 +50,4 @@ def _sums(model: Model, times: Size) -> Iterator[Op]:
         yield adds._replace(beside=(more, 0))
 
 
-def apply(model: Model, task: Task) -> Model:
-    """The training program over its micro-batches."""
-    return accumulate(model, task.techniques.accumulate)
-
-
-STAGES = {"accumulate": apply}
+STAGES = {"accumulate": lambda model, task: accumulate(model, task.techniques.accumulate)}

@@ -6,7 +6,7 @@ computes with the input as it was made. Sources: megatron-lm, deepseek-v3.
 
 from __future__ import annotations
 
-from ..config import Task, setting
+from ..config import setting
 from ..errors import InputError
 from ..ir import EXPERT_GATED, EXPERT_UP, GATED, SHARED_GATED, SHARED_UP, UP, Model, Op, walk
 from ._exchange import Known, exchanged
@@ -43,9 +43,4 @@ def _moves(known: Known) -> tuple[Op, Op]:
     )
 
 
-def apply(model: Model, task: Task) -> Model:
-    """The training program with these inputs in float8."""
-    return stored(model)
-
-
-STAGES = {"offload": apply}
+STAGES = {"offload": lambda model, _: stored(model)}

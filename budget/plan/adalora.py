@@ -5,8 +5,8 @@ The step that is counted has the rank with which training starts. Source: peft.
 
 from __future__ import annotations
 
-from ..config import Task, setting
-from ..ir import FROZEN, Model, Op
+from ..config import setting
+from ..ir import FROZEN, Op
 from ..size import Size
 from ._beside import FIELD, Layer, adapter
 
@@ -41,9 +41,4 @@ def adalora(o: Op, rank: Size, dtype: str, dropout: bool) -> list[Op]:
 ADAPT = adapter("adalora_rank", adalora, dropout="lora_dropout")
 
 
-def apply(model: Model, task: Task) -> Model:
-    """The model with AdaLoRA, and what is not counted of it."""
-    return ADAPT(model, task)._replace(uncounted=(*model.uncounted, LEFT_OUT))
-
-
-STAGES = {"adapt": apply}
+STAGES = {"adapt": lambda model, task: ADAPT(model, task)._replace(uncounted=(*model.uncounted, LEFT_OUT))}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..config import Task, setting
+from ..config import setting
 from ..errors import InputError
 from ..ir import FROZEN, SUMMAND, WEIGHT, Model, Op, rewrite, walk
 
@@ -32,9 +32,4 @@ def biases(model: Model, which: str) -> Model:
     return model._replace(nodes=rewrite(model.nodes, change))
 
 
-def apply(model: Model, task: Task) -> Model:
-    """The model with its trained biases."""
-    return biases(model, task.techniques.adapter_bias)
-
-
-STAGES = {"bottom": apply}
+STAGES = {"bottom": lambda model, task: biases(model, task.techniques.adapter_bias)}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..config import Task, setting
+from ..config import setting
 from ..errors import InputError
 from ..ir import WEIGHT, Model, Op, Tensor, is_picked, rewrite, walk
 from ..size import Size
@@ -59,9 +59,6 @@ def _behind(o: Op, width: Size) -> Iterator[Op]:
     yield Op(f"{o.name}.adapter_add", "add", (base, delta), (out,), sizes)
 
 
-def apply(model: Model, task: Task) -> Model:
-    """The model with its adapters."""
-    return adapters(model, task.techniques.adapters, task.techniques.adapter_targets)
-
-
-STAGES = {"adapt": apply}
+STAGES = {
+    "adapt": lambda model, task: adapters(model, task.techniques.adapters, task.techniques.adapter_targets)
+}

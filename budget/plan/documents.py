@@ -43,9 +43,4 @@ def check(task: Task, device: object) -> None:
         raise InputError("documents", f"{got}; allowed: with attention {' or '.join(KNOW)}")
 
 
-def apply(model: Model, task: Task) -> Model:
-    """The model with its documents."""
-    return documents(model, task.techniques.documents)
-
-
-STAGES = {"teach": apply}
+STAGES = {"teach": lambda model, task: documents(model, task.techniques.documents)}

@@ -195,9 +195,4 @@ def apply(model: Model, task: Task) -> Model:
     return fused(model, t.fuse, copied=t.loss_logits in ("shifted", "replaced"))
 
 
-def apply_chunk(model: Model, task: Task) -> Model:
-    """The training program with the lifetime of a fused loss's chunk."""
-    return hold_chunk(model)
-
-
-STAGES = {"fuse": apply, "loop": apply_chunk}
+STAGES = {"fuse": apply, "loop": lambda model, _: hold_chunk(model)}

@@ -77,14 +77,9 @@ def check(task: Task, device: object) -> None:
         raise InputError("hold_checkpoints", f"got recompute {task.recompute}; allowed: with recompute full")
 
 
-def apply(model: Model, task: Task) -> Model:
-    """The training program with what its checkpoints hold."""
-    return hold_checkpoints(model)
-
-
 def checkpointed(model: Model, task: Task) -> Model:
     """The model with its layers' checkpoints."""
     return reentrant(model)
 
 
-STAGES = {"group": checkpointed, "loop": apply}
+STAGES = {"group": checkpointed, "loop": lambda model, _: hold_checkpoints(model)}

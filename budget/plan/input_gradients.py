@@ -9,7 +9,7 @@ Source: transformers.
 
 from __future__ import annotations
 
-from ..config import Task, setting
+from ..config import setting
 from ..ir import EMBED, INPUT, LEAF, Model, rewrite, walk
 from ._names import untrained
 
@@ -28,9 +28,4 @@ def input_gradients(model: Model, *, reentrant: bool = False) -> Model:
     return model._replace(nodes=nodes)
 
 
-def apply(model: Model, task: Task) -> Model:
-    """The model with a gradient of what its embeddings make."""
-    return input_gradients(model)
-
-
-STAGES = {"cast": apply}
+STAGES = {"cast": lambda model, _: input_gradients(model)}

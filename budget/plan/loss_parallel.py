@@ -94,11 +94,6 @@ def check(task: Task, device: object) -> None:
             raise InputError("loss_parallel", f"got {t.loss_parallel} with {name}; allowed: one of them")
 
 
-def apply(model: Model, task: Task) -> Model:
-    """The network with what its loss copies."""
-    return widened(model) if task.techniques.loss_parallel in OF_MEGATRON else model
-
-
 def apply_gradients(model: Model, task: Task) -> Model:
     """The training program with its loss as it is written; DTensor's is torch's own where tp is 1."""
     choice = task.techniques.loss_parallel
@@ -106,4 +101,7 @@ def apply_gradients(model: Model, task: Task) -> Model:
     return model if choice == "dtensor" and alone else parallel(model, choice)
 
 
-STAGES = {"fuse": apply, "gradients": apply_gradients}
+STAGES = {
+    "fuse": lambda model, task: widened(model) if task.techniques.loss_parallel in OF_MEGATRON else model,
+    "gradients": apply_gradients,
+}

@@ -52,14 +52,9 @@ def captured(model: Model, task: Task) -> Model:
     return _laid(model, task) if model.captured else model
 
 
-def apply(model: Model, task: Task) -> Model:
-    """The model as its pictures lie in memory."""
-    return model if model.captured else _laid(model, task)
-
-
 def _laid(model: Model, task: Task) -> Model:
     first = task.techniques.memory_format == "channels_first" and task.dtype in UNITS
     return memory_format(model) if first else model
 
 
-STAGES = {"store": captured, "cast": apply}
+STAGES = {"store": captured, "cast": lambda model, task: model if model.captured else _laid(model, task)}

@@ -74,9 +74,4 @@ def check(task: Task, device: object) -> None:
         raise InputError("prompt_logits", f"{got}; allowed: prefill")
 
 
-def apply(model: Model, task: Task) -> Model:
-    """The network with the logits of a prompt that its software makes."""
-    return of_all(model, copied=task.techniques.prompt_logits == "fp32")
-
-
-STAGES = {"store": apply}
+STAGES = {"store": lambda model, task: of_all(model, copied=task.techniques.prompt_logits == "fp32")}

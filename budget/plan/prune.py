@@ -52,9 +52,4 @@ def check(task: Task, device: object) -> None:
         raise InputError("sparse", text)
 
 
-def apply(model: Model, task: Task) -> Model:
-    """The program with its sparse products."""
-    return prune(model, task.techniques.sparse, task.dtype)
-
-
-STAGES = {"sparse": apply}
+STAGES = {"sparse": lambda model, task: prune(model, task.techniques.sparse, task.dtype)}

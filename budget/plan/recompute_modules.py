@@ -92,9 +92,4 @@ def check(task: Task, device: object) -> None:
         raise InputError("recompute_modules", f"got recompute {task.recompute}; allowed: {allowed}")
 
 
-def apply(model: Model, task: Task) -> Model:
-    """The model with what its modules keep."""
-    return marked(model, task.techniques.recompute_modules)
-
-
-STAGES = {"group": apply}
+STAGES = {"group": lambda model, task: marked(model, task.techniques.recompute_modules)}

@@ -7,7 +7,7 @@ writable. Source: torch-accumulate.
 
 from __future__ import annotations
 
-from ..config import Task, setting
+from ..config import setting
 from ..ir import Model, Op, rewrite
 
 SETTINGS = {
@@ -32,9 +32,6 @@ def into_new(model: Model) -> Model:
     return model._replace(nodes=rewrite(model.nodes, change))
 
 
-def apply(model: Model, task: Task) -> Model:
-    """The training program with its sums where they are."""
-    return into_new(model) if task.techniques.gradient_sums == "new" else model
-
-
-STAGES = {"gradients": apply}
+STAGES = {
+    "gradients": lambda model, task: into_new(model) if task.techniques.gradient_sums == "new" else model
+}
