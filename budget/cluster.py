@@ -198,7 +198,7 @@ def _sources(where: str, about: Mapping[str, Any]) -> tuple[str, ...]:
     return checked.sources(f"{where}: source", about["source"]) if "source" in about else ()
 
 
-def joining(device: Device, cluster: object = None) -> Cluster:
+def joining(device: Device, cluster: object) -> Cluster:
     """A cluster, by its name, as it is, or the one that a device is usually sold in. Raises InputError."""
     found = usual(device) if cluster is None else cluster
     found = load(found) if isinstance(found, str) else found

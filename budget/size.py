@@ -156,10 +156,10 @@ def or_else(size: Size, usual: Size) -> Size:
     return usual if is_zero(size) else size
 
 
-def divisible(width: float, by: int = 8) -> int:
-    """A scaled width, rounded to a multiple of `by` but never down by more than a tenth."""
-    rounded = max(by, int(width + by / 2) // by * by)
-    return rounded if rounded >= 0.9 * width else rounded + by
+def divisible(width: float) -> int:
+    """A scaled width, rounded to a multiple of 8 but never down by more than a tenth."""
+    rounded = max(8, int(width + 4) // 8 * 8)
+    return rounded if rounded >= 0.9 * width else rounded + 8
 
 
 def once(function: Callable[..., Any]) -> Callable[..., Any]:

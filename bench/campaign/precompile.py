@@ -155,13 +155,13 @@ class _Kernels(TorchDispatchMode):
 
 
 @contextlib.contextmanager
-def compiling(architecture: str = ARCHITECTURE) -> Iterator[tuple[list[tuple[str, Any]], set[Setting]]]:
+def compiling() -> Iterator[tuple[list[tuple[str, Any]], set[Setting]]]:
     """Compile what is launched: (the kernels and their compiled code, the settings looked up)."""
     modules = [
         m for n, m in sys.modules.items() if n.startswith("budget.kernels") and hasattr(m, "runs_triton")
     ]
     with contextlib.ExitStack() as stack:
-        kernels, used = stack.enter_context(lint.compiled(architecture))
+        kernels, used = stack.enter_context(lint.compiled(ARCHITECTURE))
         for module in modules:
             stack.enter_context(mock.patch.object(module, "runs_triton", return_value=True))
         stack.enter_context(_Kernels())

@@ -34,11 +34,11 @@ MIXED = "G.k|G.k|G.H.u"  # what the convolution runs over: queries and keys of a
 PROJECTED = f"{MIXED}|G.H.u"  # the same with gates
 
 
-def gated_delta(m: Delta, mode: str, s: Size, *, x: str = "n", out: str = "a") -> Iterator[Node]:
-    """From `x: b s d` to `out: b s d`."""
+def gated_delta(m: Delta, mode: str, s: Size) -> Iterator[Node]:
+    """From `n: b s d` to `a: b s d`."""
     repeats, chunks = exact_div(m.heads, m.key_heads), ceil_div(s, CHUNK)
     made = (
-        *(_split_inputs(x) if m.split else _joint_inputs(x)),
+        *(_split_inputs() if m.split else _joint_inputs()),
         *mixed(
             op("ssm.enter", "qkv: -> qkv:", "view"),
             *convolution(m.kernel, "qkv", MIXED, mode, s, bias=False),
@@ -49,15 +49,15 @@ def gated_delta(m: Delta, mode: str, s: Size, *, x: str = "n", out: str = "a") -
             *(cache("ssm", mode, ("S", "b G.H k u", "b G.H k u")) if mode == "prefill" else ()),
             *_gated(),
         ),
-        op("ssm.out", f"y: b s G.H u, *G.H u d -> {out}: b s d", tag=SSM_OUT),
+        op("ssm.out", "y: b s G.H u, *G.H u d -> a: b s d", tag=SSM_OUT),
     )
     yield from sized(made, G=m.key_heads, H=repeats, k=m.key_dim, u=m.value_dim, w=chunks, i=CHUNK, j=CHUNK)
 
 
-def _joint_inputs(x: str) -> Iterator[Op]:
+def _joint_inputs() -> Iterator[Op]:
     """Two projections, by groups of heads: each part is copied out of them."""
-    yield op("ssm.in", f"{x}: b s d, *d {PROJECTED} -> qkvz: b s {PROJECTED}", tag=SSM_IN)
-    yield op("ssm.step", f"{x}: b s d, *d G.H|G.H -> ba: b s G.H|G.H", tag=SSM_STEP)
+    yield op("ssm.in", f"n: b s d, *d {PROJECTED} -> qkvz: b s {PROJECTED}", tag=SSM_IN)
+    yield op("ssm.step", "n: b s d, *d G.H|G.H -> ba: b s G.H|G.H", tag=SSM_STEP)
     yield op("ssm.split", f"qkvz: b s {PROJECTED} -> qkv: b s {MIXED}, gate: b s G.H u", "split")
     yield op("ssm.split_step", "ba: b s G.H|G.H -> beta: b s G.H, decay: b s G.H", "split")
     yield op("ssm.gate_copy", "gate: -> gate:", "copy")
@@ -65,11 +65,11 @@ def _joint_inputs(x: str) -> Iterator[Op]:
     yield op("ssm.parts_cat", "qkv_parts: -> qkv:", "copy")
 
 
-def _split_inputs(x: str) -> Iterator[Op]:
-    yield op("ssm.in", f"{x}: b s d, *d {MIXED} -> qkv: b s {MIXED}", tag=SSM_IN)
-    yield op("ssm.gate", f"{x}: b s d, *d G.H u -> gate: b s G.H u", tag=SSM_IN)
-    yield op("ssm.beta", f"{x}: b s d, *d G.H -> beta: b s G.H", tag=SSM_STEP)
-    yield op("ssm.decay", f"{x}: b s d, *d G.H -> decay: b s G.H", tag=SSM_STEP)
+def _split_inputs() -> Iterator[Op]:
+    yield op("ssm.in", f"n: b s d, *d {MIXED} -> qkv: b s {MIXED}", tag=SSM_IN)
+    yield op("ssm.gate", "n: b s d, *d G.H u -> gate: b s G.H u", tag=SSM_IN)
+    yield op("ssm.beta", "n: b s d, *d G.H -> beta: b s G.H", tag=SSM_STEP)
+    yield op("ssm.decay", "n: b s d, *d G.H -> decay: b s G.H", tag=SSM_STEP)
 
 
 def _strengths() -> Iterator[Op]:

@@ -84,7 +84,7 @@ def pooled(width: Size, activation: str = "tanh", x: str = "x") -> Iterator[Op]:
     yield op(f"pooler.{activation}", "pooled: -> pooled:", activation)
 
 
-def of_pooled(labels: Size, width: Size, mode: str, rate: float = 0, at: str = "") -> Iterator[Op]:
+def of_pooled(labels: Size, width: Size, mode: str, rate: float, at: str = "") -> Iterator[Op]:
     """Labels of what the pooler made: `pooled: b o` to `{at}logits: b v`, and their loss."""
     yield from dropout(f"{at}head", rate, mode, "pooled")
     yield op(f"{at}head", f"pooled: b o, *o v, +*v -> {at}logits: b v", tag=HEAD, v=labels, o=width)

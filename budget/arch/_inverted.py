@@ -27,14 +27,14 @@ def check(c: Settings, *fields: str) -> None:
         raise InputError("kernels", f"got {values['kernels']}; allowed: odd numbers")
 
 
-def squeeze_excite(name: str, x: Features, width: Size, act: str, gate: str) -> Piece:
+def squeeze_excite(x: Features, width: Size, act: str, gate: str) -> Piece:
     """Squeeze and excite: a small network turns the channels' averages into a scale for each channel."""
-    s = yield from mean(f"{name}.pool", x)
-    yield op(f"{name}.down", f"{s.name}: b c, *f c, +*f -> s: b f", c=x.c, f=width)
-    yield op(f"{name}.act", "s: -> s:", act)
-    yield op(f"{name}.up", "s: b c, *f c, +*f -> s: b f", c=width, f=x.c)
-    yield op(f"{name}.gate", "s: -> s:", gate)
-    return (yield from each_element(f"{name}.scale", x, "mul", ", s: b c"))
+    s = yield from mean("squeeze.pool", x)
+    yield op("squeeze.down", f"{s.name}: b c, *f c, +*f -> s: b f", c=x.c, f=width)
+    yield op("squeeze.act", "s: -> s:", act)
+    yield op("squeeze.up", "s: b c, *f c, +*f -> s: b f", c=width, f=x.c)
+    yield op("squeeze.gate", "s: -> s:", gate)
+    return (yield from each_element("squeeze.scale", x, "mul", ", s: b c"))
 
 
 def inverted_residual(
@@ -45,7 +45,7 @@ def inverted_residual(
     stride: int,
     *,
     act: str,
-    squeeze: Size = 0,
+    squeeze: Size,
     squeeze_act: str = "relu",
     gate: str = "sigmoid",
     add_kind: str = "add",
@@ -68,7 +68,7 @@ def inverted_residual(
         "depthwise", y, expanded, kernel, stride, padding, groups=expanded, act=act, same=same
     )
     if squeeze:
-        y = yield from squeeze_excite("squeeze", y, squeeze, squeeze_act, gate)
+        y = yield from squeeze_excite(y, squeeze, squeeze_act, gate)
     return (yield from project(x, y, f, stride, add_kind, same))
 
 

@@ -104,20 +104,20 @@ def convolution(
         yield op("ssm.conv_silu", f"{x}: -> {x}:", "silu", **sizes)
 
 
-def gated_convolution(m: Mixer, mode: str, s: Size, *, x: str = "n", out: str = "a") -> Iterator[Op]:
-    """LFM2's mixer, from `x: b s d` to `out: b s d`: a convolution between two gates, as wide as its input.
+def gated_convolution(m: Mixer, mode: str, s: Size) -> Iterator[Op]:
+    """LFM2's mixer, from `n: b s d` to `a: b s d`: a convolution between two gates, as wide as its input.
 
     Source: transformers.
     """
     sizes = {"f": m.f}
     bias, out_bias = (", +*f|f|f", ", +*d") if m.bias else ("", "")
     for o in (
-        op("ssm.in", f"{x}: b s d, *d f|f|f{bias} -> xz: b s f|f|f", tag=SSM_IN),
+        op("ssm.in", f"n: b s d, *d f|f|f{bias} -> xz: b s f|f|f", tag=SSM_IN),
         op("ssm.split", "xz: b s f|f|f -> B: b s f, C: b s f, u: b s f", "split"),
         op("ssm.gate_in", "B:, u: -> u: b s f", "mul"),
         *convolution(m.kernel, "u", "f", mode, s, bias=m.conv_bias, activated=False),
         op("ssm.gate_out", "C: b s f, u: b s f -> y: b s f", "mul"),
-        op("ssm.out", f"y: b s f, *f d{out_bias} -> {out}: b s d", tag=SSM_OUT),
+        op("ssm.out", f"y: b s f, *f d{out_bias} -> a: b s d", tag=SSM_OUT),
     ):
         yield o._replace(sizes={**sizes, **o.sizes})
 

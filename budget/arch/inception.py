@@ -54,7 +54,7 @@ def _mixed5(x: Features, pooled: int) -> Piece:
     a = yield from chain("a", x, (64, 1))
     b = yield from chain("b", x, (48, 1), (64, 5))
     c = yield from chain("c", x, (64, 1), (96, 3), (96, 3))
-    d = yield from _averaged("d", x, pooled)
+    d = yield from _averaged(x, pooled)
     return (yield from concat("cat", (a, b, c, d), to="x"))
 
 
@@ -69,7 +69,7 @@ def _mixed6(x: Features, inner: int) -> Piece:
     a = yield from chain("a", x, (192, 1))
     b = yield from chain("b", x, (inner, 1), (inner, ROW), (192, COLUMN))
     c = yield from chain("c", x, (inner, 1), (inner, COLUMN), (inner, ROW), (inner, COLUMN), (192, ROW))
-    d = yield from _averaged("d", x, 192)
+    d = yield from _averaged(x, 192)
     return (yield from concat("cat", (a, b, c, d), to="x"))
 
 
@@ -86,7 +86,7 @@ def _mixed7(x: Features) -> Piece:
     b = yield from _forked("b", b)
     c = yield from chain("c", x, (448, 1), (384, 3))
     c = yield from _forked("c", c)
-    d = yield from _averaged("d", x, 192)
+    d = yield from _averaged(x, 192)
     return (yield from concat("cat", (a, b, c, d), to="x"))
 
 
@@ -96,9 +96,9 @@ def _forked(name: str, x: Features) -> Piece:
     return (yield from concat(f"{name}.cat", (row, column)))
 
 
-def _averaged(name: str, x: Features, f: int) -> Piece:
-    y = yield from pool("avg_pool", f"{name}.pool", x, 3, stride=1, padding=1)
-    return (yield from chain(name, y, (f, 1)))
+def _averaged(x: Features, f: int) -> Piece:
+    y = yield from pool("avg_pool", "d.pool", x, 3, stride=1, padding=1)
+    return (yield from chain("d", y, (f, 1)))
 
 
 def _aux(c: Config, x: Features, w: Workload) -> Generator[Node, None, None]:

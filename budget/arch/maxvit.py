@@ -72,7 +72,7 @@ def _convolve(c: Config, x: Features, f: int, stride: int) -> Piece:
     y = yield from batch_norm("norm", x)
     y = yield from conv_norm("expand", y, wide, 1, act="gelu")
     y = yield from conv_norm("depthwise", y, wide, 3, stride, groups=wide, act="gelu")
-    y = yield from squeeze_excite("squeeze", y, f // c.squeeze, "silu", "sigmoid")
+    y = yield from squeeze_excite(y, f // c.squeeze, "silu", "sigmoid")
     y = yield from conv("project", y, f, 1, bias=True)
     if stride > 1:
         x = yield from pool("avg_pool", "shortcut.pool", x, 3, stride, 1)

@@ -36,7 +36,7 @@ class Several(Action):
         setattr(args, self.dest, value if before is self.default else f"{before},{value}")
 
 
-def left_over(words: Sequence[str], known: Iterable[str], where: str = "") -> InputError:
+def left_over(words: Sequence[str], known: Iterable[str], where: str) -> InputError:
     """The error for arguments that nothing takes: an unknown flag, or a word too many."""
     flag = next((word for word in words if word.startswith("-")), None)
     if flag is not None:

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator
 from ..ir import (
     HEAD,
     NOTHING,
-    ONCE,
     SAVED,
     SCALE,
     STATE,
@@ -48,7 +47,7 @@ def is_linear(o: Op, head: bool = False) -> bool:
     )
 
 
-def quantized(nodes: Iterable[Node], dtype: str = "float8", tag: str = ONCE) -> Iterator[Node]:
+def quantized(nodes: Iterable[Node], dtype: str, tag: str) -> Iterator[Node]:
     """Copies in few bits before the products: of inputs once for all that read them. Before `backward`.
 
     tag: of what makes those of weights.

@@ -113,17 +113,17 @@ def _step(name: str, dtype: str, size: Size, master: bool, copied: bool) -> Node
         Tensor(state(f"state{i}", dtype), ("p",), STATE, own or work) for i, own in enumerate(how.states)
     ]
     outs = [t._replace(role=STATE) for t in operands[1:]]
-    outs += [_temporary(f"optimizer#temporary{i}", "p", work) for i in range(how.temporary)]
+    outs += [_temporary(f"optimizer#temporary{i}", work) for i in range(how.temporary)]
     if master and dtype != "float32":
         operands.append(Tensor(state("master", dtype), ("p",), STATE, "float32"))
         outs.append(operands[-1])
         if copied:
-            outs.append(_temporary("optimizer#grads", "p", "float32"))
+            outs.append(_temporary("optimizer#grads", "float32"))
     return Op("optimizer", how.kind or name, tuple(operands), tuple(outs), {"p": size}, "optimizer")
 
 
-def _temporary(name: str, dim: str, dtype: str) -> Tensor:
-    return Tensor(name, (dim,), dtype=dtype, part=TEMPORARY)
+def _temporary(name: str, dtype: str) -> Tensor:
+    return Tensor(name, ("p",), dtype=dtype, part=TEMPORARY)
 
 
 def _counters(model: Model) -> Node:
@@ -149,7 +149,7 @@ def _by_weight(name: str, model: Model, master: bool, copied: bool) -> Iterator[
             continue
         sizes = {"p": sum(w.size * w.copies for w in same)}
         kept = Tensor(state("master", dtype), ("p",), STATE, "float32")
-        grads = _temporary("optimizer#grads", "p", "float32")
+        grads = _temporary("optimizer#grads", "float32")
         if copied:
             yield Op("optimizer.grads", "cast", (all_gradients(dtype),), (grads,), sizes, "optimizer")
         yield from how(same, "float32")

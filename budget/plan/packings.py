@@ -107,7 +107,7 @@ def nvfp4() -> Packing:
     return Packing("nvfp4", "float4", parts, (HEAD,))
 
 
-def mlx(bits: int = 4, group: int = 64, mode: str = "affine") -> Packing:
+def mlx(bits: int, group: int = 64, mode: str = "affine") -> Packing:
     """MLX's: groups of inputs share a scale and, affine, an offset; the head and tables of embeddings too."""
     if mode == "affine":
         pair = (Part("scales", OWN, 1, group), Part("biases", OWN, 1, group))

@@ -78,12 +78,12 @@ SECONDS = (
 )
 
 
-def ticks(most: float, units: Sequence[tuple[float, str]], about: int = 5) -> list[tuple[float, str]]:
-    """About so many round values from 0 to `most` with their labels, in the largest unit that is not much
+def ticks(most: float, units: Sequence[tuple[float, str]]) -> list[tuple[float, str]]:
+    """About five round values from 0 to `most` with their labels, in the largest unit that is not much
     more than `most`.
     """
     unit, name = next((u for u in units if most >= u[0] / 2), units[-1])
-    values = between(0.0, most / unit, about)
+    values = between(0.0, most / unit)
     return [(v * unit, f"{v:{',.0f' if v == int(v) else 'g'}} {name}" if v else "0") for v in values]
 
 
