@@ -17,7 +17,7 @@ from .fold.count import Flops, Params, each_flops, params
 from .fold.memory import Walked
 from .ir import Model
 from .named import TYPE_CHECKING, Any
-from .plan import check, chosen, keeps_weights
+from .plan import check, chosen, keeps_weights, only_trains
 from .plan import techniques as plans
 from .plan.fuse import CHOICES as ATTENTION
 from .plan.optimizer import CHOICES as OPTIMIZERS
@@ -98,6 +98,8 @@ def estimate(
         return plan(model, devices, **settings, **techniques).best.estimate  # type: ignore[return-value] # has one
     stepped = optimizer_named(optimizer) if isinstance(optimizer, str) else optimizer
     _choices(mode=mode, execution=execution, attention=attention, recompute=recompute, optimizer=stepped)
+    if mode != "train" and (stepped or "none") != "none":
+        raise only_trains("optimizer", mode)
     divided = None if layout is None else _layout(layout, mode, devices)
     batch = _one_of(batch=batch, micro_batch=micro_batch)
     asked = _sizes(batch=batch, seq=seq, image=image, sound=sound)
@@ -105,6 +107,8 @@ def estimate(
     source = find(model, mode, asked, table("config", config), inputs, dtype, requested)
     target = _device(device)
     software = _stack(stack, mode, target, _engine(source, techniques))
+    if software.graphs and mode == "decode" and execution == "graph":
+        software = load_stack(software.graphs)
     kind = computed(
         dtype or _usual_dtype(source.usual.get("dtype"), source.network, target, software.weights)
     )

@@ -34,6 +34,7 @@ UNUSED = [
     ("vit-b-16", {"mode": "prefill"}, "mode: vit-b-16 has no prefill"),
     ("conformer", {"mode": "decode"}, "mode: conformer has no decode"),
     ("gpt2", {"mode": "forward", "optimizer": "nonsense"}, "optimizer: unknown name 'nonsense'"),
+    ("gpt2", {"mode": "decode", "optimizer": "sgd"}, "optimizer: there is no backward pass in mode decode"),
     ("gpt2", {"dtype": "fp8"}, "dtype: got fp8; allowed in training: bf16, with precision fp8"),
     ("resnet50", {"dtype": "int8", "device": "t4"}, ".*int8 itself: mode forward"),
     ("resnet50", {"quantize": "int8", "mode": "forward"}, "quantize: .* or dtype int8"),

@@ -107,7 +107,7 @@ def _as_graph(row: Row, software: str) -> str:
     """
     words = text_of(row, "engine", "notes")
     graph = GRAPHS.search(words) and not NO_GRAPHS.search(words)
-    return str(differs(software).get("graphs", software)) if graph else software
+    return load(software).graphs or software if graph else software
 
 
 def _published(model: Any) -> Any:

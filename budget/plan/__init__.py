@@ -120,7 +120,7 @@ def check(task: Task, device: Device) -> None:
     """Raise an InputError for techniques that contradict each other, the mode, the dtype or the device."""
     used, mode = task.techniques.used, task.workload.mode
     if mode != "train" and task.recompute != "none":
-        raise _untrained("recompute", mode)
+        raise only_trains("recompute", mode)
     if mode == "train" and task.dtype in ("float8", "int8"):
         narrow = "fp8" if task.dtype == "float8" else "int8"
         wide = "bf16, with precision fp8 for its products"
@@ -132,7 +132,7 @@ def check(task: Task, device: Device) -> None:
     )
     for name in used:
         if mode != "train" and "train" in needs.get(name, ()):
-            raise _untrained(name, mode)
+            raise only_trains(name, mode)
     for module in found:
         if hasattr(module, "check"):
             module.check(task, device)
@@ -164,7 +164,8 @@ def _missing(name: str, need: str | tuple[str, ...]) -> InputError:
     return InputError(name, f"there is no {need if isinstance(need, str) else known[0]}; allowed: {with_it}")
 
 
-def _untrained(name: str, mode: str) -> InputError:
+def only_trains(name: str, mode: str) -> InputError:
+    """What says that a setting is training's."""
     return InputError(name, f"there is no backward pass in mode {mode}; allowed: in mode train")
 
 

@@ -82,6 +82,7 @@ class Stack(NamedTuple):
     like: str
     intervals: Mapping[str, tuple[float, float]]
     same: str = ""
+    graphs: str = ""  # the stack whose tokens its own are where a token is one graph of compiled code
     unaligned: float = 0.0  # see KernelClass
     dispatch: float = 1.0  # of an eager operator's seconds on the host, what its own take (a compiled kernel)
     # By generation, whether its products use a device's tensor units, or its ordinary ones alone.
@@ -248,6 +249,7 @@ def parse(about: Any, file: str) -> Stack:
         reached=told("reached", checked.each, {}, lambda at, of: checked.numbers(at, of, CLASSES, 0.01, 100)),
         like=_other(at, about, "like"),
         same=same,
+        graphs=_other(at, about, "graphs"),
         intervals=told("intervals", checked.each, {}, interval),
         all_reduce=told("all_reduce", checked.each, {}, all_reduce),
         experts={"": "grouped", **told("experts", checked.each, {}, one_of(EXPERTS))},
