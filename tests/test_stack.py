@@ -86,10 +86,10 @@ def test_a_token_that_is_one_compiled_graph_is_that_of_the_stack_that_has_them()
     transformers with torch.compile 98.05 (Vahe1994/AQLM, issue 133).
     """
     graph = {"mode": "decode", "execution": "graph", "seq": 200, "device": "a100"}
+    other = budget.estimate("llama-2-7b", stack="gpt-fast", **graph)
     for name in ("transformers", "torch-compile"):
         e = budget.estimate("llama-2-7b", stack=name, **graph)
-        assert e.stack.name == "gpt-fast"
-        assert 1 / 115 < e.times.step < 1 / 90
+        assert (e.stack.name, e.times.step) == ("gpt-fast", other.times.step)
         assert budget.estimate("llama-2-7b", stack=name, **{**graph, "mode": "prefill"}).stack.name == name
         assert budget.estimate("llama-2-7b", stack=name, **{**graph, "execution": None}).stack.name == name
 
