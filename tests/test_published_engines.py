@@ -51,6 +51,7 @@ def test_gptq_has_as_many_bits_as_are_said(word, bits):
     [
         ("TensorRT LLM 1.0", "tensorrt-llm"), ("TensorRT LLM 0.5", "tensorrt-llm-2023"),
         ("Text Generation Inference 3.0", "vllm"), ("ExLlamaV3 0.0.5", "exllamav2"),
+        ("AutoGPTQ 0.4 (exllama kernel)", "transformers"), ("transformers, ExLlamaV2", "transformers"),
         ("Aphrodite Engine 0.6", "vllm"), ("TensorRT 8.4", "tensorrt"),
     ],
 )  # fmt: skip
