@@ -121,9 +121,10 @@ def largest(model: object, solve: str, **settings: Any) -> tuple[int, Estimate |
 
 
 def fewest(model: object, **settings: Any) -> tuple[int, Estimate | None]:
-    """The fewest devices, 1, 2, 4, ..., on which the best layout of a small search fits, and its estimate.
+    """The fewest devices, 1, 2, 4, ... or three quarters of these in whole nodes, on which the best layout of
+    a small search fits, and its estimate. 0 and None where none does: a layer is too large.
 
-    0 and None where none does: a layer is too large. Raises InputError.
+    Raises InputError.
     """
     for name in (DEVICES, "layout"):
         if settings.pop(name, None) is not None:
@@ -132,12 +133,16 @@ def fewest(model: object, **settings: Any) -> tuple[int, Estimate | None]:
     if alone.fits:
         return 1, alone
     held = alone.memory.parameters + alone.memory.gradients + alone.memory.optimizer
+    room = alone.device.usable_bytes - alone.reserve.bytes
     n, before = 2, inf
     while n <= MOST_DEVICES:
-        if n * alone.device.usable_bytes >= held:  # fewer cannot do
+        if n * room >= held:  # fewer cannot do
             found = estimate(model, devices=n, **settings)
             if found.fits:
-                return n, found
+                fewer = 3 * n // 4
+                whole = found.cluster is not None and fewer % found.cluster.node == 0
+                less = estimate(model, devices=fewer, **settings) if whole and fewer * room >= held else found
+                return (fewer, less) if less.devices == fewer and less.fits else (n, found)
             if found.needed >= before:
                 break
             before = float(found.needed)
