@@ -169,3 +169,10 @@ def test_an_engine_s_own_format_runs_in_that_engine(form, engine):
     quick = {"mode": "decode", "seq": 8, "device": "rtx-3090", "config": {"layers": 8}}
     assert estimate("llama-3-8b", quantize=form, **quick).stack.name == engine
     assert estimate("llama-3-8b", quantize=form, stack="vllm", **quick).stack.name == "vllm"
+
+
+@pytest.mark.parametrize("form", ["q4_k_m", "nf4", "awq", "q8_0"])
+def test_operators_have_the_numbers_of_their_weights_whatever_lies_beside_them(form):
+    e = estimate("llama-3.2-1b", mode="decode", device="4090", quantize=form)
+    plain = estimate("llama-3.2-1b", mode="decode", device="4090")
+    assert sum(row["params"] for row in e.rows()) == e.params.total == plain.params.total

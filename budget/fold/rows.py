@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 from ..errors import unknown
-from ..ir import Model, contraction_flops, elements, pointwise_flops, walk, weights
+from ..ir import SCALE, Model, contraction_flops, elements, pointwise_flops, walk, weights
 from ..size import Size, any_of
 from .time import Times
 
@@ -48,8 +48,8 @@ def rows(
         for name, n in first.items():
             table[name]["runs"] = table[name]["runs"] + n
     for t, o, copies in weights(network.nodes):
-        r = row(o.name)
-        r["params"] = r["params"] + elements(t, o.sizes) * copies
+        if t.role != SCALE:  # as in count.params
+            row(o.name)["params"] += elements(t, o.sizes) * copies
     for k in times.kernels:
         r = row(k.work.op)
         r["time_s"] = r["time_s"] + k.seconds
