@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from budget.errors import nearest
 from budget.named import Any
 from budget.plan.gguf import FORMATS
 
@@ -38,7 +39,8 @@ def weights(text: str, column: str, software: str = "") -> dict[str, Any]:
     """What a column's word for weights is in `estimate`. Raises NotCoveredError."""
     word = re.sub(" - (small|medium|large)", lambda found: f"_{found[1][0]}", plain(text))  # as llama-bench
     word = re.sub(r"^weights?[- ]only ", "", word)
-    word = re.sub(r"^ud-(\w+?)(_x?l)?$", r"\1", word)  # Unsloth's own types of each network: the nearest
+    if word.startswith("ud-"):  # Unsloth's own types of each network: the nearest
+        word = next(iter(nearest(word, FORMATS)), word)
     bits = re.match(r"(?:int|q)?([34568])(?:-?bit)?\b", word)
     if bits and (software == "mlx" or "groups of 64" in word):  # MLX's where nobody says. Source: mlx-lm.
         return {"quantize": f"mlx-{bits[1]}bit"}

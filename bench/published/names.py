@@ -30,10 +30,12 @@ def named(name: str) -> str:
 
 @cache
 def likely(name: str) -> str:
-    """The preset of a name that leaves a version out or says a size besides, or nothing.
+    """The preset of a name, also of one that leaves a version out or says a size besides, or nothing.
 
     It begins so and has so many parameters; if several do, they are one network: `llama 8B`, not `llama 70B`.
     """
+    if found := named(name):
+        return found
     plain = _plain(name)
     size = re.search(SIZE, plain.lower())
     stem = plain[: size.start()].rstrip(" -_(") if size else plain

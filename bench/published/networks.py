@@ -28,7 +28,7 @@ def network(row: Row, software: str, seq: int) -> tuple[Any, dict[str, Any]]:
         name = re.sub(rf"^{theirs}", ours, name, flags=re.IGNORECASE)
     complete = {"layers", "d_model", "heads", "vocab"} <= sizes.keys()
     # Of a name and its size, `phi-1.5 1.3 B`, the columns tell whether it is that network.
-    found = named(name) or (named(re.sub(r" [\d.]+ [mb]$", "", name.lower())) if complete else likely(name))
+    found = named(name) or named(re.sub(r" [\d.]+ [mb]$", "", name.lower())) if complete else likely(name)
     if found and preset.captured(preset.find(found)):
         return found, {}
     if found:
@@ -44,8 +44,7 @@ def network(row: Row, software: str, seq: int) -> tuple[Any, dict[str, Any]]:
 
 def has_sequence(row: Row) -> bool:
     """Whether a row's network may read a sequence; one that its name does not tell may."""
-    name = row.get("model", "").strip()
-    found = named(name) or likely(name)
+    found = likely(row.get("model", "").strip())
     if not found or preset.captured(preset.find(found)):
         return True
     return "seq" in takes_of(resolve(found, {})[1])

@@ -13,7 +13,7 @@ from functools import cache
 
 from budget.named import Any
 
-from .names import likely, named
+from .names import likely
 from .rows import month
 from .software import toml
 from .table import Row, text_of
@@ -41,7 +41,7 @@ def filled(row: Row, software: str, device: str) -> Row:
     empty = dict.fromkeys(row.keys() - told.keys(), "")
     name, format_ = row.get("model", "").strip(), _plain(row.get("precision", "").lower())
     has = {
-        "models": named(name) or likely(name),
+        "models": likely(name),
         "devices": device,
         "formats": next((known for known in FORMATS if known in format_), ""),
         "kinds": row.get("kind", ""),
