@@ -213,15 +213,15 @@ def _stack(stack: object, mode: str, device: Device, engine: str) -> Stack:
 
 def settings_of(stack: Stack) -> None:
     """Raise an InputError for a default of a stack that its setting does not allow, or for no setting."""
-    for mode in ("train", "serve", *BESIDES):
-        given = getattr(stack, mode) or {}
+    told = [(mode, getattr(stack, mode) or {}) for mode in ("train", "serve", *BESIDES)]
+    for where, given in (*told, *(("formats", {"quantize": form}) for form in stack.formats)):
         try:
             for name in given.keys() & set(OF_STACKS):
                 if given[name] not in CHOICES[name]:
                     raise unknown(name, given[name], CHOICES[name])
             chosen({name: value for name, value in given.items() if name not in OF_STACKS})
         except InputError as error:
-            raise InputError("stack", f"{stack.name}.json: {mode}.{error}") from None
+            raise InputError("stack", f"{stack.name}.json: {where}.{error}") from None
 
 
 OF_MODULES = ("execution", "memory_format")  # a stack's settings that a torch module can have

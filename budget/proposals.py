@@ -13,21 +13,14 @@ from .device import Device
 from .dtype import IN_FEW_BITS
 from .ir import LOSS, Op, expert_axis, walk
 from .named import Any, NamedTuple
-from .stack import ENGINES, OF_VENDOR
+from .stack import ENGINES, OF_VENDOR, load
 
 KINDS = ("same", "nearly the same", "other weights", "shorter")
 SAME = KINDS[0]
 # Weights to serve from, each in fewer bits: as bitsandbytes packs linear layers for one forward pass; as
-# engines read them, with the rate of products that a device needs; by software that reads its own alone.
-PACKED = ("none", "int8", "nf4", "nf4-dq")
-SERVED = {"none": "", "fp8-dynamic": "fp8", "w8a8": "int8", "w4a16": ""}
-OWN = {
-    "llama.cpp": ("none", "q8_0", "q4_k_m"),
-    "mlx": ("none", "mlx-8bit", "mlx-4bit"),
-    "autoawq": ("none", "awq"),
-    "exllamav2": ("none", "gptq"),
-    "transformers": PACKED,
-}
+# engines read them that have no formats of their own, with the rate of products that a device needs.
+PACKED = ("int8", "nf4", "nf4-dq")
+SERVED = {"fp8-dynamic": "fp8", "w8a8": "int8", "w4a16": ""}
 ATTENTION = ("eager", "sdpa")
 SEQ = 512  # no way is shorter
 RANK = 16  # of adapters that are proposed
@@ -219,7 +212,7 @@ def _quantized(now: Estimate, used: Mapping[str, Any]) -> tuple[Way, ...]:
 
     if now.model.captured or not any(is_linear(o) for o in _ops(now)):
         return ()
-    few = _forms(now) if now.device.vendor in (*VENDORS, *OF_VENDOR) else ()
+    few = ("none", *_forms(now)) if now.device.vendor in (*VENDORS, *OF_VENDOR) else ()
     return tuple(
         Way({"quantize": name}, f"{name} weights", 1) for name in _behind(few, used.get("quantize", "none"))
     )
@@ -227,9 +220,9 @@ def _quantized(now: Estimate, used: Mapping[str, Any]) -> tuple[Way, ...]:
 
 def _forms(now: Estimate) -> tuple[str, ...]:
     """The formats of weights that software for this mode and device has."""
-    vendor, software = now.device.vendor, now.stack.name.split("-")[0]
-    usual = OF_VENDOR.get(vendor, "")
-    own = OWN.get(software) or OWN.get(usual) if now.task.workload.mode in ENGINES else PACKED
-    if own is PACKED:
-        return () if _experts(now) or vendor not in VENDORS else PACKED
+    vendor = now.device.vendor
+    usual = load(OF_VENDOR[vendor]).formats if vendor in OF_VENDOR else ()
+    own = now.stack.formats or usual if now.task.workload.mode in ENGINES else PACKED
+    if own == PACKED and (_experts(now) or vendor not in VENDORS):
+        return ()
     return own or tuple(name for name, rate in SERVED.items() if not rate or rate in now.device.flops)

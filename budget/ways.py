@@ -41,7 +41,7 @@ class Change(NamedTuple):
     @property
     def how(self) -> dict[str, str]:
         """What to set for it in the software that people train and serve with."""
-        return {name: HOW[name] for name in self.ways}
+        return {name: HOW[name] for name in self.ways if name in HOW}
 
 
 class Advice(NamedTuple):

@@ -34,6 +34,7 @@ GOOD = {"about": "mine", "source": "torch-compile", "train": {"attention": "sdpa
         ({"few_bits": {"": {"bits": 4}}}, "few_bits.: bits is no field here; "),
         ({"all_reduce": {"sm90": {"gb_s": 1}}}, "all_reduce.sm90: one_shot_us is missing"),
         ({"like": "nothing"}, "like: got 'nothing'; allowed: autoawq, "),
+        ({"formats": ["q9"]}, "formats.quantize: got 'q9'; "),
         ({"same": ["timm"]}, "same: got ['timm']; allowed: autoawq, "),
     ],
 )
@@ -105,7 +106,9 @@ def test_weights_of_few_bits_may_be_those_of_another_stack():
 
 @pytest.mark.parametrize("name", stack.names())
 def test_every_stack_of_the_data_is_one_that_a_file_could_have(name):
-    settings_of(stack.load(name))
+    assert settings_of(stack.load(name)) is None
+    with pytest.raises(budget.InputError, match=f"^stack: {name}.json: serve.warp: "):
+        settings_of(stack.load(name)._replace(serve={"warp": 1}))
 
 
 def test_no_file_and_no_stack():

@@ -102,6 +102,7 @@ class Stack(NamedTuple):
     # Its host counts the rows of each expert, outside of a graph, so that it waits for the device in each
     # layer, and the device for it. Source: moe-on-the-host.
     counts_experts: bool = False
+    formats: tuple[str, ...] = ()  # of weights in few bits, those that are made for it; none: any engine's
     weights: str = ""  # the dtype of those that it serves on a device whose usual one is of 32 bits
     by_layers: bool = False  # serving on several devices, each has some layers and waits for the others
     prompts_first: bool = False  # of an engine: all prompts that wait run before what is decoded goes on
@@ -256,6 +257,7 @@ def parse(about: Any, file: str) -> Stack:
         few_bits=_few_bits(at, about),
         tf32=told("tf32", checked.words, [], ("conv", "matmul")),
         counts_experts=told("counts_experts", checked.flag, False),
+        formats=told("formats", checked.texts, []),
         weights=told("weights", checked.word, "", ("", *SHORT)),
         by_layers=told("by_layers", checked.flag, False),
         prompts_first=told("prompts_first", checked.flag, False),
