@@ -192,6 +192,24 @@ def test_a_prompt_in_pieces_attends_to_all_before():
 
 
 @pytest.mark.parametrize(
+    "words", [{"engine": "llama.cpp (llama-bench -d 1024)"}, {"notes": "pp2048 @ d1024"}]
+)
+def test_a_prompt_attends_to_what_llama_bench_has_in_the_cache(words):
+    """Counted pair by pair: the i-th of 2,048 tokens behind 1,024 has 1,024 + i keys."""
+    row = dict.fromkeys(some("inference.csv", 1000)[0], "") | {"gpu": "A100", "n_gpus": "1", "batch": "1"}
+    row |= {"model": "llama-3.2-1b", "engine": "llama.cpp", "weight_precision": "F16"} | words
+    (asked,) = table.read(str(DATA / "inference.csv"))[0].asked(
+        row | {"input_len": "2048", "prefill_tok_s": "5"}
+    )
+    own = sum(p.times for p in asked.parts if not p.kind)
+    pairs = sum(p.times * p.settings["seq"] * (p.settings["seq"] + 1) / 2 for p in asked.parts)
+    assert own == 4
+    assert pairs == sum(1024 + i for i in range(1, 2049))
+    (asked,) = table.read(str(DATA / "inference.csv"))[0].asked(row | {"output_len": "128", "tpot_ms": "5"})
+    assert asked.parts[0].settings["seq"] == 1024 + 64
+
+
+@pytest.mark.parametrize(
     ("engine", "written"),
     [
         ("llama.cpp (2025-08, CUDA)", True),

@@ -56,6 +56,8 @@ NO_GRAPHS = re.compile(r"enforce[-_ ]eager|(?:without|no|disable)[-_ ](?:cuda[-_
 # No server answers.
 OFFLINE = re.compile(r"bench_latency|bench_one_batch(?!_server)|offline|text-generation-benchmark")
 GRAPHS = re.compile(r"cuda[-_ ]?graph|reduce-overhead|max-autotune")
+# Tokens that llama-bench has in the cache before. Source: llama-cpp.
+DEPTH = re.compile(r"\b(?:llama-bench -d|(?:pp|tg)\d+ ?@ ?d) ?(\d+)\b")
 
 
 def asked(row: Row) -> Iterator[Asked]:
@@ -198,13 +200,15 @@ def _tokens(row: Row, model: Any, settings: dict[str, Any], stages: int) -> Iter
         settings = {**settings, "config": {**settings["config"], "context": max(start + new, 1)}}
     engine = row.get("engine", "").lower()
     requests = differs(software).get("requests")
+    depth = int(told[1]) if (told := DEPTH.search(text_of(row, "engine", "notes"))) else 0
     # From an empty context: halfway there are half of the new tokens.
-    empty = requests is not None and not any(word in engine for word in requests)
-    middle = new // 2 + (0 if empty else start)
+    empty = requests is not None and not depth and not any(word in engine for word in requests)
+    middle = new // 2 + (0 if empty else max(start, depth))
     then = versions.changed("times", row, software, "decode")
     token = Part(model, {**settings, **then, "mode": "decode", "seq": max(middle, 1)})
     at_once = Part(model, {**settings, **_attends(row, software), "mode": "prefill"})
-    prompt = tuple(_prompt(at_once, max(start, 1), max(piece(engine, software, start), 1), stages))
+    at_a_time = max(piece(engine, software, start), 1)
+    prompt = tuple(_prompt(at_once, max(start, 1), at_a_time, stages, depth))
     if row["ttft_ms"]:
         yield Asked("ttft_s", "s", measured(row, "ttft_ms", 1e-3), _answered(row, prompt, token))
     if row["tpot_ms"]:
@@ -257,9 +261,10 @@ def piece(engine: str, software: str, start: int) -> int:
     return min(start, int(told[1]) if told else usual) if usual else start
 
 
-def _prompt(part: Part, start: int, piece: int, stages: int) -> Iterator[Part]:
-    """A prompt in pieces, each of which reads all weights, and attends to all that are before it. Where
-    scores are written, a piece writes its own; those with what is before it take a kernel's time.
+def _prompt(part: Part, start: int, piece: int, stages: int, depth: int) -> Iterator[Part]:
+    """A prompt in pieces, each of which reads all weights, and attends to all that are before it, as are
+    `depth` tokens in the cache. Where scores are written, a piece writes its own; those with what is before
+    it take a kernel's time.
     """
     pieces = start / piece
     turns = (pieces + stages - 1) / stages
@@ -269,6 +274,8 @@ def _prompt(part: Part, start: int, piece: int, stages: int) -> Iterator[Part]:
         return part._replace(settings={**part.settings, **said, "seq": tokens}, times=times, kind=kind)
 
     yield of(piece, turns)
-    if start > piece:  # in place of each piece's attention to itself, that of all to all before
-        yield of(start, turns / pieces, "attention")
+    if depth + start > piece:  # in place of each piece's attention to itself, that of all to all before
+        yield of(depth + start, turns / pieces, "attention")
         yield of(piece, -turns, "attention")
+    if depth:
+        yield of(depth, -turns / pieces, "attention")
