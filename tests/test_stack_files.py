@@ -134,4 +134,16 @@ def test_vulkan_leaves_the_matrix_units_of_xe_alone(board, on_tensor_units):
 
 def test_apple_trains_with_mlx():
     found = budget.estimate("gpt2", batch=1, seq=64, device="m4-max")
-    assert found.to_dict()["provenance"]["profile"] == "mlx on apple"
+    assert found.to_dict()["provenance"]["profile"] == "mlx on apple9"
+
+
+@pytest.mark.parametrize("made", ["M1 apple7", "M2 apple8", "M3 apple9", "M4 apple9", "M5 apple10"])
+def test_apple_s_generations_are_its_families_of_gpus(made):
+    """As Apple's feature set tables of May 2026 have them."""
+    chip, family = made.split()
+    found = {
+        d.generation
+        for d in map(device.load, device.names())
+        if d.vendor == "Apple" and d.name.startswith(chip)
+    }
+    assert found == {family}

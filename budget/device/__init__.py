@@ -88,7 +88,8 @@ class Device(NamedTuple):
     provenance: str
     uncertainty: float
     notes: str
-    generation: str = ""  # of its architecture: sm90, gfx942, tpu; its kernels are chosen by it
+    # Of its architecture: sm90, gfx942, tpu, apple9 (Source: metal-families); its kernels are chosen by it.
+    generation: str = ""
     host: Link | None = None  # to the host's memory; its own bandwidth where the two share one memory
 
     def rate(self, dtype: str) -> float:
