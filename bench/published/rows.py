@@ -77,6 +77,9 @@ FRAMEWORKS = re.compile(r"^$|torch|tensorflow|jax|static batch")  # words that d
 MONTHS = "janfebmaraprmayjunjulaugsepoctnovdec"
 MONTH = rf"\b({'|'.join(re.findall('...', MONTHS))})[a-z]* (20\d\d)\b"  # as people write a date
 DATE = r"(?<![\da-f])(20[12]\d)-?(0[1-9]|1[0-2])(?![\da-f])"  # and no part of a commit
+# A build of llama.cpp's, and no year.
+LLAMA = r"llama[.-](?:cpp|bench)"
+BUILD = rf"(?:{LLAMA}\)?[ ,(]+(?!20[12]\d\b)|(?:^|{LLAMA}.*?\b)(?:build:? |b))(\d{{4,5}})\b"
 CONTAINER = r"\((2\d)\.(0\d|1[0-2])\b|\bnemo(2\d)(0\d|1[0-2])\b"  # NVIDIA's: a year and a month
 
 
@@ -156,9 +159,11 @@ def month(row: Row) -> tuple[int, ...]:
 
 
 def _dated(row: Row, *columns: str) -> str:
-    """What columns say, as `text_of`, with months and their years in digits."""
-    text = text_of(row, *columns)
-    return re.sub(MONTH, lambda found: f"{found[2]}-{MONTHS.index(found[1]) // 3 + 1:02}", text)
+    """What columns say, as `text_of`, with months and their years in digits, and that of a build."""
+    text = re.sub(MONTH, lambda f: f"{f[2]}-{MONTHS.index(f[1]) // 3 + 1:02}", text_of(row, *columns))
+    built = None if re.search(DATE, text) else re.search(BUILD, text)
+    begun = [m for m, first in said()["builds"].items() if built and int(built[1]) >= first]
+    return f"{text} {max(begun)}" if begun else text
 
 
 # Devices whose published names say less, or more, than the data's.
