@@ -250,6 +250,29 @@ def test_a_prompt_writes_its_scores_where_attention_s_kernel_is_off(engine, writ
 
 
 @pytest.mark.parametrize(
+    ("engine", "model", "written"),
+    [
+        ("ONNX Runtime 1.15 (CUDA)", "bert-base", True),
+        ("ONNX Runtime 1.15 (CUDA, optimized)", "bert-base", False),
+        ("ONNX Runtime 1.15 CUDA (O4)", "bert-base", False),
+        ("ONNX Runtime 1.15 (CUDA)", "vit_base_patch16_224", True),
+        ("ONNX Runtime 1.15 (CUDA)", "sam-vit-base", False),  # captured, whose code says it
+        ("TensorRT 8.2", "bert-base", True),
+        ("TensorRT 8 (demoBERT)", "bert-base", False),
+        ("TensorRT 10.9", "bert-base", False),
+        ("PyTorch eager 2.2", "bert-base", False),
+    ],
+)
+def test_a_graph_s_attention_is_as_its_exporter_wrote_it(engine, model, written):
+    """ONNX Runtime's optimizer has to have fused it, or TensorRT's plugin; TensorRT 10 finds it."""
+    row = dict.fromkeys(some("inference.csv", 1000)[0], "") | {"gpu": "A100", "n_gpus": "1", "batch": "16"}
+    row |= {"model": model, "engine": engine, "weight_precision": "fp16", "e2e_latency_ms": "5"}
+    row |= {"input_len": "384"} if model == "bert-base" else {}
+    (asked,) = table.read(str(DATA / "inference.csv"))[0].asked(row)
+    assert asked.parts[0].settings.get("attention") == ("eager" if written else None)
+
+
+@pytest.mark.parametrize(
     ("told", "parts"),
     [
         ({"notes": "50 steps, images/s"}, [("sd-1.5-unet", 8, 50), ("sd-vae", 4, 1)]),
@@ -257,6 +280,8 @@ def test_a_prompt_writes_its_scores_where_attention_s_kernel_is_off(engine, writ
         ({"notes": "50 steps of the denoiser"}, [("sd-1.5-unet", 8, 50)]),
         ({"notes": "28 steps of the denoiser", "model": "FLUX.1-dev"}, [("flux.1-dev", 4, 28)]),
         ({"notes": "one pass of the denoiser"}, [("sd-1.5-unet", 4, 1)]),
+        ({"notes": "4 steps of the denoiser, no guidance"}, [("sd-1.5-unet", 4, 4)]),
+        ({"notes": "8 steps, no guidance", "model": "z-image"}, [("z-image", 4, 8), ("flux-vae", 4, 1)]),
         ({"notes": "50 steps of the denoiser", "model": "Wan2.1 T2V 1.3B"}, [("wan2.1-t2v-1.3b", 8, 50)]),
         ({"notes": "28 steps", "model": "FLUX.1-dev"}, [("flux.1-dev", 4, 28), ("flux-vae", 4, 1)]),
         ({"notes": "images/s"}, "how many steps a picture takes is not stated"),

@@ -23,6 +23,7 @@ DECODERS = {  # by the denoiser's class
     "UNet2DConditionModel": "sd-vae",
     "FluxTransformer2DModel": "flux-vae",
     "SD3Transformer2DModel": "flux-vae",
+    "ZImageTransformer2DModel": "flux-vae",
 }
 
 
@@ -38,7 +39,7 @@ def parts(row: Row, model: str, settings: dict[str, Any]) -> tuple[Part, ...]:
     """What a batch of pictures takes, by a row's column `steps` or its notes. Raises NotCoveredError.
 
     `50 steps` end with pictures, `50 steps of the denoiser` with latents; `one pass of the denoiser` has no
-    guidance.
+    guidance, nor have steps that say so.
     """
     text, config = text_of(row, "notes"), preset.find(model)
     batch = settings["batch"]
@@ -52,7 +53,7 @@ def parts(row: Row, model: str, settings: dict[str, Any]) -> tuple[Part, ...]:
     counted = re.search(r"\b(\d+) steps\b", f"{row.get('steps', '')} steps, {text}")
     if not counted:
         raise NotCoveredError("how many steps a picture takes is not stated")
-    samples = batch if "guidance_embeds" in config else 2 * batch
+    samples = batch if "guidance_embeds" in config or "no guidance" in text else 2 * batch
     passes = Part(model, {**shared, "batch": samples}, int(counted[1]))
     if "of the denoiser" in text:
         return (passes,)

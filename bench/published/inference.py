@@ -88,10 +88,12 @@ def asked(row: Row) -> Iterator[Asked]:
     settings["config"] = config
     if texts:
         yield from _tokens(row, model, settings, stages)
-    elif not row["input_len"]:
-        yield from _encoded(row, _pictures(row, model, settings), batch)
+    elif diffusion.denoiser(model):
+        yield from _encoded(row, diffusion.parts(row, model, settings), batch)
     else:
-        part = Part(model, {**settings, "mode": "forward", "seq": whole(row, "input_len")})
+        settings |= {**_exported(row, model, software), "mode": "forward"}
+        length = whole(row, "input_len", 0)
+        part = Part(model, {**settings, "seq": length} if length else _pictures(row, settings))
         yield from _encoded(row, (part,), batch)
 
 
@@ -148,17 +150,25 @@ def _awq(row: Row, software: str) -> dict[str, Any]:
     return {"quantize_own": True} if name == "vllm" else {"quantize": "awq-2023"}
 
 
-def _pictures(row: Row, model: str, settings: dict[str, Any]) -> tuple[Part, ...]:
-    """What a batch of pictures takes. Raises NotCoveredError for a decoder without lengths."""
+def _pictures(row: Row, settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a batch of pictures. Raises NotCoveredError for a decoder without lengths."""
     if row.get("hidden"):
         raise NotCoveredError("lengths are not stated")
-    if diffusion.denoiser(model):
-        return diffusion.parts(row, model, settings)
     if settings.get("quantize") == "int8" and differs(settings["stack"]).get("calibrated"):
         settings = {k: v for k, v in settings.items() if k != "quantize"} | {"dtype": "int8"}
     pixels = side(row)
-    shown = {**pictures(row), **({"image": pixels} if pixels else {})}
-    return (Part(model, {**settings, **shown, "mode": "forward"}),)
+    return {**settings, **pictures(row), **({"image": pixels} if pixels else {})}
+
+
+def _exported(row: Row, model: str, software: str) -> dict[str, Any]:
+    """Attention as its exporter wrote it out, in software that reads a graph and finds a kernel for that only
+    where a row says so. Sources: onnxruntime-optimizer, tensorrt-attention.
+    """
+    kernel = differs(software).get("attends")
+    known = preset.known(model) if isinstance(model, str) else None
+    captured = known is not None and preset.captured(known[1])
+    told = not kernel or re.search(kernel, text_of(row, "engine", "notes"))
+    return {} if told or captured else versions.EAGER
 
 
 def _generates(model: str) -> bool:
