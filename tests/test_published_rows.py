@@ -110,7 +110,7 @@ def test_an_encoder_runs_forward_and_weights_have_their_format(tmp_path):
     encoder, packed, older = (next(iter(kind.asked(r))).parts[0].settings for r in read)
     assert (encoder["mode"], encoder["seq"]) == ("forward", 128)
     assert packed["quantize"] == "gptq"
-    assert older["attention"] == "causal"  # keys and values had copies before version 5
+    assert older["attention"] == "causal"  # keys and values had copies before version 4.53
 
 
 @pytest.mark.parametrize(
