@@ -136,7 +136,7 @@ class _Alone(TypedDict, total=False):
     use_dora: bool
     use_rslora: bool
     loss_chunk: int
-    hold_logits: Literal["none", "step", "next"]
+    hold_logits: Literal["none", "step", "next", "compiled"]
     output_dtype: str
     loss_logits: Literal["fp32", "shifted", "replaced", "own", "own_shifted"]
     loss_parallel: Literal["none", "dtensor", "in_place", "native"]

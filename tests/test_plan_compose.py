@@ -45,7 +45,7 @@ CHOICES = {
     "quantize_keeps": ["none", "pass", "loss"],
     "loss_chunk": [0, 8, 1000],
     "loss_parallel": ["none", "in_place", "native"],
-    "hold_logits": ["none", "step", "next"],
+    "hold_logits": ["none", "step", "next", "compiled"],
     "output_dtype": ["", "bf16", "fp32"],
     "sparse": ["", "mlp"],
     "offload": ["none", "activations", "optimizer", "activations,optimizer"],

@@ -220,6 +220,27 @@ def test_torchs_compiler_keeps_nothing_between_operators_of_norms_and_gates():
     assert "fuse" not in said(**row, source="a page (ColossalAI)")  # not said to be compiled
 
 
+def test_a_network_that_is_compiled_with_its_loss_is_known_by_its_program_or_a_page_s_words():
+    row = {
+        "scenario": "finetune",
+        "model": "gpt2",
+        "precision": "bf16 amp",
+        "n_gpus": "1",
+        "gpu": "A100-80GB",
+    }
+    row |= {"method": "full", "optimizer": "AdamW"}
+    returned = said(**row, source="a page (nanoGPT, torch.compile)")
+    assert (returned["fuse"], returned["hold_logits"]) == ("norm,gate,loss", "compiled")
+    beside = said(**row, source="a page (torch.compile)", notes="returns its logits beside its loss")
+    assert beside == {**returned, "stack": beside["stack"]}
+    assert "hold_logits" not in said(**row, source="a page (modded-nanogpt, torch.compile)")
+    assert said(**row, source="a page (transformers)", notes="torch.compile")["fuse"] == "norm,gate,loss"
+    mixed = said(**{**row, "method": "lora", "precision": "fp16 amp"}, source="a page (litgpt)")
+    assert mixed["precision"] == "autocast"  # Fabric's leaves frozen weights in float32
+    eager = ("", "not compiled", "without torch.compile")
+    assert all("fuse" not in said(**row, source="a page (transformers)", notes=n) for n in eager)
+
+
 def test_torchtune_compiles_what_it_is_told_to():
     row = {"scenario": "finetune", "model": "llama-3-8b", "precision": "bf16 pure", "n_gpus": "1"}
     row |= {"optimizer": "AdamW", "method": "lora", "notes": "not compiled"}

@@ -37,11 +37,27 @@ def test_layers_that_a_row_calls_fused_are(notes, software, parts):
         ("README (PyTorch eager 2.3)", "no flash attention", True),
         ("README (transformers, 2023-09)", "memory-efficient attention of xformers", False),
         ("post (torch.compile, 2023-03)", "", False),
+        ("post (Megatron-LM core, 2026-03)", "transformer-impl local", True),
+        ("post (Megatron-LM core, 2026-03)", "", False),
     ],
 )
 def test_attention_is_written_out_before_there_were_kernels(source, notes, eager):
     [asked] = training.asked({**ROW, "source": source, "notes": notes})
     assert (asked.parts[0].settings.get("attention") == "eager") == eager
+
+
+@pytest.mark.parametrize(
+    ("source", "notes", "software"),
+    [
+        ("a blog's table (PyTorch 2.5, FSDP)", "", "torch-eager"),
+        ("a blog's table (PyTorch 1.13)", "", "torch-eager"),
+        ("a blog's table (PyTorch 2.5)", "compiled", "torch-compile"),
+        ("a blog's table (a trainer of its own)", "", "torch-compile"),
+    ],
+)
+def test_torch_runs_as_it_is_unless_a_row_names_its_compiler(source, notes, software):
+    [asked] = training.asked({**ROW, "source": source, "notes": notes})
+    assert asked.parts[0].settings["stack"] == software
 
 
 @pytest.mark.parametrize(

@@ -20,10 +20,13 @@ from .table import Row, text_of
 UNITS = {"gib": 2**30, "mib": 2**20, "gb": 1e9, "mb": 1e6}
 # What software does besides its stack, the first that a source names: torch's compiler keeps nothing between
 # the operators of norms and gates; torchtune compiles each layer where it is told to, and the loss since that
-# reads logits in chunks; networks like nanoGPT make their own. Sources: nanogpt-model, torch-partitioner,
-# torchtune.
+# reads logits in chunks; networks like nanoGPT make their own loss, and nanoGPT returns its logits beside it.
+# Sources: nanogpt-model, torch-aot-autograd, torch-partitioner, torchtune.
+COMPILED = {"fuse": "norm,gate,loss"}
+RETURNED = {**COMPILED, "hold_logits": "compiled"}
 BESIDE = {
-    "nanochat|nanogpt": {"fuse": "norm,gate,loss"},
+    "nanochat|modded-nanogpt": COMPILED,
+    "nanogpt": RETURNED,
     r"torch\.compile": {"fuse": "norm,gate"},
 }
 # Megatron-LM's loss, fused only where a flag says so, by its own kernels. Source: megatron-cross-entropy.
@@ -52,12 +55,18 @@ def unit(metric: str) -> float:
     return UNITS[found[1]] if found else UNITS["gb"]
 
 
-def beside(row: Row) -> dict[str, Any]:
-    """Settings of software that has a stack of another name."""
+def beside(row: Row, software: str) -> dict[str, Any]:
+    """Settings of software that has a stack of another name, or of a network that torch compiles with its
+    loss: its notes say that it returns its logits beside that, or it is transformers' own.
+    """
     source, text = row["source"].lower(), text_of(row, "source", "notes")
+    compiled = re.search(r"(?<!not )(?<!torch\.)\bcompil|(?<!without )torch\.compile", text)
+    if compiled and "logits beside its loss" in text:
+        return RETURNED
+    if compiled and (software == "transformers" or "transformers" in source):
+        return COMPILED
     if "torchtune" in source:
         reads = versions.changed("memory", row, "torchtune", "train")
-        compiled = re.search(r"(?<!not )\bcompil", text)
         return reads | ({"fuse": "norm,gate" if reads else "norm,gate,loss"} if compiled else {})
     return next((how for word, how in BESIDE.items() if re.search(word, source)), {})
 
@@ -91,6 +100,13 @@ def looped(row: Row, settings: Mapping[str, Any]) -> dict[str, Any]:
     """
     own = "a loop of its own" in text_of(row, "notes")
     return {"hold_logits": "step", "output_dtype": settings["dtype"]} if own else {}
+
+
+def around(row: Row, settings: Mapping[str, Any]) -> bool:
+    """Whether autocast is around weights of float32, the frozen ones too: of software that does nothing else
+    in mixed precision, as Lightning Fabric's 16-mixed, where a row says so. Source: lightning-fabric.
+    """
+    return "lora_rank" in settings and "precision" not in settings and "amp" in row["precision"]
 
 
 def fused_loss(row: Row, settings: Mapping[str, Any]) -> bool:

@@ -153,7 +153,7 @@ def _training(row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:
     """A step by its layout. Before training its software's mixed precision is meant by a bare dtype, and by
     float8, whose products keep what they read in 16 bits; fine-tuned it is, where the software has a Trainer.
     """
-    software = stack(row, "torch-compile", "train")
+    software = stack(row, training.usual_stack(row), "train")
     usual = row.get("recompute") or methods.again(row)
     row = {**row, "precision": methods.unwrapped(row, row["precision"]), "recompute": usual}
     word = row["precision"]
@@ -175,7 +175,7 @@ def _training(row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:
     on = device(row["gpu"] or ANY)
     part = training.step({**row, **told}, on, batch, _length(row), devices)
     own = {
-        **methods.beside(row),
+        **methods.beside(row, software),
         **versions.ungrouped(row, software, part.settings, part.model),
         **versions.older(row, software, "train", part.model),
         **versions.held(row, software, part.settings),
@@ -187,6 +187,8 @@ def _training(row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:
         own |= {"precision": "autocast"}
         # peft's way to prepare weights of few bits makes all others float32. Source: peft.
         own |= {} if methods.prepared(row) else {"frozen_dtype": word}
+    if methods.around(row, part.settings):
+        own |= {"precision": "autocast"}
     if methods.fused_loss(row, {**part.settings, **own}):
         own.pop("loss_logits", None)
     if found := methods.dropped(row):

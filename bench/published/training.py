@@ -73,9 +73,15 @@ def asked(row: Row) -> Iterator[Asked]:
         yield Asked("step_s", "s", seconds(row, samples, seq, gpus), (part,))
 
 
+def usual_stack(row: Row) -> str:
+    """The stack of a run whose software has none: torch as it is, where a row names it and no compiler."""
+    named = re.search(r"\b(py)?torch\b", text_of(row, "engine", "source"))
+    return "torch-eager" if named and "compil" not in text_of(row) else "torch-compile"
+
+
 def step(row: Row, on: Device, batch: int, seq: int, gpus: int) -> Part:
     """A training step of a row, in micro-batches of `batch`. Raises NotCoveredError."""
-    software = stack(row, "torch-eager" if before(row, "torch", (2, 0)) else "torch-compile", "train")
+    software = stack(row, usual_stack(row), "train")
     if row.get("kind") in differs(software).get("bins", ()) and "no bins" not in text_of(row, "notes"):
         raise NotCoveredError("how long its sequences are: they are put into bins by their length")
     row = filled(row, software, on.id)
@@ -117,13 +123,19 @@ def masked(row: Row) -> dict[str, Any]:
     return {**MASKED} if "masked language model" in text_of(row, "notes") else {}
 
 
+LOCAL = r"\b(local layers|transformer.impl local|without transformer ?engine)\b"  # Megatron's own
+
+
 def _written_out(row: Row, software: str) -> bool:
     """Whether attention's scores reach memory: where notes say so and, unless they name a kernel, in torch
-    before 2.0, and in software that chose none of its kernels then. Source: torch-sdpa.
+    before 2.0, in software that chose none of its kernels then, and in Megatron's own layers, which have
+    none. Sources: torch-sdpa, megatron-local.
     """
     text = text_of(row)
     if re.search(r"flash|xformers|memory.efficient attention", text):
         return "no flash" in text
+    if software.startswith("megatron") and re.search(LOCAL, text):
+        return True
     old = before(row, "torch", (2, 0)) or before(row, "torch-eager", (2, 0))
     return old or "attention" in versions.changed("times", row, software, "train")
 

@@ -9,7 +9,8 @@ the graph, with what operators keep in it by themselves, until the next loss is.
 loss reads, float32, as Lightning Fabric returns them. Source: lightning-fabric.
 Returned: a network that makes its own loss returns its logits too, in their own dtype, or cast to
 `output_dtype`, as accelerate does behind autocast and FSDP2 behind a network. A loop then holds these.
-Sources: accelerate, pytorch-fsdp.
+Compiled: one graph of a network and its loss that returns both wants a gradient for both, and autograd gives
+it zeros for the logits, which nothing else reads. Sources: accelerate, pytorch-fsdp, torch-aot-autograd.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ SETTINGS = {
     "loss_chunk": setting(0, "tokens of each sequence whose logits' gradients exist at once", least=0),
     "hold_logits": setting(
         "none",
-        "a loop's float32 logits stay until the step ends or the next has its own",
-        choices=("none", "step", "next"),
+        "a loop's float32 logits stay until the step ends or the next has its own; compiled: step, and zeros "
+        "for their gradient, of a compiled graph that returns them beside its loss",
+        choices=("none", "step", "next", "compiled"),
     ),
     "output_dtype": setting(
         "", "dtype of the logits that a network with its own loss returns (accelerate: fp32)"
@@ -122,6 +124,8 @@ def hold_logits(model: Model, until: str, logits: Tensor | None = None) -> Model
     softmax = _softmax(model, "hold_logits")
     logits = logits or softmax.ins[0]
     model = model._replace(outputs=(*model.outputs, logits.name))
+    if until == "compiled":
+        return _beside_loss(model, logits._replace(name=f"{logits.name}@zeros"), softmax.sizes)
     if until == "step":
         return model
     return _beside_last(model, logits._replace(name=f"{logits.name}@last"), softmax.sizes, logits.name)
@@ -150,6 +154,24 @@ def _beside_last(model: Model, last: Tensor, sizes: Mapping[str, Size], until: s
     return model._replace(nodes=(start, *rewrite(model.nodes, change)))
 
 
+def _beside_loss(model: Model, zeros: Tensor, sizes: Mapping[str, Size]) -> Model:
+    """The program, with a tensor that is made before the loss's backward pass and read by it."""
+    of = {o.name for o, _ in walk(model.nodes) if o.tag == LOSS and o.phase == "forward"}
+
+    def reads(o: Op) -> bool:
+        return o.phase == "backward" and (o.tag == LOSS or o.of in of)
+
+    start = [Op("logits.zeros", "table", (), (zeros,), sizes, phase="backward")]
+
+    def change(o: Op) -> Iterator[Op]:
+        if reads(o):
+            yield from start
+            start.clear()
+        yield o._replace(holds=(*o.holds, zeros.name)) if reads(o) else o
+
+    return model._replace(nodes=rewrite(model.nodes, change))
+
+
 def _softmax(model: Model, field: str) -> Op:
     for o, _ in walk(model.nodes):
         if o.kind == "log_softmax" and o.phase == "forward":
@@ -170,9 +192,9 @@ def apply(model: Model, task: Task) -> Model:
     t, logits = task.techniques, None
     if t.loss_chunk:
         model = in_chunks(model, t.loss_chunk)
-    elif t.output_dtype:
-        copy = t.loss_logits == "replaced"
-        model, logits = returned(model, full_name(t.output_dtype), task.dtype, replaced=copy)
+    elif t.output_dtype or t.hold_logits == "compiled":
+        copy, dtype = t.loss_logits == "replaced", full_name(t.output_dtype or task.dtype)
+        model, logits = returned(model, dtype, task.dtype, replaced=copy)
     return model if t.hold_logits == "none" else hold_logits(model, t.hold_logits, logits)
 
 
