@@ -74,3 +74,23 @@ def test_trl_recomputes_unless_it_is_told_otherwise(tmp_path, start):
     assert "recompute" not in other.settings
     with pytest.raises(InputError, match=r"^script: got 'dpo.py', which runs several networks"):
         read(written(tmp_path, "d.sh", line.replace(start, "trl dpo")))
+
+
+@pytest.mark.parametrize("field", ["beta: 0.1", "num_generations: 16", "reward_funcs: [accuracy]"])
+def test_a_file_of_preferences_or_rewards_is_no_fine_tuning(tmp_path, field):
+    text = f"model_name_or_path: gpt2\nper_device_train_batch_size: 1\n{field}\n"
+    with pytest.raises(InputError, match=f"^{field.partition(':')[0]}: got .*, which runs several networks"):
+        read(written(tmp_path, "a.yaml", text))
+
+
+def test_a_script_behind_another_program_is_found(tmp_path):
+    line = "python mason.py --cluster a -- accelerate launch a/grpo_fast.py --model_name_or_path gpt2"
+    with pytest.raises(InputError, match=r"^script: got 'mason.py or grpo_fast.py', which runs several"):
+        read(written(tmp_path, "a.sh", f"{line} --per_device_train_batch_size 1"))
+
+
+@pytest.mark.parametrize("flag", ["use_peft", "lora_enable", "use_lora"])
+def test_adapters_are_asked_for_by_several_words(tmp_path, flag):
+    line = f"train.py --model_name_or_path gpt2 --per_device_train_batch_size 1 --{flag} True --lora_r 128"
+    told = read(written(tmp_path, "a.sh", line))
+    assert (told.settings["lora_rank"], told.left) == (128, ())

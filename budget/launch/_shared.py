@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 
 from ..errors import InputError, shown
@@ -84,7 +85,7 @@ def several(value: Any) -> Told:
 
 def one_network(script: Any) -> Told:
     """Nothing, of a program that trains one network. Raises InputError for one that runs several."""
-    words = str(script).lower().replace(".py", "").replace("-", "_").split("_")
+    words = re.split(r"[\W_]+", str(script).lower())
     return several(script) if set(words) & set(SEVERAL) else {}
 
 

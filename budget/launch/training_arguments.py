@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..named import Any
-from ._shared import LIGER, one_network, optimizer, saved, targets, when, whole
+from ._shared import LIGER, one_network, optimizer, saved, several, targets, when, whole
 
 STACK = "transformers"
+# Fields that training on preferences or rewards alone has, where a file says no other word of it.
+REWARDS = (
+    "beta", "dpo_beta", "max_prompt_length", "max_completion_length", "num_generations", "reward_funcs",
+    "reward_model_path", "reference_model_name_or_path",
+)  # fmt: skip
+PEFT = when({"peft": True})
 FIELDS = {
     "model_name_or_path": "model",
     "script": one_network, "per_device_train_batch_size": whole("batch"),
@@ -17,7 +23,8 @@ FIELDS = {
     "optim": optimizer,
     "gradient_checkpointing": lambda value: when({"recompute": "full"})(value) or {"recompute": "none"},
     "trl": lambda script: {"recomputes": script == "sft"},  # unless told otherwise, since TRL 0.22
-    "use_peft": when({"peft": True}), "lora_r": whole("lora_rank"), "lora_dropout": "lora_dropout",
+    **dict.fromkeys(REWARDS, several), **dict.fromkeys(("use_peft", "use_lora", "lora_enable"), PEFT),
+    "lora_r": whole("lora_rank"), "lora_dropout": "lora_dropout",
     "lora_target_modules": targets, "lora_modules_to_save": saved,
     "use_dora": when({"use_dora": True}), "use_rslora": when({"use_rslora": True}),
     "load_in_4bit": when({"four": True}), "load_in_8bit": when({"eight": True}),
