@@ -222,3 +222,33 @@ def test_what_is_not_known_is_refused(tmp_path, name, text, problem):
         read(written(tmp_path, name, text))
     assert problem in str(error.value)
     assert len(str(error.value)) <= 300
+
+
+AUTOMODEL = """
+recipe: TrainFinetuneRecipeForNextTokenPrediction
+step_scheduler: {global_batch_size: 64, local_batch_size: 8, max_steps: 100}
+model: {_target_: nemo_automodel.NeMoAutoModelForCausalLM.from_pretrained, torch_dtype: bf16,
+  pretrained_model_name_or_path: Qwen/Qwen3-30B-A3B}
+distributed: {strategy: fsdp2, dp_size: none, tp_size: 1, ep_size: 8, activation_checkpointing: true}
+packed_sequence: {packed_sequence_size: 0}
+dataset: {seq_length: 2048}
+optimizer: {_target_: torch.optim.AdamW, lr: 1.0e-5}
+peft: {_target_: nemo_automodel.components._peft.lora.PeftConfig, dim: 8, target_modules: "*_proj", alpha: 32}
+fp8: {enabled: true}
+"""
+
+
+def test_a_recipe_of_automodel_is_its_model_its_batch_and_fsdp_over_what_is_left(tmp_path):
+    told = read(written(tmp_path, "a.yaml", AUTOMODEL))
+    assert (told.form, told.model, told.left) == ("nemo_automodel", "Qwen/Qwen3-30B-A3B", ("fp8.enabled",))
+    assert told.settings | {"mode": "", "stack": ""} == {
+        "mode": "", "stack": "", "batch": 8, "seq": 2048, "dtype": "bfloat16", "precision": "pure",
+        "optimizer": "adamw", "recompute": "full", "lora_rank": 8, "lora_targets": "all-linear",
+    }  # fmt: skip
+    assert (told.spread({}, 16), told.global_batch) == ({"ep": 8, "dp": 16, "zero": 3}, 64)
+
+
+def test_a_recipe_of_automodel_that_distills_is_refused(tmp_path):
+    text = AUTOMODEL.replace("TrainFinetuneRecipe", "KnowledgeDistillationRecipe")
+    with pytest.raises(InputError, match=r"^recipe: got 'KnowledgeDistillation.*', which runs several"):
+        read(written(tmp_path, "a.yaml", text))
