@@ -217,6 +217,16 @@ def test_bad_files_are_refused_in_one_line(tmp_path, capsys, name):
     assert len(err) <= 320
 
 
+@pytest.mark.parametrize("command", ["estimate", "fit", "plan --devices 8", "estimate --device h100,l40s"])
+def test_every_answer_names_what_of_a_file_is_not_modelled(tmp_path, capsys, command):
+    file = written(tmp_path, "a.yaml", "base_model: gpt2\nmicro_batch_size: 2\nodd_option: 3\n")
+    assert main([*command.split(), "--run", file]) in (0, 1)
+    assert "\nnot modelled  odd_option\n" in capsys.readouterr().out
+    assert main([*command.split(), "--run", file, "--format", "json"]) in (0, 1)
+    data = json.loads(capsys.readouterr().out)
+    assert isinstance(data, list) or data["run"]["left"] == ["odd_option"]
+
+
 def test_a_file_that_contradicts_the_model_is_refused(tmp_path, capsys):
     path = written(tmp_path, "a.sh", MEGATRON)
     assert main(["estimate", "gpt2", "--run", path]) == 2

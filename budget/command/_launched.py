@@ -10,6 +10,7 @@ from ..launch import read
 from ..layout import told as told_layout
 from ..named import Any
 from ..read.source import resolve
+from ..report._answer import Answer
 from ._model import settings_from, source, words
 
 
@@ -45,9 +46,9 @@ def launched(args: Namespace, rest: list[str]) -> tuple[Any, dict[str, Any]]:
     return model, settings
 
 
-def told(shown: Any, args: Namespace) -> Any:
-    """The answer with what its launch file says, and what of it is not modelled."""
-    run, text, data = args.run, shown.text, shown.data
+def told(shown: Answer, args: Namespace) -> Answer:
+    """The answer with what its launch file says, and what of it is not modelled; a list in JSON as it is."""
+    run, text = args.run, shown.text
     layout = tuple(f"{axis} {n}" for axis, n in run.layout.items())
     unsaid = "" if "dp" in args.spread else "; dp is not said: --layout dp=N"
     lines = [f"run         {run.form}: {', '.join(run.read)}"]
@@ -61,4 +62,9 @@ def told(shown: Any, args: Namespace) -> Any:
         "form": run.form, "read": list(run.read), "layout": dict(run.layout), "serving": dict(run.serving),
         "left": list(run.left),
     }  # fmt: skip
-    return shown._replace(text=lambda: "\n".join([text(), *lines]), data=lambda: {**data(), "run": about})
+
+    def data() -> Any:
+        found = shown.data()
+        return found if isinstance(found, list) else {**found, "run": about}
+
+    return shown._replace(text=lambda: "\n".join([text(), *lines]), data=data)

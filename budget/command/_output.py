@@ -40,7 +40,13 @@ def _coloured(text: str) -> str:
 
 
 def write(answer: Answer, args: Namespace) -> None:
-    """Write an answer to standard output, or to a file, which is replaced at once. Raises InputError."""
+    """Write an answer, with what its launch file says, to standard output, or to a file, which is replaced at
+    once. Raises InputError.
+    """
+    if getattr(args, "run", None) is not None:
+        from ._launched import told
+
+        answer = told(answer, args)
     path = args.output
     if path == "":
         raise InputError("--output", "got ''; allowed: a file's name, or - for standard output")

@@ -63,10 +63,6 @@ def run(args: Namespace, rest: list[str]) -> int:
     shown = answer(found, args.by)
     if not found.fits:
         shown = shown._replace(text=lambda: f"{text(found)}\n{_way_out(model, found, settings)}")
-    if args.run is not None:
-        from ._launched import told
-
-        shown = told(shown, args)
     write(shown, args)
     return 1 if args.fits and not found.fits else 0
 

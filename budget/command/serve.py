@@ -20,7 +20,7 @@ EXAMPLES = """examples:
   budget serve llama-3-70b --device h100 --layout tp=4 --context 8k --users 1,64
   budget serve llama-3-8b --device l40s --quantize int8 --ttft 1 --tpot 0.05
   budget serve llama-3-8b --device l40s --context 1k --rate 20 --tpot 50ms
-  budget serve --run compose.yaml --device h100         or serve.sh: vllm serve ...
+  budget serve --run compose.yaml --device h100      or serve.sh: vllm serve ...
 
 --ttft and --tpot are limits (0.2, 200ms): the answer has the most users within,
 and for --rate, requests a second, the devices that are needed.
@@ -62,12 +62,7 @@ def run(args: Namespace, rest: list[str]) -> int:
         rate=args.rate,
         **settings,
     )
-    shown = answer(found)
-    if args.run is not None:
-        from ._launched import told
-
-        shown = told(shown, args)
-    write(shown, args)
+    write(answer(found), args)
     return 0
 
 
