@@ -148,6 +148,14 @@ def test_losses_of_a_divided_vocabulary_hold_what_their_code_holds(choice, divid
     assert curve.peak == pytest.approx(peak(build)["Total"], rel=0.02)
 
 
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_a_fused_loss_writes_the_gradient_of_logits_in_any_dtype(dtype):
+    asked = {"batch": 64, "seq": 256, "dtype": dtype, "device": "h100", "fuse": "norm,loss"}
+    plain, held = (estimate("gpt2", **asked, **h).memory.peak for h in ({}, {"hold_logits": "compiled"}))
+    logits = {"fp32": 4, "bf16": 2}[dtype] * 64 * 256 * 50257
+    assert held - plain == pytest.approx(2 * logits, rel=0.04)  # those it returns, and zeros
+
+
 def test_logits_are_held():
     curves = [
         memory(m, "bfloat16").curve for m in (ours(), *(hold_logits(ours(), u) for u in ("step", "next")))

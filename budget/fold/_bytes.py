@@ -124,7 +124,7 @@ def _most(o: Op, tensors: tuple[float, float], dtype: str) -> Size:
 
 def _shares(o: Op, rule: Rule, t: Tensor, dtype: str) -> str:
     """The input whose storage an output has, if any: a view, an update in place, a cast or a copy to the
-    dtype that is there already.
+    dtype that is there already, unless a kernel writes what it had on chip.
     """
     if t.part in (SAVED, TRANSPOSED):
         return ""
@@ -135,5 +135,5 @@ def _shares(o: Op, rule: Rule, t: Tensor, dtype: str) -> str:
     elif (rule.view and o.ins) or rule.inplace:
         return o.ins[0].name
     else:
-        casts = rule.casts
+        casts = rule.casts and (t.on_chip or not o.ins[0].on_chip)
     return o.ins[0].name if casts and (t.dtype or dtype) == (o.ins[0].dtype or dtype) else ""
