@@ -172,6 +172,19 @@ def test_llama_cpp_has_layers_or_rows_on_several_devices(tmp_path, flags, layout
     assert told.spread({}) == layout
 
 
+@pytest.mark.parametrize(
+    ("flag", "problem"),
+    [
+        ("-c many", "ctx_size: got 'many'; allowed: whole numbers from 1"),
+        ("-np 0", "parallel: got 0; allowed: whole numbers from 1"),
+        ("-ctk int3", "cache_type_k: got 'int3'; allowed: f32, f16, bf16, q8_0"),
+    ],
+)
+def test_what_a_flag_of_llama_cpp_cannot_be_is_said(tmp_path, flag, problem):
+    with pytest.raises(InputError, match=problem):
+        read(written(tmp_path, "a.sh", f"llama-server -m qwen3-8b {flag}"))
+
+
 def test_what_llama_cpp_leaves_on_the_host_is_named(tmp_path):
     told = read(
         written(tmp_path, "a.sh", "llama-server -m qwen3-30b-a3b -ngl 20 --n-cpu-moe 8 -fa off -ctk q4_0")

@@ -19,6 +19,11 @@ def _last(path: Any) -> Told:
     return {"model": str(path).rpartition("/")[2]}
 
 
+def _context(tokens: Any) -> Told:
+    """Tokens of all places; 0 are as many as the network takes. Raises InputError."""
+    return whole("context")(tokens) if tokens else {}
+
+
 def _layers(count: Any) -> Told:
     """Layers on the devices: as many as there are, or more; of fewer that the others are on the host."""
     return {} if count in ALL or (isinstance(count, int) and count >= 99) else {"layers": count}
@@ -31,7 +36,7 @@ def _split(parts: Any) -> Told:
 
 FIELDS: dict[str, Any] = {
     "serves": _servers.serves(STACK), "model": "model", "hf_repo": "model", "hf_file": _last,
-    "model_url": _last, "docker_repo": _last, "ctx_size": "context",
+    "model_url": _last, "docker_repo": _last, "ctx_size": _context,
     **{name: whole("serving.places") for name in ("parallel", "n_parallel")},
     **dict.fromkeys(("gpu_layers", "n_gpu_layers"), _layers),
     "cache_type_k": one_of("cache_type_k", TYPES, "k"), "cache_type_v": one_of("cache_type_v", TYPES, "v"),
