@@ -202,6 +202,10 @@ def test_a_formula_s_value_is_the_estimate_s(capsys, name):
         ("pass", "Forward"),
         ("lora rank", "--lora-rank"),
         ("documents", "attention stays within"),
+        ("share", "--share, a flag of budget serve: part of the memory"),
+        ("output tokens", "--output-tokens, a flag of budget serve"),
+        ("usd", "a flag of budget scale"),
+        ("first token", "Time to the first token"),
     ],
 )
 def test_a_term_of_several_words_is_explained(capsys, words, says):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from argparse import ArgumentParser, Namespace
+from importlib import import_module
 from textwrap import fill
 
 from .. import table
@@ -41,7 +42,7 @@ def run(args: Namespace) -> int:
         flags = _flags()
         if (flag := _plain(asked).replace(" ", "-")) not in flags:
             raise unknown("term", asked, (*terms, *flags), "`budget explain` has all words")
-        print(fill(f"--{flag}, a flag of budget estimate: {flags[flag]}", 79, break_on_hyphens=False))
+        print(fill(f"--{flag}, a flag of budget {flags[flag]}", 79, break_on_hyphens=False))
         return 0
     entry = terms[term]
     print(fill(" ".join(entry["text"].split()), 79))
@@ -49,13 +50,17 @@ def run(args: Namespace) -> int:
     return 0
 
 
-def _flags() -> dict[str, str]:
-    """What each flag of an estimate means, in its help's words."""
-    from . import estimate
+FLAGS_OF = ("estimate", "serve", "fit", "scale", "goodput")  # the first that has a flag tells it
 
-    parser = Parser(prog="budget estimate")
-    estimate.flags(parser)
-    return parser.meanings()
+
+def _flags() -> dict[str, str]:
+    """What each flag means, in its help's words, behind its command."""
+    found: dict[str, str] = {}
+    for command in FLAGS_OF:
+        parser = Parser(prog=f"budget {command}")
+        import_module(f"{__package__}.{command}").flags(parser)
+        found = {**{flag: f"{command}: {told}" for flag, told in parser.meanings().items()}, **found}
+    return found
 
 
 def _plain(words: str) -> str:
