@@ -143,6 +143,18 @@ def test_all_linear_is_refused_with_experts():
         estimate("mixtral-8x7b", batch=1, seq=16, lora_rank=4, lora_targets="all-linear")
 
 
+@pytest.mark.parametrize("ours", ["lora_rank", "adalora_rank", "vera_rank"])
+def test_all_linear_is_refused_where_the_head_alone_is_linear(ours):
+    hf, peft = pytest.importorskip("transformers"), pytest.importorskip("peft")
+    with torch.device("meta"):
+        module = hf.ResNetForImageClassification(hf.ResNetConfig(depths=[1, 1, 1, 1]))
+    with pytest.raises(ValueError, match="No modules were targeted"):
+        peft.get_peft_model(module, peft.LoraConfig(r=4, target_modules="all-linear", task_type="SEQ_CLS"))
+    field = "lora_targets" if ours == "lora_rank" else "target_modules"
+    with pytest.raises(InputError, match=rf"^{field}: got all-linear, and resnet50 has no linear layer"):
+        estimate("resnet50", batch=1, **{ours: 4, field: "all-linear"})
+
+
 @pytest.mark.filterwarnings("ignore:LoRA adapter added to ConvNd")
 @pytest.mark.parametrize(
     ("network", "module", "says", "name", "target"),

@@ -24,6 +24,7 @@ from ..ir import (
     Op,
     Tensor,
     is_picked,
+    letters,
     rewrite,
     walk,
 )
@@ -49,26 +50,27 @@ OURS = {  # products by the names of transformers' modules, where a name means t
 }  # fmt: skip
 
 
-class Layer:
-    """A linear layer y = W x and the operators that an adapter puts beside it, in `ops`, as they run.
+class Product:
+    """A product y = W x and the operators that an adapter puts beside it, in `ops`, as they run.
 
-    x, w: its input and its weight. fan_in, fan_out: the weight's dimensions; rest: the others of the input.
-    sizes: of the dimensions that the adapter adds. dtype: of its weights and of what is made of them, where
-    it is not the model's own. Raises InputError for a product that is no plain linear layer.
+    x, w: its input and its weight; of a table, numbers of rows and the rows. fan_in, fan_out: the weight's
+    dimensions; experts: the one that counts them; rest: the others of the output. sizes: of the dimensions
+    that the adapter adds. dtype: of its weights and of what is made of them, where it is not the model's own.
+    callers: tensors that variables of the code around hold. Raises InputError for a product of two inputs.
     """
+
+    callers: tuple[str, ...] = ()
 
     def __init__(self, o: Op, field: str, dtype: str = "", **sizes: Size):
         self.op, self.dtype, self.sizes = o, dtype, {**o.sizes, **sizes}
-        if not is_linear(o, head=True):
-            raise InputError(
-                field, f"{o.name} is no plain linear layer; allowed: attn.q, mlp.up and the like"
-            )
         self.x, self.w = operands(o, field)
-        if any(is_picked(d) for d in self.w.dims):
-            raise InputError(field, f"{o.name} is of experts; allowed: attn.q, mlp.up and the like")
-        self.fan_out = tuple(d for d in o.out.dims if d in self.w.dims)
-        self.fan_in = tuple(d for d in self.w.dims if d not in o.out.dims)
-        self.rest = tuple(d for d in o.out.dims if d not in self.w.dims)
+        read, picked = {*letters(self.x.dims)}, tuple(d for d in self.w.dims if is_picked(d))
+        if o.rule.looks_up:  # by its rows' numbers
+            read, picked = {*read, *picked}, ()
+        self.experts = picked
+        self.fan_in = tuple(d for d in self.w.dims if d in read)
+        self.rest = tuple(d for d in o.out.dims if d in read)
+        self.fan_out = tuple(d for d in o.out.dims if d not in self.rest)
         self.ops: list[Op] = []
 
     @property
@@ -103,8 +105,13 @@ class Layer:
 
     def put(self, label: str, kind: str, ins: Tensors, out: Tensor) -> Tensor:
         """A tensor that one more operator makes."""
-        self.ops.append(Op(f"{self.op.name}.{label}", kind, ins, (out,), self.sizes))
+        self.ops.append(Op(f"{self.op.name}.{label}", kind, ins, (out,), self.sizes, callers=self.callers))
         return out
+
+    def summand(self, label: str) -> Tensor:
+        """What is added up to the layer's result, in the adapters' dtype."""
+        out = self.op.out
+        return out._replace(name=f"{out.name}~{label}", dtype=self.dtype, part=SUMMAND, of=out.name)
 
     def cast(self, x: Tensor) -> Tensor:
         """A tensor in the adapters' dtype."""
@@ -120,8 +127,7 @@ class Layer:
 
     def own(self) -> Tensor:
         """The layer's own result: of W, without its adapter."""
-        out = self.op.out
-        result = out._replace(name=f"{out.name}~base", part=SUMMAND, of=out.name)
+        result = self.summand("base")._replace(dtype=self.op.out.dtype)
         self.ops.append(self.op._replace(outs=(result,)))
         return result
 
@@ -165,6 +171,19 @@ class Layer:
             return
         wide = out._replace(name=f"{out.name}~wide", dtype=self.dtype)
         self.put("adapter_uncast", "cast", (self.put(f"adapter_{kind}", kind, ins, wide),), out)
+
+
+class Layer(Product):
+    """The same of a plain linear layer. Raises InputError for any other product."""
+
+    def __init__(self, o: Op, field: str, dtype: str = "", **sizes: Size):
+        if not is_linear(o, head=True):
+            raise InputError(
+                field, f"{o.name} is no plain linear layer; allowed: attn.q, mlp.up and the like"
+            )
+        super().__init__(o, field, dtype, **sizes)
+        if self.experts:
+            raise InputError(field, f"{o.name} is of experts; allowed: attn.q, mlp.up and the like")
 
 
 def adapt(model: Model, names: Collection[str], change: Callable[[Op], Iterable[Op]]) -> Model:
@@ -226,10 +245,13 @@ def _ours(model: Model, name: str) -> str:
 
 
 def linear_layers(model: Model, field: str) -> frozenset[str]:
-    """Every linear layer but the head. Raises InputError for experts, of which peft's versions differ: it
-    names the layers that all of them adapt.
+    """Every linear layer but the head. Raises InputError where there is none, and for experts, of which
+    peft's versions differ: it names the layers that all of them adapt.
     """
     linear = [o for o, _ in walk(model.nodes) if is_linear(o)]
+    if not linear:
+        problem = f"{model.name} has no linear layer but its head"
+        raise InputError(field, f"got {ALL}, and {problem}; allowed: names of products, as *.conv or head")
     if any(o.tag == ROUTER for o, _ in walk(model.nodes)):
         dense = (
             o for o in linear if o.tag != ROUTER and not any(is_picked(d) for w in o.weights for d in w.dims)

@@ -6,17 +6,16 @@ frozen, as in peft. Sources: lora, peft.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from ..config import Task, setting
 from ..dtype import full_name
 from ..errors import InputError
-from ..ir import EMBED, SUMMAND, WEIGHT, Model, Op, Tensor, beside, is_picked, rewrite, walk
-from ..named import NamedTuple
+from ..ir import EMBED, Model, Op, Tensor, beside, rewrite, walk
 from ..size import Size
-from ._beside import drops, resolved, usual
+from ._beside import Product, drops, resolved, usual
 from ._dora import dora
-from ._names import operands, untrained, wide
+from ._names import untrained, wide
 from .freeze import frozen
 
 KEEPS_WEIGHTS = True
@@ -44,15 +43,6 @@ NEEDS = {
 ADAPTER = {"lora_rank": "lora_targets"}
 
 
-class Part(NamedTuple):
-    """One output of a projection that makes several: a fused one's queries, keys or values."""
-
-    name: str
-    product: str  # the projection's name
-    out: Tensor
-    sizes: Mapping[str, Size]
-
-
 def lora(
     model: Model,
     rank: Size,
@@ -73,26 +63,20 @@ def lora(
     Raises InputError.
     """
     untrained(model, "lora_rank")
-    fused = tuple(_parts(model))
     tables = [o.name for o, _ in walk(model.nodes) if o.tag == EMBED]
-    more = [*(p.name for p in fused), *tables]
-    names = resolved(model, "lora_targets", targets, more)
-    base, own = frozen(model, None), _ranks(model, ranks, more)
+    base = frozen(model, None)
+    fused = _parts(base)
+    more = [*(part.name for parts in fused.values() for part in parts), *tables]
+    names, own = resolved(model, "lora_targets", targets, more), _ranks(model, ranks, more)
 
-    def change(o: Op) -> Iterator[Op]:
-        rank_of = own.get(o.name, rank)
-        if o.name in tables:
-            yield from _of_table(o, rank_of, dtype) if o.name in names else (o,)
-            return
-        parts = [p for p in fused if p.product == o.name and p.name in names]
-        if magnitudes and o.name in names:
-            yield from dora(o, rank_of, dtype, dropout)
-        elif magnitudes and parts:
+    def change(o: Op) -> Iterable[Op]:
+        rank_of, whole = own.get(o.name, rank), o.name in names
+        parts = () if whole else tuple(part for part in fused.get(o.name, ()) if part.name in names)
+        if magnitudes and parts:
             raise InputError("use_dora", f"{parts[0].name} is a part of {o.name}; allowed: whole layers")
-        elif o.name in names or parts:
-            yield from _beside(o, () if o.name in names else parts, rank_of, dtype, dropout, autocast)
-        else:
-            yield o
+        if magnitudes and whole and o.name not in tables:
+            return dora(o, rank_of, dtype, dropout)
+        return _beside(o, parts, rank_of, dtype, dropout, autocast) if whole or parts else (o,)
 
     return base._replace(nodes=rewrite(base.nodes, change))
 
@@ -114,96 +98,64 @@ def _ranks(model: Model, text: str, more: Sequence[str]) -> dict[str, Size]:
     return found
 
 
-def _parts(model: Model) -> Iterator[Part]:
-    """The outputs of fused projections: views of one tensor."""
-    products = {o.out.name: o.name for o, _ in walk(model.nodes) if o.kind == "contract"}
-    for o, _ in walk(model.nodes):
-        if o.kind == "view" and len(o.outs) > 1 and o.ins[0].name in products:
-            for t in o.outs:
-                yield Part(beside(o, t.label), products[o.ins[0].name], t, o.sizes)
+def _parts(model: Model) -> dict[str, list[Op]]:
+    """By the name of each fused projection, its queries, keys or values, each as if it made no others."""
+    products = {o.out.name: o for o, _ in walk(model.nodes) if o.kind == "contract"}
+    parts: dict[str, list[Op]] = {}
+    for view, _ in walk(model.nodes):
+        if view.kind == "view" and len(view.outs) > 1 and view.ins[0].name in products:
+            o = products[view.ins[0].name]
+            parts.setdefault(o.name, []).extend(
+                o._replace(name=beside(view, t.label), outs=(t,), sizes={**o.sizes, **view.sizes})
+                for t in view.outs
+            )
+    return parts
 
 
-def _beside(
-    o: Op, parts: Sequence[Part], rank: Size, dtype: str, dropout: bool, autocast: bool
-) -> Iterator[Op]:
+def _beside(o: Op, parts: Sequence[Op], rank: Size, dtype: str, dropout: bool, autocast: bool) -> list[Op]:
     """W x, B(A(x)) and their sum; a window's extent (a convolution) belongs to A.
 
     Of a fused projection `parts` may be adapted alone. Zeros stand for the others, and what is copied
     between them is kept, as torch's index_copy keeps it. Source: litgpt.
     """
-    x, w = operands(o, "lora_targets")
-    out, sizes = o.out, {**o.sizes, "R": rank}
-    base, scaled = (_summand(out, what) for what in ("base", "scaled"))
-    callers = (*o.callers, x.name)  # the layer's own input is kept until it returns
-    yield o._replace(outs=(base,))
-    if dtype or autocast:
-        cast = x._replace(name=f"{out.name}~x", dtype=dtype or "float32")
-        yield Op(f"{o.name}.lora_cast", "cast", (x,), (cast,), sizes, callers=callers)
-        callers, x = (*callers, cast.name), cast
+    tag = "" if o.tag == EMBED else o.tag  # a table's own output is no leaf
+    layer = Product(o._replace(tag=tag), "lora_targets", dtype, R=rank)
+    own = layer.own()
+    layer.callers = (*o.callers, layer.x.name)  # the layer's own input is kept until it returns
+    x = _input(layer, dropout, autocast)
+    made = tuple(_pair(layer, part, x) for part in parts or (o,))
+    delta = layer.put("lora_pad", "zero_pad", made, layer.summand("padded")) if parts else made[0]
+    scaled = layer.put("lora_scale", "scale", (delta,), layer.summand("scaled"))
+    total = layer.put("lora_add", "add", (own, scaled), layer.summand("sum") if dtype else o.out)
+    if dtype:
+        layer.callers = (*layer.callers, scaled.name)
+        layer.put("lora_uncast", "cast", (total,), o.out)
+    return layer.ops
+
+
+def _input(layer: Product, dropout: bool, autocast: bool) -> Tensor:
+    """What A reads: the layer's input, cast and without what is dropped; of a table, numbers of its rows."""
+    x, name = layer.x, layer.op.out.name
+    if layer.op.rule.looks_up:
+        return x
+    if layer.dtype or autocast:
+        x = layer.put("lora_cast", "cast", (x,), x._replace(name=f"{name}~x", dtype=layer.dtype or "float32"))
+        layer.callers = (*layer.callers, x.name)
     if dropout:
-        dropped = x._replace(name=f"{out.name}~dropped")
-        yield Op(f"{o.name}.lora_dropout", "dropout", (x,), (dropped,), sizes, callers=callers)
-        x = dropped
-    pairs = [_pair(p, x, w, o, rank, dtype, callers) for p in parts or (Part(o.name, o.name, out, {}),)]
-    for pair in pairs:
-        yield from pair
-    delta = pairs[0][-1].out
-    if parts:
-        delta = _summand(out, "padded")._replace(dtype=dtype)
-        made = tuple(b.out for _, b in pairs)
-        yield Op(f"{o.name}.lora_pad", "zero_pad", made, (delta,), sizes, callers=callers)
-    scaled = scaled._replace(dtype=dtype)
-    yield Op(f"{o.name}.lora_scale", "scale", (delta,), (scaled,), sizes, callers=callers)
-    if dtype:
-        total = _summand(out, "sum")._replace(dtype=dtype)
-        yield Op(f"{o.name}.lora_add", "add", (base, scaled), (total,), sizes, callers=callers)
-        callers = (*callers, scaled.name)
-        yield Op(f"{o.name}.lora_uncast", "cast", (total,), (out,), sizes, callers=callers)
-    else:
-        yield Op(f"{o.name}.lora_add", "add", (base, scaled), (out,), sizes, callers=callers)
+        x = layer.put("lora_dropout", "dropout", (x,), x._replace(name=f"{name}~dropped"))
+    return x
 
 
-def _of_table(o: Op, rank: Size, dtype: str) -> Iterator[Op]:
-    """An embedding, and the sum with B of what is looked up in A. It drops nothing. Source: peft."""
-    ids, table = o.ins
-    out, sizes = o.out, {**o.sizes, "R": rank}
-    base, delta, scaled = (_summand(out, what) for what in ("base", "delta", "scaled"))
-    delta, scaled = delta._replace(dtype=dtype), scaled._replace(dtype=dtype)
-    rows = tuple(d for d in table.dims if is_picked(d))
-    low = Tensor(f"{out.name}~low", (*ids.dims, "R"), dtype=dtype)
-    down = Tensor(f"{o.name}.lora_A.weight", (*rows, "R"), WEIGHT, dtype)
-    up = Tensor(f"{o.name}.lora_B.weight", ("R", *(d for d in table.dims if d not in rows)), WEIGHT, dtype)
-    yield o._replace(outs=(base,), tag="")  # its own output is no leaf
-    yield Op(f"{o.name}.lora_A", "gather", (ids, down), (low,), sizes)
-    yield Op(f"{o.name}.lora_B", "contract", (low, up), (delta,), sizes)
-    yield Op(f"{o.name}.lora_scale", "scale", (delta,), (scaled,), sizes)
-    total = _summand(out, "sum")._replace(dtype=dtype) if dtype else out
-    yield Op(f"{o.name}.lora_add", "add", (base, scaled), (total,), sizes)
-    if dtype:
-        yield Op(f"{o.name}.lora_uncast", "cast", (total,), (out,), sizes)
-
-
-def _summand(out: Tensor, what: str) -> Tensor:
-    return out._replace(name=f"{out.name}~{what}", part=SUMMAND, of=out.name)
-
-
-def _pair(
-    part: Part, x: Tensor, w: Tensor, o: Op, rank: Size, dtype: str, callers: tuple[str, ...]
-) -> tuple[Op, Op]:
-    """A and B of one output of a product with the weight w."""
-    out, sizes = part.out, {**o.sizes, **part.sizes, "R": rank}
-    rest = tuple(d for d in o.out.dims if d not in w.dims)
-    fan_out = tuple(d for d in out.dims if d not in rest)
-    picked = tuple(d for d in w.dims if is_picked(d))
-    fan_in = tuple(d for d in w.dims if d not in o.out.dims and d not in picked)
-    low = Tensor(f"{out.name}~low", (*rest, "R"), dtype=dtype)
-    delta = Tensor(f"{out.name}~delta", out.dims, dtype=dtype, part=SUMMAND, of=out.name)
-    down = Tensor(f"{part.name}.lora_A.weight", (*picked, *fan_in, "R"), WEIGHT, dtype)
-    up = Tensor(f"{part.name}.lora_B.weight", (*picked, "R", *fan_out), WEIGHT, dtype)
-    return (
-        Op(f"{part.name}.lora_A", "contract", (x, down), (low,), sizes, callers=(*callers, x.name)),
-        Op(f"{part.name}.lora_B", "contract", (low, up), (delta,), sizes, callers=(*callers, low.name)),
-    )
+def _pair(layer: Product, part: Op, x: Tensor) -> Tensor:
+    """B(A(x)) of a layer, or of one of its outputs."""
+    one = Product(part, "lora_targets", layer.dtype, R=layer.sizes["R"])
+    one.ops, one.callers = layer.ops, (*layer.callers, x.name)
+    down = one.weight("lora_A.weight", *one.experts, *one.fan_in, "R")
+    up = one.weight("lora_B.weight", *one.experts, "R", *one.fan_out)
+    low = Tensor(f"{part.out.name}~low", (*one.rest, "R"), dtype=one.dtype)
+    one.put("lora_A", part.kind, (x, down), low)
+    one.callers = (*layer.callers, low.name)
+    return one.put("lora_B", "contract", (low, up), one.summand("delta"))
 
 
 def check(task: Task, device: object) -> None:
