@@ -1,11 +1,11 @@
 """Hugging Face configs: every family's defaults, and what people get wrong."""
 
-import contextlib
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import transformers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from oracles import hf
@@ -17,7 +17,7 @@ from budget.config import Workload
 from budget.errors import InputError
 from budget.fold.count import flops, params
 from budget.plan.backward import backward
-from budget.read import hf_config, hf_families
+from budget.read import hf_classes, hf_config, hf_families
 
 FAMILIES = [
     kind
@@ -283,9 +283,14 @@ def test_the_balancing_loss_is_named_as_not_counted():
         assert "the routers' balancing loss" in estimate(table, seq=8).model.uncounted
 
 
+# And of code beside a checkpoint, or in its published config.
+CLASSES = {*dir(transformers), "KimiK25ForConditionalGeneration", "Qwen2_5OmniModel"}
+
+
 @pytest.mark.parametrize("kind", hf_families.known())
-def test_every_word_of_a_familys_classes_is_known(kind):
-    for name in hf_families.load(kind)["classes"]:
-        table = {"model_type": kind, "architectures": [name], "text_config": {}, **REQUIRED.get(kind, {})}
-        with contextlib.suppress(InputError):
-            hf_config.read(table)
+def test_a_familys_classes_are_transformers_own_and_set_what_its_architecture_has(kind):
+    family = hf_families.load(kind)
+    fields = set(architectures.load(family["arch"]).Config.fields)
+    assert set(family["classes"]) <= CLASSES
+    for name in family["classes"]:
+        assert set(hf_classes.head({"architectures": [name]}, kind, family)) <= fields

@@ -164,6 +164,8 @@ def test_an_encoder_runs_forward_and_weights_have_their_format(tmp_path):
         ({"engine": "AutoAWQ 0.1.8", "weight_precision": "int4 (AWQ)"}, {"quantize": "awq-2023"}),
         ({"engine": "AutoAWQ 0.2.6", "weight_precision": "int4 (AWQ)"}, {"quantize": "awq"}),
         ({"engine": "vLLM 0.4.2", "weight_precision": "AWQ"}, {"quantize": "awq", "quantize_own": True}),
+        ({"engine": "vLLM 0.9.1, quantization=awq", "weight_precision": "AWQ"}, {"quantize_own": True}),
+        ({"engine": "transformers 4.36.0", "weight_precision": "AWQ"}, {"quantize": "awq-2023"}),
         ({"engine": "AutoAWQ (llm-awq's kernels)", "weight_precision": "AWQ"}, {"quantize_own": False}),
     ],
 )

@@ -49,8 +49,6 @@ EIGHT = re.compile(
     rf"(?<!no )(?<!without )\b({BYTES}) (kv[-_ ]?)?cache|kv[-_ ]cache([-_ ]dtype)?( in|[:=])? ?({BYTES})"
 )
 FLASH = re.compile(r"\b(?:fa|flash[-_ ]att(?:n|ention))[ =:]*(?:(1|on)|0|off)\b")
-OTHER_AWQ = re.compile(r"gemv|llm-awq")  # kernels without its tiles of rows
-ASKED_AWQ = re.compile(r"quantization[ =]awq(?!_)")  # vLLM's own kernels for it, and not Marlin's
 # An engine without its graphs, whose host starts the kernels; torch.compile with them. Source: torch-compile.
 NO_GRAPHS = re.compile(r"enforce[-_ ]eager|(?:without|no|disable)[-_ ](?:cuda[-_ ]?)?graph")
 # No server answers.
@@ -135,19 +133,17 @@ def _attends(row: Row, software: str) -> dict[str, Any]:
     since, told = differs(software).get("flash"), FLASH.search(row["engine"].lower())
     if not since:
         return {}
-    kernel = bool(told[1]) if told else not before(row, "llama.cpp", tuple(since))
+    kernel = bool(told[1]) if told else not before(row, software, tuple(since))
     return {"attention": "flash" if kernel else "eager"}
 
 
 def _awq(row: Row, software: str) -> dict[str, Any]:
-    """The kernels that multiply AWQ's weights in the version that a row states. Sources: autoawq, vllm."""
-    if software == "autoawq" and OTHER_AWQ.search(row["engine"].lower()):
-        return {"quantize_own": False}
-    name = software.removesuffix("-2024")
-    asked = name == "vllm" and ASKED_AWQ.search(row["engine"].lower())
-    if not asked and not before(row, name, tuple(differs(software).get("gemm", ()))):
-        return {}
-    return {"quantize_own": True} if name == "vllm" else {"quantize": "awq-2023"}
+    """The kernels that multiply AWQ's weights, where a row's words or version say that they are others."""
+    for way in differs(software).get("awq", ()):
+        words = way.get("words")
+        if re.search(words, row["engine"].lower()) if words else before(row, software, tuple(way["before"])):
+            return dict(way["settings"])
+    return {}
 
 
 def _pictures(row: Row, settings: dict[str, Any]) -> dict[str, Any]:
@@ -259,8 +255,8 @@ def _answered(row: Row, prompt: tuple[Part, ...], token: Part) -> tuple[Part, ..
     if OFFLINE.search(text_of(row, "engine", "notes")):
         return prompt
     engine = load(token.settings["stack"])
-    name = engine.name.removesuffix("-2024")
-    late = engine.behind if not before(row, name, tuple(differs(engine.name).get("behind", ()))) else 0
+    since = tuple(differs(engine.name).get("behind", ()))
+    late = 0 if before(row, engine.name, since) else engine.behind
     first = prompt[0]._replace(waits=engine.request_ms / 1e3)
     return (first, *prompt[1:], *((token._replace(times=late),) if late else ()))
 

@@ -41,6 +41,8 @@ def lfm2(hf: Settings) -> dict[str, Any]:
                 raise InputError(name, f"got {shown(factor)}; allowed: numbers up to 1,000")
             multiple = _whole(hf, "block_multiple_of")
             width = multiple * -(-int(factor * width) // multiple)
+    if not width:
+        raise InputError("intermediate_size", "two thirds of it are no whole number above 0; allowed: from 2")
     known = _attention(hf, layers)
     if hf.get("layer_types") is None:
         named = range(layers) if hf.get("full_attn_idxs") is None else _list(hf, "full_attn_idxs")
