@@ -101,13 +101,15 @@ def test_a_version_of_which_no_training_is_known_is_its_successor():
     assert pictures(row) == {"memory_format": "channels_last"}
 
 
-def test_torch_before_its_compiler_trains_one_operator_after_the_other():
+def test_torch_trains_one_operator_after_the_other_where_no_compiler_is_named():
     row = {
         "gpu": "V100-SXM2-16GB", "n_gpus": "1", "precision": "fp32", "model": "resnet50", "kind": "cnn_train",
         "micro_batch": "128", "samples_per_s_total": "354", "seq": "",
     }  # fmt: skip
-    for version, software in (("1.5", "torch-eager"), ("2.1", "torch-compile")):
-        (found,) = training.asked({**row, "source": f"pytorch/examples imagenet (PyTorch {version})"})
+    for said, software in (
+        ("1.5", "torch-eager"), ("2.1", "torch-eager"), ("2.1, torch.compile", "torch-compile"),
+    ):  # fmt: skip
+        (found,) = training.asked({**row, "source": f"pytorch/examples imagenet (PyTorch {said})"})
         assert found.parts[0].settings["stack"] == software
 
 
