@@ -49,7 +49,10 @@ def work(workload: Mapping[str, Any]) -> Program:
 
 
 def _network(workload: Mapping[str, Any]) -> Program:
-    settings = {"precision": "pure", **{k: v for k, v in workload.items() if k != "model"}}  # as suites build
+    settings = {"precision": "pure", **workload}  # as suites build networks
+    del settings["model"]
+    if settings["mode"] != "train":
+        settings.pop("optimizer", None)  # which a suite's forward passes name, too
     e = estimate(workload["model"], device="h200", **settings)
     kernels = works(e.program.nodes, e.task.dtype, e.task.execution)
     total = e.hardware.forward + e.hardware.backward
