@@ -209,11 +209,11 @@ def _forms(device, of, dtype):
 
 def test_bytes_are_multiplied_four_at_a_time_where_there_are_no_tensor_units():
     """A P40's datasheet: 47 TOPS of int8. llama.cpp's prompts in eight bits and less reach about a quarter of
-    them, 12 to 13 TFLOP/s (its pull requests 4682, 4766 and 7716), as they do of an RTX 4090's 660; float16
-    goes by float32's rate."""
+    them, 12 to 13 TFLOP/s (its pull requests 4682, 4766 and 7716), as they do of an RTX 4090's 660; products
+    alone, without the weights that are read before, some more; float16 goes by float32's rate."""
     p40, common = load("p40"), load_profile(os.path.join(FOLDER, "datasheet.json"))
     forms = software.profile(common, p40, stack.load("llama.cpp"), "fp16").forms
-    assert forms["weight_only_matmul"].share * p40.rate("fp16") == pytest.approx(47e12 / 4, rel=0.3)
+    assert forms["weight_only_matmul"].share * p40.rate("fp16") == pytest.approx(47e12 / 4, rel=0.4)
     assert forms["matmul"].share * p40.rate("fp16") < p40.rate("fp32") * 1.05
     for name in ("transformers", "llama.cpp-vulkan-2024"):  # which widen weights, or multiply float16
         forms = software.profile(common, p40, stack.load(name), "fp16").forms
