@@ -1,11 +1,15 @@
 """What experts cost beside their products, as dispatchers are written (moe-on-the-host, te-multi-stream)."""
 
+import os
 from functools import partial
 
 import pytest
 
 from budget import estimate
+from budget.device import profile
 from budget.stack import load
+
+DATASHEET = profile.load(os.path.join(profile.FOLDER, "datasheet.json"))
 
 
 def test_a_host_that_counts_experts_rows_and_its_device_take_turns():
@@ -36,10 +40,10 @@ def test_a_host_that_counts_experts_rows_and_its_device_take_turns():
      ("b200", "vllm", 31.2e-6), ("b200", "sglang", 23.3e-6), ("b300", "vllm", 29.1e-6)],
 )  # fmt: skip
 def test_an_engine_s_operator_of_experts_takes_what_was_measured(device, stack, measured):
-    """gpt-oss-120b's, one token, MXFP4, against AIConfigurator's records: starts and, on an H200, widening
-    take what memory would not, whatever the stack was fitted to reach.
+    """gpt-oss-120b's, one token, MXFP4, against AIConfigurator's records: starts, as profilers show them,
+    and, on an H200, widening take what memory would not, whatever was fitted.
     """
-    plain = load(stack)._replace(reached={})
+    plain = load(stack)._replace(reached={"": {"launch": 5e-6 / DATASHEET.launch_s}})
     times = estimate(
         "gpt-oss-120b", mode="decode", batch=1, seq=64, stack=plain, device=device, quantize="mxfp4"
     ).times
