@@ -56,6 +56,7 @@ def test_rows_that_factors_have_made_are_predicted_again(monkeypatch):
     """What a stack and a pair were given is found in the rows that it makes, if nothing draws elsewhere."""
     monkeypatch.setattr(fitting, "STACK", 5.0)
     monkeypatch.setattr(fitting, "PAIR", 5.0)
+    monkeypatch.setattr(fitting, "KERNEL", (5.0, 5.0))
     true = {**start(), ("llama.cpp-2024", "stream"): 0.6, ("llama.cpp-2024", "sm89", "product"): 1.3}
     true[("gpt-fast", "launch")] = 2.0
     made = predictions(batches(some()), true)
