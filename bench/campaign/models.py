@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 import budget
+from budget.measured.workload import settings
 
 from .. import networks, record, sensors
 from ..measure import Samples
@@ -147,8 +148,7 @@ def _child(where: torch.device, spec: Spec, provenance: Provenance, write: int, 
 
 def predicted(workload: Mapping[str, Any], device: Any) -> dict[str, Any]:
     """Budget's answer before anything runs: the peak, what it holds, the step."""
-    settings = {"precision": "pure", **{k: v for k, v in workload.items() if k != "model"}}
-    e = budget.estimate(workload["model"], device=device, **settings)
+    e = budget.estimate(workload["model"], device=device, **settings(workload))
     return {
         "predicted_peak_bytes": int(e.memory.peak), "predicted_at": e.memory.at,
         "predicted_at_peak": {k: int(v) for k, v in e.memory.at_peak.items()},

@@ -48,12 +48,16 @@ def work(workload: Mapping[str, Any]) -> Program:
         raise InputError("workload", f"{shown(dict(workload))}: {error}") from None
 
 
+def settings(workload: Mapping[str, Any]) -> dict[str, Any]:
+    """What a network's workload is in `estimate`, but for the model, as suites build networks; their forward
+    passes name an optimizer, too.
+    """
+    ignored = ("model",) if workload["mode"] == "train" else ("model", "optimizer")
+    return {"precision": "pure", **{k: v for k, v in workload.items() if k not in ignored}}
+
+
 def _network(workload: Mapping[str, Any]) -> Program:
-    settings = {"precision": "pure", **workload}  # as suites build networks
-    del settings["model"]
-    if settings["mode"] != "train":
-        settings.pop("optimizer", None)  # which a suite's forward passes name, too
-    e = estimate(workload["model"], device="h200", **settings)
+    e = estimate(workload["model"], device="h200", **settings(workload))
     kernels = works(e.program.nodes, e.task.dtype, e.task.execution)
     total = e.hardware.forward + e.hardware.backward
     return _program(e.program, tuple(kernels), total, e.task.dtype, bare=False)
