@@ -12,7 +12,7 @@ from __future__ import annotations
 from .config import Settings, divides, make, nearest, setting
 from .errors import InputError, shown
 from .named import Any, NamedTuple
-from .size import Size, any_of, exact_div, is_number, is_symbol, is_zero, minimum, number, product
+from .size import Size, any_of, exact_div, is_number, is_symbol, is_zero, minimum, number, once, product
 
 SCHEDULES = ("gpipe", "1f1b", "interleaved", "zb_h1", "dualpipe")
 EP_KINDS = ("copies", "tokens")
@@ -133,6 +133,7 @@ class Layout(Settings):
         """
         return self._groups()[axis]
 
+    @once
     def _groups(self) -> dict[str, Group]:
         dense = _mesh(self.order, {"tp": self.tp, "cp": self.cp, "dp": self.dp, "pp": self.pp})
         shard = self.dp if is_zero(self.shard) else self.shard

@@ -191,10 +191,10 @@ class _Search(NamedTuple):
         """Whether a layout may fit, by the least that it takes."""
         return self.bounds.bytes(layout, batch, recompute) <= self.of.memory
 
-    def least(self, layout: Layout, batch: int) -> Tried:
-        """A layout with the least recomputation with which it fits."""
+    def least(self, layout: Layout, batch: int, first: int = 0) -> Tried:
+        """A layout with the least recomputation with which it fits, from the first that may be enough on."""
         one = Tried(layout, batch, self.of.recomputed[-1], None, "it does not fit")
-        for recompute in self.of.recomputed:
+        for recompute in self.of.recomputed[first:]:
             if not self.may_fit(layout, batch, recompute):
                 continue
             one = self.priced(layout, batch, recompute)
@@ -210,17 +210,20 @@ class _Search(NamedTuple):
             return Tried(layout, batch, recompute, None, str(error))
 
     def refined(self, one: Tried) -> Iterator[Tried]:
-        """The same with more samples at a time, then with interleaved stages, as long as that is faster."""
+        """The same with more samples at a time, then with interleaved stages, as long as that is faster. Both
+        take more memory than they are changed from: more samples the more, more stages the less.
+        """
         if not one.fits:
             return
         for changes in (self.larger, self.interleaved):
-            best = one
+            best, first = one, self.of.recomputed.index(one.recompute)
             for layout, batch in changes(best):
-                more = self.least(layout, batch)
+                more = self.least(layout, batch, first)
                 yield more
-                if not more.rate > one.rate:
+                if more.fits and more.rate > one.rate:
+                    one = more
+                elif more.fits or batch > best.batch:
                     break
-                one = more
 
     def larger(self, one: Tried) -> Iterator[tuple[Layout, int]]:
         """The same layout with more samples of a device at a time."""

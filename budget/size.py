@@ -10,7 +10,12 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 
-from .named import Any
+from .named import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    F = TypeVar("F", bound=Callable[..., Any])
 
 Size = Any  # int | float | numpy.ndarray | sympy.Expr: duck-typed, to keep `import budget` light
 
@@ -162,7 +167,7 @@ def divisible(width: float) -> int:
     return rounded if rounded >= 0.9 * width else rounded + 8
 
 
-def once(function: Callable[..., Any]) -> Callable[..., Any]:
+def once(function: F) -> F:
     """A function that remembers its answers, where its arguments can be hashed: a Model or arrays cannot."""
     remembered = lru_cache(maxsize=64)(function)
 
@@ -173,4 +178,4 @@ def once(function: Callable[..., Any]) -> Callable[..., Any]:
             return function(*given)
         return remembered(*given)
 
-    return answer
+    return answer  # type: ignore[return-value] # of the same arguments

@@ -2,16 +2,19 @@
 
 import itertools
 import json
+from types import SimpleNamespace
 
 import pytest
 
 import budget
 from budget import search
 from budget.__main__ import main
-from budget.bounds import Bounds
+from budget.bounds import Bounds, Stack
 from budget.errors import InputError
 from budget.estimate import plan
 from budget.layout import Alone, Layout
+from budget.plan import ranks
+from budget.plan.divide import divide
 
 SMALL = {"layers": 4, "d_model": 256, "heads": 8, "d_ff": 1024, "vocab": 8192, "context": 512}
 TIGHT = "l4"
@@ -126,6 +129,45 @@ def test_without_a_global_batch_layouts_are_compared_by_samples_a_second():
     assert best.layout.zero == 3
     assert best.layout.dp == 32
     assert best.recompute == "none"
+
+
+def test_more_is_tried_with_the_recomputation_that_less_needed_until_it_does_not_fit():
+    asked = []
+
+    def price(layout, batch, recompute):
+        asked.append((layout, batch, recompute))
+        needed = batch * {"none": 10, "full": 3}[recompute]
+        seconds = 1 / (batch * layout.vpp)
+        return SimpleNamespace(
+            fits=needed <= 8,
+            needed=needed,
+            device=SimpleNamespace(usable_bytes=8),
+            model=SimpleNamespace(samples=32),
+            times=SimpleNamespace(step=seconds),
+        )
+
+    choices = {"batches": (1, 2, 4, 8), "recomputed": ("none", "full"), "memory": 8}
+    of = search.Facts(Stack(4, 0, 4, 1), heads=2, experts=0, seq=512, samples=32, trains=True, **choices)
+    found = search.search(2, 2, of, price)
+    least = [(1, "none"), (1, "full"), (2, "full"), (4, "full")]
+    for layout in {layout for layout, *_ in asked if layout.vpp == 1}:
+        assert [(batch, how) for known, batch, how in asked if known == layout] == least
+    assert [(batch, how) for layout, batch, how in asked if layout.vpp > 1] == [(2, "full")]
+    assert (found.best.layout.vpp, found.best.batch) == (2, 2)
+
+
+def test_what_divides_a_network_alike_divides_it_once(monkeypatch):
+    divided = []
+    monkeypatch.setattr(ranks, "divide", lambda *given: divided.append(given) or divide(*given))
+    settings = small(
+        config={**SMALL, "vocab": 8190}, global_batch=None, optimizer="adamw", precision="master"
+    )
+    for more in ({}, {"recompute": "full"}, {"accumulate": 4}):
+        for dp in (2, 4):
+            budget.estimate("transformer", layout={"tp": 2, "dp": dp, "zero": 1}, **settings, **more)
+    assert len(divided) == 1
+    budget.estimate("transformer", layout={"tp": 4, "dp": 2, "zero": 1}, **settings)
+    assert len(divided) == 2
 
 
 @pytest.mark.slow

@@ -78,6 +78,25 @@ class Model(NamedTuple):
         return self.arch == "module"
 
 
+class Same:
+    """A Model as answers about it are remembered by (size.once): that it is the same object. Of a torch
+    module's, which is large and captured each time, nothing is remembered.
+    """
+
+    __slots__ = ("model",)
+
+    def __init__(self, model: Model):
+        self.model = model
+
+    def __hash__(self) -> int:
+        if self.model.captured:
+            raise TypeError("captured")
+        return id(self.model)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Same) and self.model is other.model
+
+
 def block(
     name: str, body: Iterable[Node], count: Size = 1, *, shared: bool = False, inline: bool = False
 ) -> Block:

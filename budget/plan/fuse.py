@@ -29,12 +29,13 @@ from ..ir import (
     Model,
     Node,
     Op,
+    Same,
     Tensor,
     batch_leads,
     rewrite,
     walk,
 )
-from ..size import is_number, is_zero
+from ..size import is_number, is_zero, once
 from ._sdpa import laid_out, trained, without_kernels
 
 CHOICES: Mapping[str, tuple[str, ...]] = {  # kinds of operators that stay outside the kernel
@@ -59,9 +60,15 @@ def fuse(
 
     checkpointed: what attention adds from outside requires a gradient: T5's zeros in cross-attention.
     """
+    needs = trained(model, checkpointed=checkpointed) if choice in SDPA else frozenset[str]()
+    return _fused(Same(model), frozenset(groups), choice, needs)
+
+
+@once
+def _fused(same: Same, groups: frozenset[str], choice: str, needs: frozenset[str]) -> Model:
+    model = same.model
     if choice == "eager":
         return model._replace(nodes=_contiguous(model))
-    needs = trained(model, checkpointed=checkpointed) if choice in SDPA else ()
     ops = [o for o, _ in walk(model.nodes)]
     dense = "fused" in [_of(o, choice) for o in ops]
     # Without a dense mask each kernel generates its own, so the shared one never reaches memory.

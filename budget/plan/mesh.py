@@ -20,6 +20,7 @@ Sources: megatron-lm, korthikanti-2022, ulysses, ring-attention, gshard.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import lru_cache
 
 from ..config import divides
 from ..errors import InputError
@@ -94,6 +95,11 @@ class Axis(NamedTuple):
         """Whether experts are divided along it."""
         return self.dims[0].dim == EXPERTS
 
+    @property
+    def is_given(self) -> bool:
+        """Whether all that it divides is given, so that a program is the same whatever its degree."""
+        return all(want.dim == self.given for want in self.dims)
+
 
 def choice(axis: Axis, o: Op, loops: Collection[str]) -> str:
     """The dimension that an axis divides in an operator, of those that it loops over; WHOLE if none."""
@@ -130,7 +136,12 @@ def has(t: Tensor, dim: str) -> bool:
 
 def loops_over(o: Op) -> frozenset[str]:
     """The dimensions of all operands of an operator."""
-    return frozenset().union(*(letters(t.dims) for t in (*o.ins, *o.outs)))
+    return _loops(*[t.dims for t in (*o.ins, *o.outs)])
+
+
+@lru_cache(maxsize=4096)
+def _loops(*operands: tuple[str, ...]) -> frozenset[str]:
+    return frozenset().union(*map(letters, operands))
 
 
 def mesh(layout: Layout, model: Model, *, scatters: bool = False) -> tuple[Axis, ...]:

@@ -14,20 +14,20 @@ from ..config import Task
 from ..errors import InputError
 from ..fold.count import training
 from ..fold.step import Rank
-from ..ir import GIVEN, Model, Op, Tensor, elements
+from ..ir import GIVEN, Model, Op, Same, Tensor, elements
 from ..layout import Layout
-from ..size import is_one
+from ..size import is_one, once
 from . import run
 from ._layers import outside
 from .backward import backward
-from .divide import check, divide
+from .divide import Divided, check, divide
 from .fsdp import gathered, summed
-from .mesh import mesh
+from .mesh import Axis, mesh
 from .optimizer import optimizer
 from .recompute import recompute
 from .shard import Partial, gathers, owned, reductions
 from .stage import Stage, stages
-from .techniques import KEPT, LEARNING, prepare, served
+from .techniques import KEPT, LEARNING, prepare, served, undivided
 from .units import by_unit
 
 
@@ -49,16 +49,18 @@ def _of_network(network: Model, book: Model, task: Task) -> tuple[Model, tuple[R
     """The book of a micro-batch, and the ranks of a network whose dimensions have names."""
     layout: Layout = task.layout
     trains = task.workload.mode == "train"
-    learned = run(book, task, *LEARNING) if trains else served(book, task)
+    learned = _learned(Same(book), undivided(task))
+    micro = undivided(task)._replace(layout=Layout(tp=layout.tp))  # which a written-out loss depends on
     scatters = bool(task.techniques.used.get("scatter_gather"))
     axes = mesh(layout, learned, scatters=scatters)
-    parts = stages(learned, layout)
+    alike = tuple(axis._replace(degree=2) if axis.is_given else axis for axis in axes)
+    parts = _stages(Same(learned), Layout(pp=layout.pp, stages=layout.stages))
     divides: set[tuple[int, str]] = set()
     found = []
     for part in parts:
         if layout.built not in (None, *part.ranks):
             continue
-        divided = divide(run(backward(part.model), task, "gradients") if trains else part.model, axes)
+        divided = _divided(Same(part.model), micro, alike)
         divides |= divided.divides
         ends = tuple(name for name in divided.model.outputs if name in learned.outputs)
         program = divided.model._replace(outputs=ends)
@@ -68,7 +70,31 @@ def _of_network(network: Model, book: Model, task: Task) -> tuple[Model, tuple[R
             program = run(program, task, "sparse")
         found.append(Rank(program, task.dtype, part.ranks, part.layers))
     check(network, axes, divides)
-    return run(backward(learned), task, "gradients") if trains else book, tuple(found)
+    return _both(Same(learned), micro) if trains else book, tuple(found)
+
+
+@once
+def _learned(book: Same, task: Task) -> Model:
+    """A network as it is divided: as it learns, or as an engine runs it."""
+    trains = task.workload.mode == "train"
+    return run(book.model, task, *LEARNING) if trains else served(book.model, task)
+
+
+@once
+def _stages(learned: Same, layout: Layout) -> tuple[Stage, ...]:
+    return stages(learned.model, layout)
+
+
+@once
+def _both(network: Same, task: Task) -> Model:
+    """A network, or a stage of one, with its backward pass."""
+    return run(backward(network.model), task, "gradients")
+
+
+@once
+def _divided(network: Same, task: Task, axes: tuple[Axis, ...]) -> Divided:
+    """One device's program of a network or a stage, both passes of it where it trains."""
+    return divide(_both(network, task) if task.workload.mode == "train" else network.model, axes)
 
 
 def _of_module(book: Model, task: Task) -> tuple[Model, tuple[Rank, ...]]:

@@ -11,8 +11,9 @@ Derived: what each needs to see of the others.
 from __future__ import annotations
 
 from ..config import Task
-from ..ir import Model, Op, rewrite, walk
-from . import run
+from ..ir import Model, Op, Same, rewrite, walk
+from ..size import once
+from . import chosen, run
 from .backward import backward
 from .fuse import attention
 from .optimizer import optimizer
@@ -46,6 +47,20 @@ def steps(book: Model, task: Task) -> tuple[Model, Model]:
 
 def prepare(model: Model, task: Task) -> tuple[Model, Model]:
     """The network with its techniques, and with its kernels of attention."""
+    network = _network(Same(model), undivided(task))
+    return network, attention(network, task)
+
+
+def undivided(task: Task) -> Task:
+    """A task without what no program depends on before it is divided, recomputed and repeated."""
+    if "accumulate" in (used := task.techniques.used):
+        task = task._replace(techniques=chosen({name: used[name] for name in used if name != "accumulate"}))
+    return task._replace(recompute="none", layout=None)
+
+
+@once
+def _network(same: Same, task: Task) -> Model:
+    model = same.model
     if task.kept is not None:
         from .kept import given_single, kept
 
@@ -61,7 +76,7 @@ def prepare(model: Model, task: Task) -> tuple[Model, Model]:
         from .packed import checkpoint
 
         network = checkpoint(network, task)
-    return network, attention(network, task)
+    return network
 
 
 def _compiled(model: Model) -> Model:

@@ -53,6 +53,7 @@ class Units:
         self.bodies = dict(_bodies(nodes))
         found = _casts(nodes) if layout.zero == 3 else {}
         self.casts = {name: o for name, o in found.items() if not self.alone(o.ins[0], o)}
+        self.cast = {cast.name for cast in self.casts.values()}
         self.gathered: set[str] = set()
 
     def run(self, nodes: Iterable[Node], mirrors: str = "") -> Iterator[Node]:
@@ -83,8 +84,7 @@ class Units:
 
     def is_late(self, o: Op) -> bool:
         """Whether FSDP2 makes this cast of a gradient, when all gradients of the unit are there."""
-        names = {cast.name for cast in self.casts.values()}
-        return self.sums is not None and o.phase == "backward" and o.of in names and not o.again
+        return self.sums is not None and o.phase == "backward" and o.of in self.cast and not o.again
 
     def reduce(self, late: Sequence[Op]) -> Iterator[Op]:
         """A unit's gradients in the model's dtype, cast and added up, in this order or the other one."""
