@@ -39,11 +39,39 @@ def test_layers_that_a_row_calls_fused_are(notes, software, parts):
         ("post (torch.compile, 2023-03)", "", False),
         ("post (Megatron-LM core, 2026-03)", "transformer-impl local", True),
         ("post (Megatron-LM core, 2026-03)", "", False),
+        ("projects/t5x/README.md (T5X, JAX 0.4.11)", "", True),
     ],
 )
 def test_attention_is_written_out_before_there_were_kernels(source, notes, eager):
     [asked] = training.asked({**ROW, "source": source, "notes": notes})
     assert (asked.parts[0].settings.get("attention") == "eager") == eager
+
+
+@pytest.mark.parametrize(
+    ("notes", "eager"),
+    [("", True), ("eager attention, no flash kernel", True), ("SDPA", False), ("flash attention", False)],
+)
+def test_an_encoder_writes_its_scores_unless_its_row_names_a_kernel(notes, eager):
+    row = {**ROW, "model": "bert-base-uncased", "kind": "bert_train", "seq": "512"}
+    [asked] = training.asked({**row, "source": "docs (transformers, torch 2.4)", "notes": notes})
+    assert (asked.parts[0].settings.get("attention") == "eager") == eager
+
+
+@pytest.mark.parametrize(
+    ("source", "software"),
+    [
+        ("a/litgpt extensions/thunder/README.md (litgpt, torch 2.4)", "litgpt"),
+        ("a/litgpt extensions/thunder/README.md (litgpt, thunder)", "torch-compile"),
+        ("a/litgpt extensions/thunder/README.md", "torch-compile"),
+    ],
+)
+def test_the_words_that_a_page_is_told_by_go_before_those_of_its_path(source, software):
+    assert stack({**ROW, "source": source}, "torch-compile", "train") == software
+
+
+def test_what_adds_up_its_logits_has_no_loss():
+    notes = "forward and backward, no optimizer; the loss is the sum of its logits"
+    assert fused({"notes": notes}, "transformers") == {"fuse": "loss"}
 
 
 @pytest.mark.parametrize(

@@ -102,11 +102,12 @@ def _compiled(row: Row) -> bool:
 def _told(row: Row, default: str | None, mode: str) -> str:
     engine = row.get("engine", "").lower()
     source = row.get("source", "").lower() if FRAMEWORKS.search(engine) else ""
-    places = [(engine, "words"), (source, "words"), (engine, "engines")]
+    named = " ".join(re.findall(r"\(([^()]*)\)", source))  # a page's path may have other software's words
+    places = [(engine, "words"), (named, "words"), (source, "words"), (engine, "engines")]
     for text, kind in places if default else [*places, (engine, "frameworks")]:
         for words, name in said()[kind].items():
             found = re.search(rf"(?<![a-z])({words})(?![a-z])", text)
-            if text == source and "torch" in engine and name in said()["alone"]["stacks"]:
+            if text != engine and "torch" in engine and name in said()["alone"]["stacks"]:
                 continue
             if found and (not mode or stacks.load(name).has(mode)):
                 return _of_version(row, name, mode)

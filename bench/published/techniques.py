@@ -118,6 +118,8 @@ def fused(row: Row, software: str) -> dict[str, str]:
         return {"fuse": ",".join(["norm", *(["gate"] if gates else []), loss])}
     if software == "transformers" and re.search(r"\bcut.cross.entropy", words):
         return {"fuse": "cross_entropy"}
+    if "sum of its logits" in words:  # in place of a loss: read once, and given a gradient once
+        return {"fuse": "loss"}
     told = re.search(r"\bfused ([\w ,+-]+)", words)
     own = stacks.load(software).train or {}
     if not told or own.get("execution") != "eager" or "fuse" in own:

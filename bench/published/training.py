@@ -41,7 +41,7 @@ NUMBERS = (
 WORDS = EMPTY  # of a number that does not apply
 PICTURES = ("cnn_", "diffusion_")  # kinds of networks that have no sequence
 ANSWERS = "bert_qa_train"  # fine-tuned to find answers in a text
-# Encoders, whose scores are written: those of the tables are older than transformers' that fuse them.
+# Encoders, whose scores are written unless a row names a kernel: most are older than those of their software.
 HEADS = {
     "bert_train": {},
     ANSWERS: {"head": "tokens", "labels": 2, "pooler": False, "head_bias": True},
@@ -112,7 +112,7 @@ def step(row: Row, on: Device, batch: int, seq: int, gpus: int) -> Part:
         **fused(row, software),
         **documents(row),
     }
-    if row.get("kind") in HEADS or _written_out(row, software):
+    if (row.get("kind") in HEADS and not KERNEL.search(text_of(row))) or _written_out(row, software):
         settings["attention"] = "eager"
     settings["config"] |= HEADS.get(row.get("kind", ""), {}) | masked(row)
     return Part(model, settings)
@@ -123,18 +123,20 @@ def masked(row: Row) -> dict[str, Any]:
     return {**MASKED} if "masked language model" in text_of(row, "notes") else {}
 
 
-LOCAL = r"\b(local layers|transformer.impl local|without transformer ?engine)\b"  # Megatron's own
+KERNEL = re.compile(r"flash|xformers|memory.efficient attention|\bsdpa\b")  # of attention, by a row's words
+# Megatron's own layers, and T5X's, have no kernel for attention.
+PLAIN = r"\b(local layers|transformer.impl local|without transformer ?engine|t5x)\b"
 
 
 def _written_out(row: Row, software: str) -> bool:
     """Whether attention's scores reach memory: where notes say so and, unless they name a kernel, in torch
-    before 2.0, in software that chose none of its kernels then, and in Megatron's own layers, which have
-    none. Sources: torch-sdpa, megatron-local.
+    before 2.0, in software that chose none of its kernels then, and in layers that have none. Sources:
+    torch-sdpa, megatron-local, t5x.
     """
     text = text_of(row)
-    if re.search(r"flash|xformers|memory.efficient attention", text):
+    if KERNEL.search(text):
         return "no flash" in text
-    if software.startswith("megatron") and re.search(LOCAL, text):
+    if re.search(PLAIN, text):
         return True
     old = before(row, "torch", (2, 0)) or before(row, "torch-eager", (2, 0))
     return old or "attention" in versions.changed("times", row, software, "train")
