@@ -112,8 +112,9 @@ def estimate(
     kind = computed(
         dtype or _usual_dtype(source.usual.get("dtype"), source.network, target, software.weights)
     )
+    usually = partial(software.settings, mode, recompute, seq=source.workload.seq)
     defaults = {"attention": "flash", "execution": "compiled", "optimizer": "adamw"}
-    defaults |= _defaults(partial(software.settings, mode, recompute), kind, source, techniques)
+    defaults |= _defaults(usually, kind, source, techniques)
     own = {name: defaults.pop(name) for name in ("attention", "execution", "optimizer")}
     if global_batch is not None:
         from .batches import micro_batches
@@ -135,8 +136,7 @@ def estimate(
     )
     check(task, target)
     apart = divided is not None and mode != "train" and any_of(divided.devices > 1)
-    eager = task.execution == "eager"  # then nothing is compiled, whatever the stack
-    ran = software._replace(dispatch=1.0) if eager else software
+    ran = software._replace(dispatch=1.0) if task.execution == "eager" else software  # nothing is compiled
     profile = profile_for(target, task.dtype, ran, several=apart)
     counted, groups, joined = _joined(_counted(source.network, task), task, target, cluster, software)
     kept = reserves.reserve(target, groups, software.context_mib, reserve)

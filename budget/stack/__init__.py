@@ -16,6 +16,7 @@ from .. import checked, files, table
 from ..dtype import SHORT
 from ..errors import InputError, unknown
 from ..named import Any, NamedTuple
+from ..size import Size, any_of
 from ._fields import AllReduce as AllReduce
 from ._fields import all_reduce, interval, one_of, tensor_units
 
@@ -109,6 +110,7 @@ class Stack(NamedTuple):
     behind: float = 0  # of an engine: steps after which its host hands a token out, while the next is made
     share: float = 1  # of an engine: what its process takes of a device's memory where nobody says more
     request_ms: float = 0  # what a request to its server takes besides its steps
+    captures: float = 0  # of an engine: the longest sequences whose tokens its graphs hold; 0: any
     # How often a step moves a recurrent state that it reads and replaces: in place, or copied out before and
     # back behind it, too. Source: llama-cpp-states.
     states: float = 1
@@ -151,14 +153,17 @@ class Stack(NamedTuple):
             return load(self.like).reached_on(generation)
         return {**dict.fromkeys(CLASSES, 1.0), **self.reached.get("", {}), **self.reached.get(generation, {})}
 
-    def settings(self, mode: str, recompute: str = "none", precision: str = "pure") -> Mapping[str, Any]:
+    def settings(
+        self, mode: str, recompute: str = "none", precision: str = "pure", seq: Size = 0
+    ) -> Mapping[str, Any]:
         """Its defaults of the settings in a mode. Raises InputError for a mode that it does not have."""
         found = self.train if mode == "train" else self.serve
         if found is None:
             others = ", ".join(sorted(s.name for s in all_stacks() if s.has(mode)))
             raise InputError("stack", f"{self.name} has no mode {mode}; allowed: {others}")
         if mode != "train":
-            return {**found, **self.decode} if mode == "decode" else found
+            graph = mode == "decode" and not (self.captures and any_of(seq > self.captures))
+            return {**found, **self.decode} if graph else found
         checkpointed = self.checkpointed if recompute == "full" else {}
         return {**found, **checkpointed, **(getattr(self, precision) if precision in BY_PRECISION else {})}
 
@@ -176,7 +181,7 @@ FIELDS = tuple(field for field in Stack._fields if field != "name")  # of a file
 FEW_BITS, LOSES = ("rows", "dots", "unpacks"), ("edge",)
 PLAIN = {  # the most of each
     "unaligned": 1, "dispatch": 1, "context_mib": 1e5, "expandable": 1e9, "behind": 1, "request_ms": 1e3,
-    "share": 1, "states": 10,
+    "share": 1, "states": 10, "captures": 1e9,
 }  # fmt: skip
 
 
