@@ -126,6 +126,7 @@ def test_an_encoder_runs_forward_and_weights_have_their_format(tmp_path):
         ({"engine": "vLLM", "weight_precision": "int4 (weights only)"}, {"quantize": "w4a16"}),
         ({"engine": "vLLM", "weight_precision": "GPTQ-Int8"}, {"quantize": "gptq-8bit"}),
         ({"weight_precision": "MXFP4"}, {"quantize": "mxfp4_moe"}),
+        ({"weight_precision": "MXFP4", "engine": "Ollama 0.12"}, {"quantize": "mxfp4"}),
         ({"output_len": "64"}, {"seq": 32}),  # as llama-bench, from an empty context
         ({"output_len": "64", "engine": "ollama 0.12"}, {"seq": 544}),
         ({"output_len": "64", "engine": "llama.cpp (llama-bench -d 512)"}, {"seq": 544}),
@@ -145,6 +146,7 @@ def test_an_encoder_runs_forward_and_weights_have_their_format(tmp_path):
         ({"engine": "llama.cpp b4240 (Vulkan)"}, {"stack": "llama.cpp-vulkan"}),
         ({"engine": "llama.cpp (ubatch 2048)"}, {"stack": "llama.cpp"}),
         ({"engine": "llama.cpp (2024-01)", "gpu": "P40"}, {"stack": "llama.cpp"}),
+        ({"engine": "llama.cpp 1550 (2023-11, Metal)", "gpu": "M1 Max"}, {"stack": "llama.cpp"}),
         ({"engine": "llama.cpp (2024-08)"}, {"stack": "llama.cpp"}),
         ({"engine": "llama.cpp 9672 (2026-06, SYCL)"}, {"stack": "llama.cpp-sycl"}),
         ({"engine": "llama.cpp 8833 (2026-04, SYCL, F16)"}, {"stack": "llama.cpp"}),

@@ -35,8 +35,8 @@ PACKED = {
 LEFT = re.compile(r"(none|auto|unquantized|native|16[- ]?bits?)?")
 
 
-def weights(text: str, column: str, software: str = "") -> dict[str, Any]:
-    """What a column's word for weights is in `estimate`. Raises NotCoveredError."""
+def weights(text: str, column: str, software: str = "", engine: str = "") -> dict[str, Any]:
+    """What a column's word for weights is in `estimate`, of an engine's own files. Raises NotCoveredError."""
     word = re.sub(" - (small|medium|large)", lambda found: f"_{found[1][0]}", plain(text))  # as llama-bench
     word = re.sub(r"^weights?[- ]only ", "", word)
     if word.startswith("ud-"):  # Unsloth's own types of each network: the nearest
@@ -49,7 +49,9 @@ def weights(text: str, column: str, software: str = "") -> dict[str, Any]:
         word = ("nf4" if nf4 else f"int{told[1]}") + word[told.end() :]
     if told := re.search(r"w8a(8|16)", word):  # beside a word for the kind of the eight bits
         word = "fp8" if "fp8" in word or "float8" in word else told[0]
-    own = differs(software).get("weights", {})
+    own = dict(differs(software).get("weights", {}))
+    for face, files in differs(software).get("files", {}).items():
+        own |= files if face in engine.lower() else {}
     if LEFT.fullmatch(word) and differs(software).get("checkpoint"):
         return {}
     for some, form in PACKED.items():

@@ -70,7 +70,8 @@ def asked(row: Row) -> Iterator[Asked]:
     stages = gpus if load(software).by_layers and whole(row, "tp", 1) == 1 else 1
     if gpus != whole(row, "tp", gpus // stages) * stages:
         raise NotCoveredError("stages on several devices")
-    batch, told = whole(row, "batch"), weights(row["weight_precision"], "weight_precision", software)
+    batch = whole(row, "batch")
+    told = weights(row["weight_precision"], "weight_precision", software, row["engine"])
     settings = {"device": on, "stack": software, "batch": batch, **told}
     if not told:  # as its files are
         model = _published(model)
