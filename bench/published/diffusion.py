@@ -44,7 +44,7 @@ def parts(row: Row, model: str, settings: dict[str, Any]) -> tuple[Part, ...]:
     text, config = text_of(row, "notes"), preset.find(model)
     batch = settings["batch"]
     told = re.search(r"of side (\d+)", text)
-    shared = {**settings, **_attention(row["engine"].lower()), "mode": "forward"}
+    shared = {**settings, **attention(row["engine"].lower()), "mode": "forward"}
     if told or "video" not in config:  # whose usual frames have a height and a width
         shared["image"] = int(told[1]) if told else config.get("sample_size", 1024 // LATENT) * LATENT
     del shared["config"]
@@ -63,7 +63,7 @@ def parts(row: Row, model: str, settings: dict[str, Any]) -> tuple[Part, ...]:
     return passes, Part(DECODERS[name], shared)
 
 
-def _attention(engine: str) -> dict[str, Any]:
+def attention(engine: str) -> dict[str, Any]:
     """What computes attention where an engine states a version before SDPA."""
     told = re.findall(r"(torch|diffusers) v?(\d+)\.(\d+)", engine)
     old = any((int(major), int(minor)) < SDPA[name] for name, major, minor in told)

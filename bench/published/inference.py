@@ -159,13 +159,17 @@ def _pictures(row: Row, settings: dict[str, Any]) -> dict[str, Any]:
 
 def _exported(row: Row, model: str, software: str) -> dict[str, Any]:
     """Attention as its exporter wrote it out, in software that reads a graph and finds a kernel for that only
-    where a row says so. Sources: onnxruntime-optimizer, tensorrt-attention.
+    where a row says so; and as torch's own ran it where a row says so, or before a kernel did. Sources:
+    onnxruntime-optimizer, tensorrt-attention, torch-sdpa.
     """
-    kernel = differs(software).get("attends")
+    kernel, engine = differs(software).get("attends"), row["engine"].lower()
     known = preset.known(model) if isinstance(model, str) else None
-    captured = known is not None and preset.captured(known[1])
-    told = not kernel or re.search(kernel, text_of(row, "engine", "notes"))
-    return {} if told or captured else versions.EAGER
+    if known is not None and preset.captured(known[1]):
+        return {}
+    if load(software).allocator == "torch":
+        then = diffusion.attention(engine) or versions.changed("times", row, software, "forward")
+        return versions.EAGER if "eager attention" in engine else then
+    return versions.EAGER if kernel and not re.search(kernel, text_of(row, "engine", "notes")) else {}
 
 
 def _generates(model: str) -> bool:
