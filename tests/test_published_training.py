@@ -47,6 +47,13 @@ def test_attention_is_written_out_before_there_were_kernels(source, notes, eager
     assert (asked.parts[0].settings.get("attention") == "eager") == eager
 
 
+@pytest.mark.parametrize(("notes", "single"), [("local layers", True), ("", False)])
+def test_megatron_s_own_layers_run_one_operator_after_the_other(notes, single):
+    row = {**ROW, "source": "post (Megatron-LM core, 2026-03)", "notes": notes}
+    [asked] = training.asked(row)
+    assert (asked.parts[0].settings.get("execution") == "eager") == single
+
+
 @pytest.mark.parametrize(
     ("notes", "eager"),
     [("", True), ("eager attention, no flash kernel", True), ("SDPA", False), ("flash attention", False)],

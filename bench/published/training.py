@@ -114,6 +114,8 @@ def step(row: Row, on: Device, batch: int, seq: int, gpus: int) -> Part:
     }
     if (row.get("kind") in HEADS and not KERNEL.search(text_of(row))) or _written_out(row, software):
         settings["attention"] = "eager"
+    if software.startswith("megatron") and re.search(LOCAL, text_of(row)):
+        settings |= {"execution": "eager", "fuse": "gate"}
     settings["config"] |= HEADS.get(row.get("kind", ""), {}) | masked(row)
     return Part(model, settings)
 
@@ -124,8 +126,9 @@ def masked(row: Row) -> dict[str, Any]:
 
 
 KERNEL = re.compile(r"flash|xformers|memory.efficient attention|\bsdpa\b")  # of attention, by a row's words
-# Megatron's own layers, and T5X's, have no kernel for attention.
-PLAIN = r"\b(local layers|transformer.impl local|without transformer ?engine|t5x)\b"
+# Megatron's own layers, of single operators, and T5X's have no kernel for attention. Source: megatron-local.
+LOCAL = r"\b(local layers|transformer.impl local|without transformer ?engine)\b"
+PLAIN = rf"{LOCAL}|\bt5x\b"
 
 
 def _written_out(row: Row, software: str) -> bool:
