@@ -224,7 +224,7 @@ def settings_of(stack: Stack) -> None:
             raise InputError("stack", f"{stack.name}.json: {where}.{error}") from None
 
 
-OF_MODULES = ("execution", "memory_format")  # a stack's settings that a torch module can have
+OF_MODULES = ("execution", "memory_format", "cache_implementation")  # a stack's, that a torch module can have
 
 
 def _defaults(

@@ -75,3 +75,4 @@ def apply(model: Model, task: Task) -> Model:
 
 
 STAGES = {"store": apply}
+UNNAMED = True  # what a captured class caches is known by its role

@@ -14,7 +14,7 @@ from ..config import Workload, size
 from ..errors import InputError, shown
 from ..ir import Model
 from ..named import Any
-from . import hf_families
+from . import _caches, hf_families
 from ._class_inputs import inputs
 from ._described import described
 from ._timm import freeze_as_timm, text_alone, without_timm
@@ -223,12 +223,6 @@ def _require_transformers(why: UncoveredError) -> None:
 def program(values: Mapping[str, Any], why: UncoveredError, mode: str, dtype: str, **sizes: Any) -> Model:
     """The program of a config's class, on the first inputs that it runs on. Raises InputError."""
     _require_transformers(why)
-    from . import torch_module
-
-    if mode not in torch_module.MODES:
-        raise InputError(
-            "mode", f"got {mode!r}; allowed for a captured class: {', '.join(torch_module.MODES)}"
-        )
     workload = Workload(mode, **{name: size(name, x) for name, x in sizes.items() if x is not None})
     with quiet():
         return _program(values, why, workload, dtype)
@@ -254,10 +248,12 @@ def _program(values: Mapping[str, Any], why: UncoveredError, workload: Workload,
         if type(made).forward is Module.forward:
             told = f"{type(made).__name__} has no forward pass of its own"
             raise InputError("architectures", f"{told}; allowed: the class and the config of a part")
-        for given in inputs(made, workload, where):
+        serves = mode in _caches.SERVES
+        for given in [_caches.prompt(made, workload, where)] if serves else inputs(made, workload, where):
             cast = {k: t.to(made.dtype) if t.is_floating_point() else t for k, t in given.items()}
+            asked = _caches.settings(made) if serves else {}
             try:
-                model = torch_module.capture(made, cast, mode)
+                model = torch_module.capture(made, {**cast, **asked}, mode)
             except InputError as error:
                 failed.append((len(given), error))
                 continue

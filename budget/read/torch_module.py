@@ -16,6 +16,7 @@ import traceback
 import warnings
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager, redirect_stdout, suppress
+from functools import partial
 from weakref import WeakKeyDictionary
 
 import torch
@@ -27,6 +28,7 @@ from ..ir import FROZEN, INPUT, WEIGHT, Model, expert_axis, walk
 from ..named import Any
 from ._as_gpu import as_a_gpu
 from ._aten import dtype_name
+from ._caches import SERVES, behind, caches, served
 from ._capture import Recorder
 from ._module_inputs import flat, own_dtype, tensors_in
 from ._program import program
@@ -53,8 +55,9 @@ TORCH = os.path.dirname(os.path.abspath(torch.__file__))
 def capture(module: Any, inputs: Any, mode: str = "train", dtype: str = "") -> Model:
     """A module's program for these inputs: a dict of keywords, a tuple, or one tensor.
 
-    In train mode the loss is the output's `loss`, else the sum of its first tensor. dtype: what
-    the module is cast to first. Raises InputError.
+    In train mode the loss is the output's `loss`, else the sum of its first tensor; in decode the inputs are
+    a prompt's, whose last token runs behind a cache of the others. dtype: what the module is cast to first.
+    Raises InputError.
     """
     module = getattr(module, "_orig_mod", module)  # of torch.compile
     _check(module)
@@ -91,16 +94,17 @@ def _captured(
         known, key = PROGRAMS.setdefault(module, {}), (reached.signature(), mode, dtype)
         if key in known:
             return known[key]
-        mode_of = (
-            t.fake_mode for t in reached.tensors if isinstance(t, FakeTensor)
-        )  # a factory's have theirs
+        mode_of = (t.fake_mode for t in reached.tensors if isinstance(t, FakeTensor))  # a factory's
         fakes = next(mode_of, None) or FakeTensorMode(allow_non_fake_inputs=True)
         cast = getattr(torch, dtype) if dtype else None
         try:
             with recorder.progress, fakes, stand_ins(reached.tensors, cast):
+                if mode == "decode":
+                    kwargs = behind(kwargs, partial(_unrecorded, module, Recorder(recorder.paths, even)))
                 _declare(module, flat(module, args, kwargs), recorder)
                 gradients, kept = _run(module, args, kwargs, mode, recorder)  # kept while it is alive
                 ops, outputs = program(recorder, dict(module.named_parameters()), gradients)
+                left = [recorder.storages.of(t).name for t in tensors_in(caches(kept)) if t.dim()]
                 del kept, gradients
                 kind = f"torch module, {recorder.calls:,} calls"
                 config = {"kind": kind, "mode": mode, "dtype": own_dtype(module)}
@@ -110,6 +114,8 @@ def _captured(
     uncounted = (*recorder.uncounted(), *left_out, *((MIXED,) if mixed else ()), *((SPREAD,) if even else ()))
     tokens = 0 if first.dtype.is_floating_point or first.dim() != 2 else first.numel()
     made = Model(type(module).__name__, "module", ops, config, outputs, samples, tokens, uncounted)
+    if mode in SERVES:
+        made = served(made, left, first.size(1))
     if len(known) >= MOST:
         known.clear()
     known[key] = made
@@ -179,6 +185,12 @@ def _run(
             loss.backward()
         del nodes
         return {name: p.grad for name, p in parameters.items() if p.grad is not None}, loss
+
+
+def _unrecorded(module: Any, recorder: Recorder, kwargs: Mapping[str, Any]) -> Any:
+    """What a forward pass returns, of which nothing is kept."""
+    with silent(), torch.no_grad(), recorder, explained("inputs", "in the prompt"):
+        return module(**kwargs)
 
 
 def _check_run(module: Any, parameters: Mapping[str, Any], recorder: Recorder) -> None:
