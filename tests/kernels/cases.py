@@ -33,13 +33,15 @@ MODULES = (
 
 
 def examples(count):
-    """How many examples a property is tried on. No shrinking: an example takes the interpreter a second.
+    """How many examples a property is tried on. No shrinking: an example takes the interpreter seconds. Where
+    some of the slow tests run, half of what is drawn anew each time; what is written out runs always.
 
     Compiled, an example is several kernels of a second each: fewer, and always the same, for Triton's cache.
     """
     compiled = DEVICE != "cpu"
+    interpreted = count // 2 if os.environ.get("BUDGET_SLOW") == "some" else count  # tests/conftest.py
     return settings(
-        max_examples=min(count, 10) if compiled else count,
+        max_examples=min(count, 10) if compiled else interpreted,
         derandomize=compiled,
         database=None if compiled else not_set,
         phases=[Phase.explicit, Phase.reuse, Phase.generate],
