@@ -94,12 +94,73 @@ def test_without_autocast_prepared_weights_make_activations_float32():
         ("MiB, nvidia-smi", "inference", memory.process),
         ("MB GPU memory consumption", "inference", memory.process),
         ("MiB max allocated, of the last rank", "pretrain", memory.last),
-        ("GB", "finetune", memory.peak),
+        ("MB peak, with the CUDA context", "inference", memory.process),
+        ("GB used, rocm-smi", "inference", memory.process),
+        ("GB", "finetune", memory.process),
+        ("GiB", "finetune", memory.peak),
+        ("GB", "inference", memory.peak),
+        ("GB VRAM", "finetune", memory.process),
+        ("GB VRAM", "inference", memory.process),
+        ("GiB VRAM", "finetune", memory.peak),
+        ("MiB, VRAM as reported by PyTorch", "inference", memory.peak),
     ],
 )
 def test_which_size_a_row_s_words_mean(metric, scenario, of):
     row = {"scenario": scenario, "model": "gpt2", "precision": "bf16", "gpu": "A100-80GB", "metric": metric}
     assert asked(**row, n_gpus="1", optimizer="AdamW").of is of
+
+
+def test_a_program_s_log_and_a_stack_without_a_count_tell_which_size():
+    row = {"model": "gpt2", "precision": "bf16", "gpu": "A100-80GB", "n_gpus": "1"}
+    train = {**row, "scenario": "finetune", "optimizer": "AdamW"}
+    assert asked(**train, metric="GiB", source="scripts (transformers, ms-swift)").of is memory.reserved
+    serve = {**row, "scenario": "inference", "source": "a page (CTranslate2)"}
+    assert asked(**serve, metric="MB max GPU memory").of is memory.process
+    assert asked(**serve, metric="MB of weights").of is memory.peak
+
+
+def test_encoders_had_attention_written_out():
+    row = {"scenario": "inference", "model": "bert-base", "precision": "fp32"}
+    assert said(**row, source="a page (transformers 4.40)")["attention"] == "eager"
+    assert "attention" not in said(**row, source="a page (transformers 4.41)")
+
+
+def test_passes_of_a_row_that_generates():
+    row = {"scenario": "inference", "model": "llama-2-7b", "precision": "fp16", "input_len": "512"}
+    modes = [[part.settings["mode"] for part in asked(**row, output_len=n).parts] for n in ("1", "2")]
+    assert modes == [["prefill"], ["decode", "prefill"]]
+    token, prompt = asked(**row, output_len="9", micro_batch="2", notes="beam size 5").parts
+    assert (token.settings["batch"], prompt.settings["batch"]) == (10, 2)
+    assert said(**row, notes="cache in 8 bits")["kv_dtype"] == "fp8"
+    assert said(**{**row, "precision": "q4_0"}, quant="q4_0")["quantize"] == "q4_0"
+
+
+def test_openai_s_whisper_holds_weights_in_float32():
+    row = {"scenario": "inference", "model": "whisper-small", "precision": "fp16"}
+    assert said(**row, source="a page (openai/whisper, PyTorch eager)")["dtype"] == "fp32"
+    assert said(**row, source="a page (PyTorch eager)")["dtype"] == "fp16"
+
+
+def test_litgpt_s_own_network_on_other_pages_than_its_tables():
+    row = {"model": "tiny-llama", "precision": "bf16", "source": "a page (litgpt)"}
+    served = said(**row, scenario="inference", quant="nf4")
+    assert served["config"]["tied"] is False
+    assert served["quantize_head"]
+    train = {**row, "scenario": "finetune", "n_gpus": "1", "optimizer": "AdamW"}
+    tuned = said(**{**train, "precision": "bf16 pure"}, method="qlora", notes="QLoRA (nf4), rank 8")
+    assert tuned["config"]["norm"] == "rms_norm_float32"
+    assert (tuned["attention"], tuned["loss_chunk"], tuned["offload"]) == ("causal", 128, "optimizer")
+    plain = said(**{**train, "optimizer": "SGD"}, method="full")
+    assert not {"offload", "loss_chunk", "quantize_head"} & plain.keys()
+
+
+def test_what_ran_is_in_brackets_behind_a_page_that_may_have_another_name():
+    row = {"scenario": "finetune", "model": "llama-3-8b", "precision": "bf16", "n_gpus": "1"}
+    row |= {"optimizer": "AdamW", "method": "qlora", "quant": "nf4"}
+    page = "docs.unsloth.ai/basics/benchmarks ({})"
+    assert "fuse" not in said(**row, source=page.format("transformers, peft"))
+    assert said(**row, source=page.format("unsloth, transformers"))["fuse"]
+    assert said(**row, source="thunder/README.md (litgpt)")["stack"] == "litgpt"
 
 
 def test_torchs_compiler_keeps_nothing_between_operators_of_norms_and_gates():

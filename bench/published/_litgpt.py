@@ -30,6 +30,7 @@ METHODS = ("lora", "qlora", "full", "adapter", "adapter_v2")
 NETWORK = {"fused_qkv": True, "heads_first": True, "tied": False, "broadcast_keys": False}
 ACTIVATIONS, NORMS = {"gelu_new": "gelu_tanh"}, {"rms_norm": "rms_norm_float32"}
 SOME, ALL = "attn.q,attn.v", "attn.qkv,attn.o,mlp,head.logits"
+FEW = {"quantize_head": True, "quantize_half": True}
 FULL = {"accumulate": 2}  # the yaml's global batches are of 2 to 16 micro-batches: one peak from 2 on
 YAML = toml("litgpt.toml")
 
@@ -46,19 +47,41 @@ def devices(row: Mapping[str, str]) -> int:
     return YAML["devices"].get(row["model"], 1) if row["method"] == "full" else 1
 
 
-def settings(row: Mapping[str, str], model: Any, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of `budget.estimate`."""
+def _network(model: Any, given: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """A network's settings as litgpt has it, and its attention in training."""
     own = resolve(model, given)[2]
     activation, norm = ACTIVATIONS.get(own.activation, own.activation), NORMS.get(own.norm, own.norm)
     config = {**given, **NETWORK, "activation": activation, "norm": norm}
+    return config, "eager" if own.softcap else "causal"
+
+
+def beside(model: Any, told: Mapping[str, Any], trains: bool = False) -> dict[str, Any]:
+    """What litgpt does besides the settings that a row of another page tells."""
+    config, attention = _network(model, told["config"])
+    few = FEW if "quantize" in told else {}
+    if not trains:
+        return {"config": config, **few}
+    found: dict[str, Any] = {"config": config, "attention": attention, "hold_logits": "next", **few}
+    if "lora_rank" in told:
+        found |= {"loss_chunk": 128, "lora_dropout": told.get("lora_dropout", 0.05)}
+    if few:
+        found |= {"quantize_keeps": "loss"}
+    if few and told["optimizer"].startswith("adam"):
+        found |= {"offload": "optimizer"}  # PagedAdamW
+    return found
+
+
+def settings(row: Mapping[str, str], model: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of `budget.estimate`."""
+    config, attention = _network(model, given)
     form = row["quant"].removeprefix("bnb.")
-    few = {} if form == "None" else {"quantize": form, "quantize_head": True, "quantize_half": True}
+    few = {} if form == "None" else {"quantize": form, **FEW}
     if row["scenario"] == "inference":
         return {"stack": "litgpt", "config": config, **few}
     hub = row["source"].startswith(HUB)
     return {
         "config": config, "stack": "litgpt", "precision": "pure",
-        "attention": "eager" if own.softcap else "causal",
+        "attention": attention,
         "batch": int(row["micro_batch"]), "seq": int(row["seq"]), "hold_logits": "next" if hub else "step",
         **(few and {**few, "quantize_keeps": "loss" if hub else "pass", "offload": "optimizer"}),
         **(FULL if row["method"] == "full" else _trained(hub, row["model"], row["method"])),

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from budget import stack as stacks
 from budget.named import Any
+from budget.plan.gguf import FORMATS as GGUF
 
 from . import _versions as versions
 from .formats import weights
@@ -173,11 +174,32 @@ def frozen(row: Row) -> dict[str, Any]:
         return {"quantize": FROZEN[quant]}
     if quant in ("int8wo", "int8 weight only"):
         return {"quantize": "int8", "quantize_head": True}
+    if quant in GGUF:
+        return {"quantize": quant}
     if "int4wo" in quant or re.match(r"i?q\d", quant):  # of llama.cpp's those that are not modelled
         raise NotCoveredError(f"weights in {quant}")
     if quant in ("fp8", "w8a8"):
         return {"quantize": {"fp8": "fp8-dynamic"}.get(quant, quant)}
     return weights(quant, "quant")
+
+
+def widened(row: Row, word: str) -> str:
+    """A row's precision, of a program that holds weights in float32 and casts each as it is read. Source:
+    openai-whisper.
+    """
+    return "fp32" if "openai/whisper" in row["source"].lower() else word
+
+
+def beams(row: Row) -> int:
+    """The hypotheses of each sequence that a row's notes say are followed."""
+    told = re.search(r"\b(?:beam(?:s| size| width)?|num_beams)\W{0,3}(\d+)", text_of(row, "notes"))
+    return int(told[1]) if told else 1
+
+
+def cache(row: Row) -> dict[str, str]:
+    """The dtype of a cache that a row's notes say is of 8 bits; integers are as large as fp8."""
+    told = re.search(r"\b(cache|kv) in (8 bits|int8|fp8)", text_of(row, "notes"))
+    return {"kv_dtype": "fp8"} if told else {}
 
 
 def lengths(row: Row, usual: int) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from .table import Row, text_of
 
 NOTHING = r"(-+|no|none|n/?a|(fp|bf)?16(-?bits?)?|bfloat16|float16|unquantized)$"
+ADDRESS = r"(?i)\b(?!github|huggingface)\S+\.(ai|com|io|org)\b\S*"
 # By column, what begins with a pattern, or has it in it, and our word; the first counts.
 WORDS: Mapping[str, Mapping[str, str]] = {
     "scenario": {
@@ -41,6 +42,8 @@ WORDS: Mapping[str, Mapping[str, str]] = {
 def plainly(row: Row) -> Row:
     """A row with our words in its columns: of inference those for bitsandbytes' few bits alone."""
     scenario = _word(row, "scenario")
+    if "(" in row["source"]:  # which says what ran; a page's address may have another program's name
+        row = {**row, "source": re.sub(ADDRESS, "", row["source"])}
     if scenario not in ("finetune", "pretrain"):
         few = re.search("bnb|bitsandbytes", text_of(row, "quant", "source", "notes"))
         return {**row, "scenario": scenario, **({"quant": _word(row, "quant")} if few else {})}

@@ -10,13 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from budget import arch as architectures
 from budget.answer import Estimate
 from budget.named import Any
 from budget.plan.gguf import FORMATS
-from budget.read import preset
-from budget.read.source import resolve
 
+from . import _generation as generation
 from . import _korthikanti as korthikanti
 from . import _litgpt as litgpt
 from . import _methods as methods
@@ -24,7 +22,7 @@ from . import _versions as versions
 from . import training
 from ._plainly import plainly
 from .networks import has_sequence, network
-from .rows import Asked, NotCoveredError, Part, device, measured, precision, stack, whole
+from .rows import Asked, NotCoveredError, Part, device, measured, stack, whole
 from .software import differs
 from .table import Row
 
@@ -193,6 +191,8 @@ def _training(row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:
         own.pop("loss_logits", None)
     if found := methods.dropped(row):
         own["config"] = {**part.settings["config"], **found}
+    if software == "litgpt":
+        own |= litgpt.beside(part.model, {**part.settings, **own}, trains=True)
     if "bf16optimizer" in word.lower():  # DeepSpeed's: sums of gradients in float32
         own["grad_dtype"] = "fp32"
     if "no sequence parallelism" in row.get("notes", ""):
@@ -209,52 +209,39 @@ def _length(row: Row) -> int:
 
 
 def _generating(row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:
-    """The prompt's pass, where a row has one, and the last token's."""
     if devices > 1:
         raise NotCoveredError("inference on several devices")
-    model, config = _model(row)
-    config = {**config, **training.masked(row)}
-    none = row["quant"].lower() in ("", "none")
-    dtype, kind = precision(row["precision"] or "bf16")
-    around = {"precision": "autocast"} if kind == "master" else {}  # float32 weights, and their copies
-    form = {"dtype": dtype, **around} if none else methods.frozen(row)
-    passes = _passes(model, config, *methods.lengths(row, 64))
-    software = stack(row, mode=next(iter(passes)))
-    how = {"batch": whole(row, "micro_batch", 1), "stack": software, "config": config, **form}
-    parts = [
-        Part(model, {**how, **versions.older(row, software, mode, model), "mode": mode, **tokens})
-        for mode, tokens in passes.items()
-    ]
-    return tuple(parts), _metric(row)
+    parts = generation.parts(row, *_model(row))
+    return parts, process if _shown(row, parts[0].settings["stack"]) else _metric(row)
 
 
-def _passes(model: Any, config: Mapping[str, Any], start: int, end: int) -> dict[str, dict[str, int]]:
-    """The modes of a row's passes, and their tokens; what generates none has one, over all that it reads."""
-    if preset.captured(preset.find(model) if model not in architectures.names() else {}):
-        return {"forward": {}}
-    _, arch, settings, *_ = resolve(model, config)
-    encodes = "encoder" in (getattr(settings, "kind", ""), getattr(settings, "part", ""))
-    if encodes or "decode" not in getattr(arch, "MODES", ()):
-        return {"forward": {"seq": start or end} if "seq" in getattr(arch, "TAKES", ()) else {}}
-    return {"decode": {"seq": end}, **({"prefill": {"seq": start}} if start > 1 else {})}
+def _shown(row: Row, software: str) -> bool:
+    """Whether a page can know what the device shows alone, and names no part of it."""
+    part = re.search("alloc|active|weight|buffer|cache", row["metric"].lower())
+    return bool(differs(software).get("shown")) and not part
 
 
 def _metric(row: Row) -> Any:
-    """Which of the three sizes a row's words mean. What a run of training has in use is what nvidia-smi
-    shows; pages of inference call so what their scripts ask torch for.
+    """Which of the three sizes a row's words mean. Who counts in GiB has asked torch, which says most of what
+    it allocates; a bare GB or MiB of training, or of a device, is what nvidia-smi shows. Pages of
+    inference call so what their scripts ask torch for.
     """
     metric, trains = row["metric"].lower(), row["scenario"] in ("finetune", "pretrain")
-    words = {**METRICS, **(USED if trains else {})}
-    return next((of for word, of in words.items() if re.search(word, metric)), peak)
+    words = {**METRICS, **(USED if trains and row["gpu"] else {})}
+    logged = next((of for word, of in LOGGED.items() if word in row["source"].lower()), peak)
+    return next((of for word, of in words.items() if re.search(word, metric)), logged)
 
 
 # Words of a metric, the first that fits; others are allocated bytes.
 METRICS = {
     "last (rank|stage)": last,
-    "nvidia-smi|consum": process, "reserved/active|max reserved|^(?!.*alloc).*reserved": reserved,
+    "-smi|consum|cuda context": process,
+    "reserved/active|max reserved|^(?!.*alloc).*reserved": reserved,
     "alloc|active|peak|max": peak,
-}  # fmt: skip
-USED = {"memory usage|gpu memory": process}
+    "^(?!.*(gib|torch)).*vram": process,
+}
+USED = {r"memory usage|gpu memory|^(gb|mb|mib)\b": process}
+LOGGED = {"ms-swift": reserved}  # what a program's own log has. Source: ms-swift.
 
 
 def _of_litgpt(model: Any, config: Mapping[str, Any], row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:

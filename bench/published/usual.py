@@ -1,8 +1,8 @@
 """What a source leaves out and its software says by itself: defaults and recipes, in the words of its tables.
 
 recipes.toml has them. What a row states is never replaced, and what neither states stays empty.
-Sources: megatron-bridge-recipes, nemo-launcher, automodel, llama-factory, maxtext-defaults, ms-swift,
-torchtitan-defaults, trl, unsloth.
+Sources: megatron-bridge-recipes, nemo-launcher, automodel, chatglm-efficient-tuning, llama-factory,
+maxtext-defaults, ms-swift, torchtitan-defaults, trl, unsloth.
 """
 
 from __future__ import annotations

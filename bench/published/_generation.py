@@ -1,0 +1,55 @@
+"""Passes of a row of memory that trains nothing: a prompt's, a token's, or one over all that is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from budget import arch as architectures
+from budget.named import Any
+from budget.read import preset
+from budget.read.source import resolve
+
+from . import _litgpt as litgpt
+from . import _methods as methods
+from . import _versions as versions
+from . import training
+from .rows import Part, precision, stack, whole
+from .table import Row
+
+
+def parts(row: Row, model: Any, config: Mapping[str, Any]) -> tuple[Part, ...]:
+    """The prompt's pass, where a row has one, and the last token's, of all of its hypotheses."""
+    config = {**config, **training.masked(row)}
+    none = row["quant"].lower() in ("", "none")
+    passes = _passes(model, config, *methods.lengths(row, 64))
+    software = stack(row, mode=next(iter(passes)))
+    how = {"stack": software, "config": config, **(_of_dtype(row) if none else methods.frozen(row))}
+    how |= methods.cache(row)
+    how |= litgpt.beside(model, how) if software == "litgpt" else {}
+    batch = whole(row, "micro_batch", 1)
+    found = []
+    for mode, tokens in passes.items():
+        sequences = batch * methods.beams(row) if mode == "decode" else batch
+        older = versions.older(row, software, mode, model)
+        found.append(Part(model, {"batch": sequences, **how, **older, "mode": mode, **tokens}))
+    return tuple(found)
+
+
+def _of_dtype(row: Row) -> dict[str, str]:
+    """The dtype that a row's network runs in; of mixed precision the weights are float32, and have copies."""
+    dtype, kind = precision(methods.widened(row, row["precision"] or "bf16"))
+    return {"dtype": dtype, **({"precision": "autocast"} if kind == "master" else {})}
+
+
+def _passes(model: Any, config: Mapping[str, Any], start: int, end: int) -> dict[str, dict[str, int]]:
+    """The modes of a row's passes, and their tokens; what generates none has one, over all that it reads. A
+    single new token is the prompt's pass's.
+    """
+    if preset.captured(preset.find(model) if model not in architectures.names() else {}):
+        return {"forward": {}}
+    _, arch, settings, *_ = resolve(model, config)
+    encodes = "encoder" in (getattr(settings, "kind", ""), getattr(settings, "part", ""))
+    if encodes or "decode" not in getattr(arch, "MODES", ()):
+        return {"forward": {"seq": start or end} if "seq" in getattr(arch, "TAKES", ()) else {}}
+    prompt = {"prefill": {"seq": start}} if start > 1 else {}
+    return prompt if prompt and end == start + 1 else {"decode": {"seq": end}, **prompt}
