@@ -97,6 +97,7 @@ def test_without_autocast_prepared_weights_make_activations_float32():
         ("MB peak, with the CUDA context", "inference", memory.process),
         ("GB used, rocm-smi", "inference", memory.process),
         ("GB", "finetune", memory.process),
+        ("", "finetune", memory.process),
         ("GiB", "finetune", memory.peak),
         ("GB", "inference", memory.peak),
         ("GB VRAM", "finetune", memory.process),
@@ -123,6 +124,7 @@ def test_encoders_had_attention_written_out():
     row = {"scenario": "inference", "model": "bert-base", "precision": "fp32"}
     assert said(**row, source="a page (transformers 4.40)")["attention"] == "eager"
     assert "attention" not in said(**row, source="a page (transformers 4.41)")
+    assert "attention" not in said(**row, source="a page (transformers 4.40)", notes="SDPA")
 
 
 def test_passes_of_a_row_that_generates():

@@ -43,6 +43,8 @@ def older(row: Row, software: str, mode: str, model: Any = "") -> dict[str, Any]
         found.pop("prompt_logits", None)
     if "no flash" in text:
         return found | EAGER
+    if re.search(r"\bsdpa\b", text):
+        found.pop("attention", None)
     return found | ({"attention": "flash"} if "flash attention" in text else {})
 
 

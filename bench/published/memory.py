@@ -240,7 +240,7 @@ METRICS = {
     "alloc|active|peak|max": peak,
     "^(?!.*(gib|torch)).*vram": process,
 }
-USED = {r"memory usage|gpu memory|^(gb|mb|mib)\b": process}
+USED = {r"memory usage|gpu memory|^((gb|mb|mib)\b|$)": process}
 LOGGED = {"ms-swift": reserved}  # what a program's own log has. Source: ms-swift.
 
 
