@@ -14,7 +14,7 @@ def test_software_without_a_stack_is_no_other_one():
 
 
 def test_software_that_only_serves_trains_nothing():
-    row = {"source": "pytorch/ao torchao/float8/README.md (torchtitan of 2025-08)"}
+    row = {"source": "pytorch/ao torchao/float8/README.md, torchtitan of 2025-08"}
     assert stack(row, "") == "gpt-fast"  # torchao's
     assert stack(row, "", "train") == "torchtitan"
 
