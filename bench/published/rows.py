@@ -141,11 +141,11 @@ def _earlier(row: Row, released: Sequence[int] | None) -> bool:
 def before(row: Row, name: str, begin: tuple[int, ...]) -> bool:
     """Whether a row states a version of a stack's software, or a year and a month, before that one."""
     word = re.sub(r"-(eager|20[12]\d)$", "", name).replace("-", ".")
-    said, bare = rf"{word}(?: eager)? v?(\d+)\.(\d+)", r"(?:^|\bv|\brelease/)(\d+)\.(\d+)|"
+    named, bare = rf"{word}(?: eager)? v?(\d+)\.(\d+)", r"(?:^|\bv|\brelease/)(\d+)\.(\d+)|"
     # Any other version may be another thing's where a row does not name this one; a version counts before a
     # date. Of what is told by its date no version says which it is.
     own = bool(re.search(word, text_of(row, "engine", "source")))
-    known = rf"{bare * own}{said}|{CONTAINER}" if begin < (2000,) else DATE
+    known = rf"{bare * own}{named}|{CONTAINER}" if begin < (2000,) else DATE
     for column in ("engine_version", "engine", "source"):
         if told := re.search(known, _dated(row, column)):
             return tuple(int(n) for n in told.groups() if n) < begin

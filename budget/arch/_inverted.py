@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..config import Settings
 from ..errors import InputError
 from ..ir import op
+from ..named import NamedTuple
 from ..size import Size
 from ._conv import Features, Piece, add, conv_norm, each_element, mean, resize
 
@@ -27,13 +28,21 @@ def check(c: Settings, *fields: str) -> None:
         raise InputError("kernels", f"got {values['kernels']}; allowed: odd numbers")
 
 
-def squeeze_excite(x: Features, width: Size, act: str, gate: str) -> Piece:
+class Squeeze(NamedTuple):
+    """The hidden units of squeeze and excite, and its activations."""
+
+    width: Size
+    act: str = "relu"
+    gate: str = "sigmoid"
+
+
+def squeeze_excite(x: Features, squeeze: Squeeze) -> Piece:
     """Squeeze and excite: a small network turns the channels' averages into a scale for each channel."""
     s = yield from mean("squeeze.pool", x)
-    yield op("squeeze.down", f"{s.name}: b c, *f c, +*f -> s: b f", c=x.c, f=width)
-    yield op("squeeze.act", "s: -> s:", act)
-    yield op("squeeze.up", "s: b c, *f c, +*f -> s: b f", c=width, f=x.c)
-    yield op("squeeze.gate", "s: -> s:", gate)
+    yield op("squeeze.down", f"{s.name}: b c, *f c, +*f -> s: b f", c=x.c, f=squeeze.width)
+    yield op("squeeze.act", "s: -> s:", squeeze.act)
+    yield op("squeeze.up", "s: b c, *f c, +*f -> s: b f", c=squeeze.width, f=x.c)
+    yield op("squeeze.gate", "s: -> s:", squeeze.gate)
     return (yield from each_element("squeeze.scale", x, "mul", ", s: b c"))
 
 
@@ -45,9 +54,7 @@ def inverted_residual(
     stride: int,
     *,
     act: str,
-    squeeze: Size,
-    squeeze_act: str = "relu",
-    gate: str = "sigmoid",
+    squeeze: Squeeze | None,
     add_kind: str = "add",
     pad: int = 0,
     same: bool = False,
@@ -67,8 +74,8 @@ def inverted_residual(
     y = yield from conv_norm(
         "depthwise", y, expanded, kernel, stride, padding, groups=expanded, act=act, same=same
     )
-    if squeeze:
-        y = yield from squeeze_excite(y, squeeze, squeeze_act, gate)
+    if squeeze is not None:
+        y = yield from squeeze_excite(y, squeeze)
     return (yield from project(x, y, f, stride, add_kind, same))
 
 

@@ -9,7 +9,7 @@ from ..config import Settings, Workload, setting
 from ..ir import Model, Node, model
 from ..size import divisible
 from ._conv import Features, Piece, classifier, conv_norm, image, resize, scope
-from ._inverted import check, fused_residual, inverted_residual, stage
+from ._inverted import Squeeze, check, fused_residual, inverted_residual, stage
 
 
 class Config(Settings):
@@ -91,7 +91,7 @@ def _block(c: Config, x: Features, i: int, f: int, stride: int, block: int = -1)
     expanded, kernel = divisible(x.c * stage(c.expand, i)), stage(c.kernels, i)
     if stage(c.fused, i):
         return fused_residual(x, f, expanded, kernel, stride, act=c.act, add_kind=c.add)
-    squeeze = max(1, int(x.c * c.squeeze)) if c.squeeze else 0
+    squeeze = Squeeze(max(1, int(x.c * c.squeeze)), c.act) if c.squeeze else None
     return inverted_residual(
         x,
         f,
@@ -100,7 +100,6 @@ def _block(c: Config, x: Features, i: int, f: int, stride: int, block: int = -1)
         stride,
         act=c.act,
         squeeze=squeeze,
-        squeeze_act=c.act,
         add_kind=c.add,
         pad=c.pad(kernel, stride, block),
     )

@@ -9,7 +9,7 @@ from ..ir import HEAD, Model, Node, model, op
 from ..size import floor_div
 from ._attention import Attention, attention
 from ._conv import Features, Piece, add, batch_norm, conv, conv_norm, each_element, image, mean, pool, scope
-from ._inverted import squeeze_excite
+from ._inverted import Squeeze, squeeze_excite
 from ._layers import mlp, norm, sized
 from ._loss import cross_entropy
 from ._windows import relative_bias, window_sizes
@@ -72,7 +72,7 @@ def _convolve(c: Config, x: Features, f: int, stride: int) -> Piece:
     y = yield from batch_norm("norm", x)
     y = yield from conv_norm("expand", y, wide, 1, act="gelu")
     y = yield from conv_norm("depthwise", y, wide, 3, stride, groups=wide, act="gelu")
-    y = yield from squeeze_excite(y, f // c.squeeze, "silu", "sigmoid")
+    y = yield from squeeze_excite(y, Squeeze(f // c.squeeze, "silu"))
     y = yield from conv("project", y, f, 1, bias=True)
     if stride > 1:
         x = yield from pool("avg_pool", "shortcut.pool", x, 3, stride, 1)

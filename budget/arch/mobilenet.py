@@ -8,7 +8,7 @@ from ..config import Settings, Workload, setting
 from ..ir import Model, Node, model, op
 from ..size import divisible
 from ._conv import Features, classifier, conv_norm, image, mean, scope
-from ._inverted import check, inverted_residual, stage
+from ._inverted import Squeeze, check, inverted_residual, stage
 
 
 class Config(Settings):
@@ -86,8 +86,7 @@ def _nodes(c: Config, w: Workload) -> Generator[Node, None, None]:
                 stage(c.kernels, i),
                 stride,
                 act=act,
-                squeeze=divisible(inner // 4) if stage(c.squeeze, i) else 0,
-                gate="hardsigmoid",
+                squeeze=Squeeze(divisible(inner // 4), gate="hardsigmoid") if stage(c.squeeze, i) else None,
                 same=c.padded,
                 expands=c.always_expand and i > 0,
             )

@@ -8,7 +8,7 @@ from ..config import Settings, Workload, as_many, setting
 from ..errors import InputError
 from ..ir import Model, Node, model
 from ._conv import Features, Piece, add, classifier, conv_norm, each_element, image, scope
-from ._inverted import squeeze_excite
+from ._inverted import Squeeze, squeeze_excite
 
 
 class Config(Settings):
@@ -66,7 +66,7 @@ def _block(c: Config, x: Features, f: int, stride: int) -> Piece:
     y = yield from conv_norm("conv1", x, f, 1, act=c.act)
     y = yield from conv_norm("conv2", y, f, 3, stride, groups=c.groups(f), act=c.act)
     if c.squeeze:
-        y = yield from squeeze_excite(y, max(1, round(x.c * c.squeeze)), "relu", "sigmoid")
+        y = yield from squeeze_excite(y, Squeeze(max(1, round(x.c * c.squeeze))))
     y = yield from conv_norm("conv3", y, f, 1)
     if stride > 1 or x.c != f:
         x = yield from conv_norm("shortcut", x, f, 1, stride)

@@ -9,7 +9,7 @@ from ..errors import InputError
 from ..ir import Model, Node, model
 from ..size import divisible
 from ._conv import Features, Piece, add, classifier, conv_norm, each_element, image, pool, scope
-from ._inverted import squeeze_excite
+from ._inverted import Squeeze, squeeze_excite
 
 
 class Config(Settings):
@@ -77,7 +77,7 @@ def _block(c: Config, x: Features, f: int, stride: int) -> Piece:
         y = yield from conv_norm("conv2", y, c.inner(f), 3, second, groups=c.groups, act=c.act)
         y = yield from conv_norm("conv3", y, f, 1)
     if c.squeeze:
-        y = yield from squeeze_excite(y, divisible(f / c.squeeze), "relu_", "sigmoid")
+        y = yield from squeeze_excite(y, Squeeze(divisible(f / c.squeeze), "relu_"))
     if stride > 1 or x.c != f:
         x = yield from conv_norm("shortcut", x, f, 1, stride)
     y = yield from add("add", y, x)
