@@ -16,6 +16,7 @@ MACS = re.compile(r"\b(macbook([\W_]*(pro|air))?|mac[\W_]*(mini|studio|pro)|imac
 BRAND = re.compile(r"^(rtx|gtx|rx|tpu|arc|ascend|jetson)(?=[a-z]*\d)")  # that people leave out
 MEMORY = re.compile(r"(.+)[\s_-]+(\d{1,3})(?:\s*gi?b?)?", re.IGNORECASE)  # a name with the memory behind it
 AMID = re.compile(r"(.+?)[\s_-]+(\d{1,3}\s*gi?b)[\s_-]+(.+)", re.IGNORECASE)  # in its midst: A100 80GB SXM
+KINDS = ("super", "mobile")  # left out where a memory tells a board from its namesake: RTX 4090 16GB
 
 # How many, before a name or behind it: `2x h100`, `8 * 4090`, `h100 x8`.
 MANY = (re.compile(r"(?P<n>\d+)\s*[x*]\s*(?P<of>.+)"), re.compile(r"(?P<of>.+?)\s*[x*]\s*(?P<n>\d+)"))
@@ -50,7 +51,10 @@ def find(name: str) -> tuple[str, Mapping[str, Any]] | None:
     found = tables.get(_key(sized[1]))
     if found is not None and int(sized[2]) == found[1]["memory_gb"]:
         return found
-    return tables.get(f"{_key(sized[1])}{sized[2]}gb")
+    if found is None or f"{_key(sized[1])}{sized[2]}gb" in tables:
+        return tables.get(f"{_key(sized[1])}{sized[2]}gb")
+    others = (tables.get(f"{_key(sized[1])}{kind}") for kind in KINDS)
+    return next((d for d in others if d and int(sized[2]) == d[1]["memory_gb"]), None)
 
 
 def several(name: str, devices: Any) -> tuple[str, Any]:
