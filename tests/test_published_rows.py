@@ -4,9 +4,10 @@ import random
 import re
 
 import pytest
-from budget.bench.published import predict, table
+from budget.bench.published import formats, predict, table
 from published_tables import DATA, some, written
 
+from budget import estimate
 from budget.serving import serve
 
 
@@ -186,6 +187,12 @@ def test_what_runs_in_its_own_way_is_told_nothing(tmp_path, engine):
     kind, read = table.read(str(written(tmp_path / "a.csv", [row | {"tpot_ms": "5"}])))
     (asked,) = kind.asked(read[0])
     assert "execution" not in asked.parts[0].settings
+
+
+@pytest.mark.parametrize(("model", "size"), [("gpt-oss-20b", 13.8e9), ("gpt-oss-120b", 65e9)])
+def test_gpt_oss_in_ollama_s_library_is_as_large_as_it_says(model, size):
+    told = formats.weights("MXFP4", "weight_precision", "llama.cpp", "Ollama 0.12")
+    assert estimate(model, mode="decode", **told).memory.parameters == pytest.approx(size, rel=0.005)
 
 
 def test_a_prompt_in_pieces_attends_to_all_before():
