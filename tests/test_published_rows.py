@@ -1,5 +1,6 @@
 """Rows of published tables: what each asks of `estimate`."""
 
+import csv
 import random
 import re
 
@@ -187,6 +188,14 @@ def test_what_runs_in_its_own_way_is_told_nothing(tmp_path, engine):
     kind, read = table.read(str(written(tmp_path / "a.csv", [row | {"tpot_ms": "5"}])))
     (asked,) = kind.asked(read[0])
     assert "execution" not in asked.parts[0].settings
+
+
+@pytest.mark.parametrize("kind", ["inference", "memory", "serving", "training"])
+def test_rows_have_the_columns_of_their_table(kind):
+    for path in DATA.glob(f"*{kind}*.csv"):
+        with path.open(encoding="utf-8", newline="") as lines:
+            columns = {len(row) for row in csv.reader(line for line in lines if line[0] != "#")}
+        assert len(columns) == 1, path.name
 
 
 @pytest.mark.parametrize(("model", "size"), [("gpt-oss-20b", 13.8e9), ("gpt-oss-120b", 65e9)])
