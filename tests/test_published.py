@@ -88,7 +88,9 @@ def checked(found):
 
 
 def test_the_contract_s_form(capsys, tmp_path):
-    checked(answer(written(tmp_path / "inference.csv", some("inference.csv", 25)), capsys))
+    # Denoisers are captured, which takes seconds each.
+    rows = [row for row in some("inference.csv", 25) if "diffusers" not in row["engine"]]
+    checked(answer(written(tmp_path / "inference.csv", rows), capsys))
 
 
 # Of rows that the fit has seen: this shows no accuracy, only that nothing has broken (see scoreboard.py).
