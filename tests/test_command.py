@@ -206,6 +206,7 @@ def test_a_formula_s_value_is_the_estimate_s(capsys, name):
         ("output tokens", "--output-tokens, a flag of budget serve"),
         ("usd", "a flag of budget scale"),
         ("first token", "Time to the first token"),
+        ("--lora-rank", "--lora-rank, a flag of budget estimate"),
     ],
 )
 def test_a_term_of_several_words_is_explained(capsys, words, says):

@@ -55,7 +55,7 @@ def whole() -> ArgumentParser:
         own: Any = each.add_parser(name)
         module.flags(own)
         own.complete()
-        if own.open:
+        if own.open and not own._get_positional_actions():  # noqa: SLF001 # words of its own
             own.add_argument("model", nargs="*").completer = lambda **_: preset.names()
         for action in own._actions:  # noqa: SLF001 # argparse tells them nowhere else
             if action.dest in VALUES:

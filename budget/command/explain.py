@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
+from collections.abc import Sequence
 from importlib import import_module
 from textwrap import fill
 
@@ -15,23 +16,25 @@ HELP = "what a word of an answer means, or a source that it names"
 EXAMPLES = """examples:
   budget explain mfu
   budget explain kv cache
+  budget explain --lora-rank         a flag
   budget explain besiroglu-2024      a source
   budget explain            all words
 """
 
 
-def flags(parser: ArgumentParser) -> None:
+def flags(parser: Parser) -> None:
     """Add the command's flags."""
-    parser.add_argument("term", nargs="*", help="a word of an answer, or a source's key")
+    parser.add_argument("term", nargs="*", help="a word of an answer, a flag, or a source's key")
+    parser.open = True  # to a flag of another command, as it is typed there
 
 
-def run(args: Namespace) -> int:
+def run(args: Namespace, rest: Sequence[str]) -> int:
     """Print one explanation, or all terms."""
     terms = table.load("explain.json")
-    if not args.term:
+    asked = " ".join((*args.term, *rest))
+    if not asked:
         print(fill(", ".join(terms), 79))
         return 0
-    asked = " ".join(args.term)
     references = table.load("references.json")
     if asked not in terms and asked in references:
         print(fill(f"{_source(asked)}; read {references[asked]['read']}", 79, break_on_hyphens=False))
