@@ -41,7 +41,8 @@ HALF = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_
 REQUIRED = {  # what has no default, or one with which transformers does not run
     "deepseek_v2": {"num_experts_per_tok": 6},
     "dots1": {"n_routed_experts": 8, "n_shared_experts": 2, "num_experts_per_tok": 3},
-    "hunyuan_v1_dense": {"head_dim": 128}, "ministral": {"head_dim": 128},
+    "hunyuan_v1_dense": {"head_dim": 128}, "hunyuan_v1_moe": {"head_dim": 128},
+    "ministral": {"head_dim": 128},
     "nemotron": {"num_key_value_heads": 8}, "glm4v_text": HALF,
     "glm4v_moe_text": {**HALF, "head_dim": 128},
 }  # fmt: skip

@@ -7,7 +7,9 @@ from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText
 from transformers import AutoModelForSeq2SeqLM as Speech
 
 from budget import arch as architectures
+from budget import estimate
 from budget.config import Workload
+from budget.errors import InputError
 from budget.fold.count import flops, params
 from budget.ir import walk
 from budget.plan.backward import backward
@@ -48,6 +50,8 @@ CASES = [
     ("granitemoeshared", {**HEADS, **EXPERTS, "shared_intermediate_size": 22}),
     ("helium", {**HEADS, "head_dim": 8, "attention_bias": True, "mlp_bias": True}),
     ("hunyuan_v1_dense", {**WIDE, "attention_bias": True, **TIED}),
+    ("hunyuan_v1_moe", {**WIDE, "num_experts": 5, "moe_topk": 3, "attention_bias": True, **TIED}),
+    ("hunyuan_v1_moe", {**WIDE, "num_experts": 5, "moe_topk": [2, 2]}),
     ("ministral", {**WIDE, "layer_types": [SLIDING, FULL], "sliding_window": 4}),
     ("ministral3", {**WIDE, "sliding_window": 4, **TIED}),
     ("nemotron", {**WIDE, "attention_bias": True, "mlp_bias": True, "hidden_act": "gelu"}),
@@ -59,6 +63,7 @@ CASES = [
                 "sliding_window": 4}),
     ("seed_oss", {**WIDE, "attention_bias": False, "attention_out_bias": True, "mlp_bias": True}),
     ("smollm3", {**HEADS, "num_hidden_layers": 3, "no_rope_layers": [0, 1, 1]}),
+    ("solar_open", {**WIDE, **SHARED, "attention_bias": True, **TIED}),
     ("stablelm", {**HEADS, "qk_layernorm": True, "partial_rotary_factor": 0.5}),
 ]  # fmt: skip
 
@@ -96,7 +101,7 @@ BILLIONS = {  # as their cards and papers round them
     "starcoder2-3b": 3.03, "modernbert-base": 0.149, "mpnet-base": 0.109, "minimax-m2": 229,
     "baichuan2-7b": 7.51, "internlm-7b": 7.32,
     "internlm-20b": 20.1, "glm-4.7-flash": 30,
-    "ernie-4.5-21b-a3b": 21.8, "mixtral-8x22b": 140.6,
+    "ernie-4.5-21b-a3b": 21.8, "mixtral-8x22b": 140.6, "solar-open-100b": 102.6,
 }  # fmt: skip
 
 
@@ -192,3 +197,15 @@ def test_a_correction_of_the_choice_does_not_train():
     module = hf.build("ernie4_5_moe", {**HEADS, **ERNIE})
     assert counted.trainable == sum(p.numel() for p in module.parameters() if p.requires_grad)
     assert counted.total - counted.trainable == ERNIE["moe_num_experts"]
+
+
+def test_a_config_of_hunyuans_mixture_has_the_presets_size():
+    """As it is published, with lists by layer; layers that differ are refused."""
+    table = {
+        "model_type": "hunyuan_v1_moe", "architectures": ["HunYuanMoEV1ForCausalLM"], "hidden_size": 4096,
+        "num_attention_heads": 32, "num_key_value_heads": 8, "attention_head_dim": 128, "vocab_size": 128167,
+        "intermediate_size": 3072, "num_experts": 64, "moe_topk": [8] * 32, "tie_word_embeddings": True,
+    }  # fmt: skip
+    assert estimate(table).params.total == estimate("hunyuan-a13b").params.total
+    with pytest.raises(InputError, match=r"^moe_topk: .* allowed: the same for each layer"):
+        hf_config.read({**table, "moe_topk": [8, 1]})

@@ -138,6 +138,16 @@ def test_parameters_of_a_captured_class_are_those_of_the_checkpoint(name):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "billions"), [("Kimi-Linear-48B-A3B-Instruct", 49.1), ("MiMo-V2-Flash", 309)]
+)
+def test_a_captured_network_generates_a_token(name, billions):
+    """Its parameters as its page has them."""
+    found = estimate(name, mode="decode", batch=1, seq=16)
+    assert found.params.total / 1e9 == pytest.approx(billions, rel=0.005)
+
+
+@pytest.mark.slow
 def test_an_audio_spectrogram_transformer_is_a_vit_b_whose_patches_overlap():
     """Of 16 x 16 at strides of 10, from 128 bands and 1,024 frames; its page says 86.6 million."""
     d, patches = 768, ((128 - 16) // 10 + 1) * ((1024 - 16) // 10 + 1)

@@ -144,6 +144,26 @@ def glm4_moe(hf: Settings) -> dict[str, Any]:
     return {"head_dim": width, **_rotary(hf, "partial_rotary_factor", 0.5), **_shared(hf)}
 
 
+def solar_open(hf: Settings) -> dict[str, Any]:
+    """All of a head is rotated unless a part is named; every layer has experts."""
+    return {**_rotary(hf, "partial_rotary_factor", 1.0), **_shared({**hf, "first_k_dense_replace": 0})}
+
+
+def hunyuan_v1_moe(hf: Settings) -> dict[str, Any]:
+    """What may be listed by layer is the same in each; one shared expert is as wide as a chosen one."""
+    one = {name: _alike(hf, name) for name in ("num_experts", "moe_topk")}
+    width = _whole(hf, "intermediate_size")
+    return {"experts": one["num_experts"], "active_experts": one["moe_topk"], "shared_d_ff": width}
+
+
+def _alike(hf: Settings, name: str) -> int:
+    """A number, or a list that has it for each layer."""
+    listed = _list(hf, name) if isinstance(hf[name], list | tuple) else [hf[name]]
+    if any(one != listed[0] for one in listed):
+        raise UncoveredError(name, f"got {shown(hf[name])}; allowed: the same for each layer")
+    return _whole({name: listed[0]}, name)
+
+
 def dots1(hf: Settings) -> dict[str, Any]:
     """Layers from some depth on have a window, if there is one."""
     slides = hf["sliding_window"] is not None
