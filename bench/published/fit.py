@@ -31,11 +31,10 @@ from .measured import Case
 STACK, PAIR, ROW = 0.25, 0.15, 0.12
 KERNEL = 0.1, 0.05  # the first two, of these:
 ALONE = ("product", "ordinary", "attention", "stream", "experts", "weight_only")
-ENGINE = 1.0  # the first for what an engine's host does between two tokens: from little to half of the time
 # What all stacks share, and how far it may lie from that: products and attention as measured alone;
 # convolutions reach products' rate, but for narrow ones; memory-bound kernels 0.58 of the bandwidth in situ,
 # 0.85 / 1.47 (SimuMax has 0.67); starts of kernels as profilers show them, and of operators as litgpt's
-# decoding does, each several of torch's; an engine's host between two tokens (ENGINE). Assumed.
+# decoding does, each several of torch's; an engine's host between two tokens. Assumed.
 SHARED = {
     "product": (1.0, 0.15), "attention": (1.0, 0.15),
     "conv": (0.95, 0.2), "edge": (20.0, 0.5), "pointwise": (0.68, 0.1), "experts": (1.0, 0.3),
@@ -169,6 +168,4 @@ def _width(name: tuple[str, ...]) -> float:
     if len(name) == 1:
         return SHARED[name[0]][1]
     stack, pair = KERNEL if name[-1] in ALONE else (STACK, PAIR)
-    if len(name) == 2:
-        return ENGINE if name[-1] in ("turn", "sequence") else stack
-    return pair
+    return stack if len(name) == 2 else pair
