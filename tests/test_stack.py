@@ -93,6 +93,11 @@ def test_tokens_of_sequences_longer_than_its_graphs_are_started_one_by_one(seq, 
     assert budget.estimate("llama-3-8b", stack="vllm", **asked).task.execution == "graph"
 
 
+def test_an_array_of_lengths_that_a_stack_runs_in_two_ways_is_refused():
+    with pytest.raises(budget.InputError, match="seq: got some of up to 8,192 and some longer, which vllm-2024"):
+        budget.estimate("llama-3-8b", stack="vllm-2024", mode="decode", seq=numpy.array([8192.0, 8193.0]))
+
+
 def test_a_token_that_is_one_compiled_graph_is_that_of_the_stack_that_has_them():
     """Llama-2-7B in 16 bits on an A100: gpt-fast measured 104.9 tokens/s (its README), a static cache in
     transformers with torch.compile 98.05 (Vahe1994/AQLM, issue 133).

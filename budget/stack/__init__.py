@@ -16,7 +16,7 @@ from .. import checked, files, table
 from ..dtype import SHORT
 from ..errors import InputError, unknown
 from ..named import Any, NamedTuple
-from ..size import Size, any_of
+from ..size import Size, all_of, any_of
 from ._fields import AllReduce as AllReduce
 from ._fields import all_reduce, interval, one_of, tensor_units
 
@@ -162,8 +162,11 @@ class Stack(NamedTuple):
             others = ", ".join(sorted(s.name for s in all_stacks() if s.has(mode)))
             raise InputError("stack", f"{self.name} has no mode {mode}; allowed: {others}")
         if mode != "train":
-            graph = mode == "decode" and not (self.captures and any_of(seq > self.captures))
-            return {**found, **self.decode} if graph else found
+            long = self.captures and mode == "decode" and any_of(seq > self.captures)
+            if long and not all_of(seq > self.captures):
+                told = f"got some of up to {self.captures:,.0f} and some longer, which {self.name} runs otherwise"
+                raise InputError("seq", f"{told}; allowed at once: either")
+            return found if long or mode != "decode" else {**found, **self.decode}
         checkpointed = self.checkpointed if recompute == "full" else {}
         return {**found, **checkpointed, **(getattr(self, precision) if precision in BY_PRECISION else {})}
 
