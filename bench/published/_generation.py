@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from budget import arch as architectures
 from budget.named import Any
-from budget.read import preset
 from budget.read.source import resolve
 
 from . import _litgpt as litgpt
 from . import _methods as methods
 from . import _versions as versions
 from . import training
+from .networks import captured
 from .rows import Part, precision, stack, whole
 from .table import Row
 
@@ -45,7 +44,7 @@ def _passes(model: Any, config: Mapping[str, Any], start: int, end: int) -> dict
     """The modes of a row's passes, and their tokens; what generates none has one, over all that it reads. A
     single new token is the prompt's pass's.
     """
-    if preset.captured(preset.find(model) if model not in architectures.names() else {}):
+    if captured(model):
         return {"forward": {}}
     _, arch, settings, *_ = resolve(model, config)
     encodes = "encoder" in (getattr(settings, "kind", ""), getattr(settings, "part", ""))

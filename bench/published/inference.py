@@ -16,7 +16,7 @@ from budget.stack import load
 from . import _versions as versions
 from . import diffusion
 from .formats import weights
-from .networks import network, pictures, side
+from .networks import captured, network, pictures, side
 from .rows import Asked, NotCoveredError, Part, before, device, measured, stack, whole
 from .software import differs
 from .table import Row, text_of
@@ -163,8 +163,7 @@ def _exported(row: Row, model: str, software: str) -> dict[str, Any]:
     onnxruntime-optimizer, tensorrt-attention, torch-sdpa.
     """
     kernel, engine = differs(software).get("attends"), row["engine"].lower()
-    known = preset.known(model) if isinstance(model, str) else None
-    if known is not None and preset.captured(known[1]):
+    if captured(model):
         return {}
     if load(software).allocator == "torch":
         then = diffusion.attention(engine) or versions.changed("times", row, software, "forward")
@@ -184,8 +183,7 @@ def _speaks(row: Row, model: str) -> bool:
     """
     if not any(row[column] for column in ("output_len", "tpot_ms", "decode_tok_s_total")):
         return False
-    known = preset.known(model)
-    if (known and preset.captured(known[1])) or "seq" not in takes_of(resolve(model, {})[1]):
+    if captured(model) or "seq" not in takes_of(resolve(model, {})[1]):
         return False
     if row["ttft_ms"] or row["prefill_tok_s"]:
         raise NotCoveredError("input_len is not stated")

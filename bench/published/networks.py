@@ -29,7 +29,7 @@ def network(row: Row, software: str, seq: int) -> tuple[Any, dict[str, Any]]:
     complete = {"layers", "d_model", "heads", "vocab"} <= sizes.keys()
     # Of a name and its size, `phi-1.5 1.3 B`, the columns tell whether it is that network.
     found = named(name) or named(re.sub(r" [\d.]+ [mb]$", "", name.lower())) if complete else likely(name)
-    if found and preset.captured(preset.find(found)):
+    if captured(found):
         return found, {}
     if found:
         own = vars(resolve(found, {})[2])
@@ -45,9 +45,13 @@ def network(row: Row, software: str, seq: int) -> tuple[Any, dict[str, Any]]:
 def has_sequence(row: Row) -> bool:
     """Whether a row's network may read a sequence; one that its name does not tell may."""
     found = likely(row.get("model", "").strip())
-    if not found or preset.captured(preset.find(found)):
-        return True
-    return "seq" in takes_of(resolve(found, {})[1])
+    return not found or captured(found) or "seq" in takes_of(resolve(found, {})[1])
+
+
+def captured(model: Any) -> bool:
+    """Whether a model is a preset of a class that no architecture covers."""
+    known = preset.known(model) if isinstance(model, str) else None
+    return known is not None and preset.captured(known[1])
 
 
 def _windows(name: str, own: Mapping[str, Any]) -> dict[str, int]:
