@@ -24,7 +24,7 @@ def parts(row: Row, model: Any, config: Mapping[str, Any]) -> tuple[Part, ...]:
     software = stack(row, mode=next(iter(passes)))
     how = {"stack": software, "config": config, **(_of_dtype(row) if none else methods.frozen(row))}
     how |= methods.cache(row)
-    how |= litgpt.beside(model, how) if software == "litgpt" else {}
+    how |= litgpt.beside(software, model, how)
     batch = whole(row, "micro_batch", 1)
     found = []
     for mode, tokens in passes.items():

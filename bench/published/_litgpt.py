@@ -55,8 +55,10 @@ def _network(model: Any, given: Mapping[str, Any]) -> tuple[dict[str, Any], str]
     return config, "eager" if own.softcap else "causal"
 
 
-def beside(model: Any, told: Mapping[str, Any], trains: bool = False) -> dict[str, Any]:
-    """What litgpt does besides the settings that a row of another page tells."""
+def beside(software: str, model: Any, told: Mapping[str, Any], trains: bool = False) -> dict[str, Any]:
+    """What litgpt, if it is the software, does besides the settings that a row of another page tells."""
+    if software != "litgpt":
+        return {}
     config, attention = _network(model, told["config"])
     few = FEW if "quantize" in told else {}
     if not trains:

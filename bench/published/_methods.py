@@ -16,6 +16,7 @@ from . import _versions as versions
 from .formats import weights
 from .layouts import DROPOUT
 from .rows import NotCoveredError, before, month, number
+from .software import programs
 from .table import Row, text_of
 
 UNITS = {"gib": 2**30, "mib": 2**20, "gb": 1e9, "mb": 1e6}
@@ -33,10 +34,6 @@ BESIDE = {
 # Megatron-LM's loss, fused only where a flag says so, by its own kernels. Source: megatron-cross-entropy.
 UNFUSED = {"fuse": "norm,gate", "loss_parallel": "in_place"}
 NATIVE = {"fuse": "norm,gate", "loss_parallel": "native"}
-# Programs over transformers that train weights in the 16 bits that they load. Sources: ms-swift, axolotl.
-LOADED = r"\b(ms-swift|axolotl)\b"
-# Those that load weights of few bits in a way of their own, not by peft's function.
-OTHERS = r"\b(unsloth|axolotl|ms-swift|llama.?factory|fms-acceleration|fsdp_qlora|litgpt|torchtune)\b"
 SAID = r"weights in (bf16|fp16|bfloat16|float16|16 bits)"
 METHODS = ("", "full", "pretrain", "lora", "qlora")
 QUANT = ("nf4", "fp4", "bnb.nf4", "gptq", "int8", "none")  # of frozen weights beside adapters
@@ -131,8 +128,8 @@ def in_16_bits(row: Row) -> bool:
     loads them, where neither DeepSpeed nor FSDP runs, which make such copies.
     """
     alone = row.get("zero_stage", "").lower() in ("", "none", "ddp")
-    program = re.search(LOADED, text_of(row, "source", "engine"))
-    return bool(re.search(SAID, text_of(row, "notes")) or (program and alone))
+    loaded = programs("loaded", text_of(row, "source", "engine"))
+    return bool(re.search(SAID, text_of(row, "notes")) or (loaded and alone))
 
 
 def prepared(row: Row) -> bool:
@@ -141,7 +138,7 @@ def prepared(row: Row) -> bool:
     """
     text, whole = text_of(row), row.get("zero_stage", "").lower() in ("", "none", "ddp")
     of_few = row["method"] == "qlora" and row["quant"].lower().startswith(BITSANDBYTES)
-    usual = whole and bool(re.search(r"\b(trl|peft)\b", text)) and not re.search(OTHERS, text)
+    usual = whole and bool(re.search(r"\b(trl|peft)\b", text)) and not programs("few_bits", text)
     return "prepare_model_for_kbit_training" in text or (of_few and usual)
 
 
@@ -184,10 +181,8 @@ def frozen(row: Row) -> dict[str, Any]:
 
 
 def widened(row: Row, word: str) -> str:
-    """A row's precision, of a program that holds weights in float32 and casts each as it is read. Source:
-    openai-whisper.
-    """
-    return "fp32" if "openai/whisper" in row["source"].lower() else word
+    """A row's precision, of a program that holds weights in float32 and casts each as it is read."""
+    return "fp32" if programs("widened", text_of(row, "source")) else word
 
 
 def beams(row: Row) -> int:

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from budget.answer import Estimate
 from budget.named import Any
-from budget.plan.gguf import FORMATS
 
 from . import _generation as generation
 from . import _korthikanti as korthikanti
@@ -23,8 +22,8 @@ from . import training
 from ._plainly import plainly
 from .networks import has_sequence, network
 from .rows import Asked, NotCoveredError, Part, device, measured, stack, whole
-from .software import differs
-from .table import Row
+from .software import differs, programs
+from .table import Row, text_of
 
 COLUMNS = (
     "id",
@@ -141,9 +140,7 @@ def _alone(model: Any, config: Mapping[str, Any], row: Row, quant: str) -> tuple
     how: dict[str, Any] = {"mode": "decode", "batch": 1, "config": config}
     if row["scenario"] == "kv cache per token":
         return tuple(Part(model, {**how, "seq": n}) for n in (1024, 2048)), a_token
-    form = {"f16": {"dtype": "fp16"}, "nf4": {"quantize": "nf4-dq"}}.get(quant)
-    if form is None:
-        form = {"quantize": quant} if quant in FORMATS else methods.frozen(row)
+    form = {"f16": {"dtype": "fp16"}, "nf4": {"quantize": "nf4-dq"}}.get(quant) or methods.frozen(row)
     return (Part(model, {**how, "seq": 1, **form}),), weights
 
 
@@ -191,8 +188,7 @@ def _training(row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:
         own.pop("loss_logits", None)
     if found := methods.dropped(row):
         own["config"] = {**part.settings["config"], **found}
-    if software == "litgpt":
-        own |= litgpt.beside(part.model, {**part.settings, **own}, trains=True)
+    own |= litgpt.beside(software, part.model, {**part.settings, **own}, trains=True)
     if "bf16optimizer" in word.lower():  # DeepSpeed's: sums of gradients in float32
         own["grad_dtype"] = "fp32"
     if "no sequence parallelism" in row.get("notes", ""):
@@ -228,7 +224,8 @@ def _metric(row: Row) -> Any:
     """
     metric, trains = row["metric"].lower(), row["scenario"] in ("finetune", "pretrain")
     words = {**METRICS, **(USED if trains and row["gpu"] else {})}
-    logged = next((of for word, of in LOGGED.items() if word in row["source"].lower()), peak)
+    logs = programs("logs", text_of(row, "source"))
+    logged = next((of for of, size in SIZES.items() if size in logs), peak)
     return next((of for word, of in words.items() if re.search(word, metric)), logged)
 
 
@@ -241,7 +238,6 @@ METRICS = {
     "^(?!.*(gib|torch)).*vram": process,
 }
 USED = {r"memory usage|gpu memory|^((gb|mb|mib)\b|$)": process}
-LOGGED = {"ms-swift": reserved}  # what a program's own log has. Source: ms-swift.
 
 
 def _of_litgpt(model: Any, config: Mapping[str, Any], row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from functools import cache
@@ -20,6 +21,12 @@ def toml(name: str) -> Mapping[str, Any]:
 def said() -> Mapping[str, Any]:
     """The stacks that words mean, by where they count (words, engines, frameworks), and what was `before`."""
     return toml("software.toml")
+
+
+def programs(what: str, text: str) -> list[Any]:
+    """What the programs over a stack that a text names have of their own, of one thing."""
+    found = (own for own in said()["programs"] if what in own)
+    return [own[what] for own in found if re.search(rf"\b({own['words']})\b", text)]
 
 
 @cache
