@@ -142,6 +142,28 @@ def test_each_mode_has_its_usual_stack():
     assert budget.estimate("gpt2", mode="decode").stack.name == "vllm"
 
 
+@pytest.mark.parametrize(
+    ("told", "name"),
+    [
+        ("ollama", "llama.cpp"),
+        ("LM Studio", "llama.cpp"),
+        ("llama-server", "llama.cpp"),
+        ("llama_cpp", "llama.cpp"),
+        ("vLLM", "vllm"),
+        ("TRT-LLM", "tensorrt-llm"),
+        ("hf", "transformers"),
+        ("ONNX Runtime", "onnxruntime"),
+    ],
+)
+def test_a_stack_has_the_names_that_people_type(told, name):
+    assert stack.load(told) is stack.load(name)
+
+
+def test_no_two_stacks_are_called_alike():
+    spelled = [stack._key(n) for s in stack.all_stacks() for n in (s.name, *s.aliases)]
+    assert len(spelled) == len(set(spelled))
+
+
 def test_a_pair_that_nobody_measured_says_so_and_is_less_sure():
     known = budget.estimate("llama-2-7b", stack="llm-foundry", device="a100-80gb")
     other = budget.estimate("llama-2-7b", stack="llm-foundry", device="b200")

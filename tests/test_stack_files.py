@@ -65,7 +65,7 @@ ODD = [
     {"": {"": 1}},
 ]
 
-FREE = ("about", "notes", "source")  # any text
+FREE = ("about", "aliases", "notes", "source")  # any text
 
 
 @pytest.mark.parametrize("field", stack.FIELDS)

@@ -122,6 +122,7 @@ class Stack(NamedTuple):
     pools: tuple[str, ...] = ()  # see POOLS
     expandable: float = 0  # up to so many devices its launcher asks for segments that grow (fold/pools.py)
     notes: str = ""
+    aliases: tuple[str, ...] = ()  # what people call it or run it as, besides its name
     checkpointed: Mapping[str, Any] = MappingProxyType({})
     decode: Mapping[str, Any] = MappingProxyType({})
     autocast: Mapping[str, Any] = MappingProxyType({})
@@ -217,7 +218,20 @@ def load(name: str) -> Stack:
         return _shipped(name)
     if name.endswith(".json"):
         return parse(files.table("stack", name), os.path.basename(name))
+    if found := _spelled().get(_key(name)):
+        return _shipped(found)
     raise unknown("stack", name, names(), "`budget list stacks` has the names")
+
+
+@cache
+def _spelled() -> Mapping[str, str]:
+    """The stack's name by each of its names as people spell them (`vLLM`, `llama cpp`, `ollama`)."""
+    called = {name: (name, *table.load("stacks", f"{name}.json").get("aliases", ())) for name in names()}
+    return {_key(spelled): name for name, told in called.items() for spelled in told}
+
+
+def _key(name: str) -> str:
+    return name.lower().translate(dict.fromkeys(map(ord, " -_.")))
 
 
 @cache
@@ -274,6 +288,7 @@ def parse(about: Any, file: str) -> Stack:
         allocator=told("allocator", checked.word, "", ("", "torch")),
         pools=told("pools", checked.words, [], POOLS),
         notes=told("notes", checked.text, ""),
+        aliases=told("aliases", checked.texts, []),
     )
 
 
