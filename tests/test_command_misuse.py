@@ -83,7 +83,7 @@ WRONG = [
     (["estimate", "gpt2", "--price", "2,5"], "price: got '2,5'"),
     (["estimate", "gpt2", "--dtype", "auto"], "allowed: fp64, fp32"),
     (["estimate", "llama-3"], "'llama-3-8b'"),
-    (["estimate", "llama3"], "mean 'llama-3-8b'"),
+    (["estimate", "Llama3"], "mean 'llama-3-8b'"),
     (["estimate", "yi-35b"], "yi-34b"),
     (["estimate", "llama"], "'llama-7b'"),
     (["gpt2"], "budget estimate gpt2"),

@@ -194,6 +194,11 @@ def test_gemma_3_has_its_tower(size):
         ("llama3.2-vision:11b", "llama-3.2-11b-vision"),
         ("qwen3-coder:30b", "qwen3-30b-a3b"),
         ("phi3:14b", "phi-3-medium"),
+        ("llama3", "llama-3-8b"),  # a size that Ollama has for it
+        ("qwen3:latest", "qwen3-8b"),
+        ("llama3.2:latest", "llama-3.2-3b"),
+        ("zai-org/GLM-Z1-32B-0414", "glm-4-32b-0414"),
+        ("huihui-ai/Qwen2.5-72B-Instruct-abliterated", "qwen2.5-72b"),
         ("internlm2_5-7b-chat", "internlm2-7b"),
         ("togethercomputer/RedPajama-INCITE-Base-3B-v1", "redpajama-incite-3b"),
         ("Salesforce/codegen-350M-mono", "codegen-350m"),
@@ -204,6 +209,16 @@ def test_gemma_3_has_its_tower(size):
 )
 def test_names_of_the_hub(told, name):
     assert preset.look_up(told)[0] == name
+
+
+@pytest.mark.parametrize("told", table.load("ollama.json")["latest"])
+def test_a_name_of_ollama_without_a_size_is_of_a_preset(told):
+    """And as it is written there alone: `Llama 3` may be any size."""
+    meant = preset.look_up(table.load("ollama.json")["latest"][told])
+    assert preset.look_up(f"{told}:latest") == meant
+    hub = told == "deepseek-r1"  # without the tag it is the hub's, of 671B
+    assert (preset.look_up(told) == meant) is not hub
+    assert hub or preset.known(told.capitalize()) is None
 
 
 @pytest.mark.parametrize("told", ["pythia-1.2b", "opt-1.25m", "llama-3-18b", "mamba-27.90m"])
@@ -223,6 +238,7 @@ def test_digits_are_never_run_together(told):
         ("mlx-community/Llama-3.2-3B-Instruct-4bit", "llama-3.2-3b --quantize mlx-4bit"),
         ("nvidia/DeepSeek-R1-NVFP4", "deepseek-v3 --quantize nvfp4"),
         ("Qwen3-8B-GGUF", "qwen3-8b --quantize q4_k_m"),
+        ("bartowski/Qwen_Qwen3-30B-A3B-GGUF", "qwen3-30b-a3b --quantize q4_k_m"),
         ("llama3.1:8b-instruct-q4_K_M", "llama-3.1-8b --quantize q4_k_m"),  # ollama's
         ("hf.co/bartowski/Qwen3-8B-GGUF:Q8_0", "qwen3-8b --quantize q8_0"),
         ("unsloth/Qwen3-8B-GGUF:UD-Q4_K_XL", "qwen3-8b --quantize q4_k_m"),

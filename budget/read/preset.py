@@ -5,6 +5,8 @@ family's own fields; `workload` where a preset is also a worked example; `publis
 form in few bits that its maker publishes. A table with `same_as` is another name. `_class_name`, or a
 `model_type` that has no family's file: a class that is captured.
 
+A name without a size is Ollama's, which has one for it (data/ollama.json), written as it is there.
+
 A name of the Hugging Face hub means the preset that it is called by, whoever owns it, once the words are
 gone that say how it was trained (`unsloth/Meta-Llama-3.1-8B-Instruct`); presets/hub.json has the others.
 """
@@ -24,13 +26,14 @@ ABOUT = ("source", "note", "published")  # for people: no settings
 # Words of a name that say how a network was trained, what stores it or who did, not what it is.
 TRAINED = (
     "instruct", "chat", "it", "pt", "sft", "dpo", "rlvr", "thinking", "reasoning", "deduped", "preview", "hf",
-    "bf16", "meta", "nvidia",
+    "bf16", "meta", "nvidia", "abliterated",
 )  # fmt: skip
 # Words that say so only beside a size in numbers: Qwen3-8B-Base is Qwen3-8B, but bert-base is a size itself.
 TRAINED_OF_A_SIZE = r"base|\d{4}"  # 2507: year and month
 SIZE = r"(\d+x)?\d+(\.\d+)?[bm]"
 MARKS = str.maketrans(dict.fromkeys(" _.:", "-"))  # what divides a name's parts, as people write it
 WEIGHTS_OF_TIMM = r"\.\w*in\d+k\w*$"  # resnet50.a1_in1k
+LATEST = ":latest"  # Ollama's tag where none is told: of the size in data/ollama.json
 ACTIVE = r"-a\d+(\.\d+)?b$"  # the parameters of a mixture that a token takes
 # Words of a name that say in which few bits its weights are, by --quantize.
 FEW_BITS = {
@@ -66,12 +69,18 @@ def known(name: str) -> tuple[str, Mapping[str, Any]] | None:
                 if heading is not None:
                     found = presets[heading]
                     return known(found["same_as"]) if "same_as" in found else (heading, found)
-    return None
+    bare = name.removesuffix(LATEST)
+    latest = table.load("ollama.json")["latest"].get(bare)
+    return known(latest or bare) if latest or bare != name else None
 
 
 def _told(name: str) -> Iterator[str]:
-    """A name as it is, then without words of its training, whose patterns take a while to compile."""
+    """A name as it is, without its owner, then without words of its training, whose patterns take a while to
+    compile.
+    """
     yield name
+    if "/" in name:
+        yield name.rpartition("/")[2]
     yield untrained(name)
 
 
@@ -124,6 +133,7 @@ def few_bits(name: str) -> tuple[str, str] | None:
     """The preset and the format of a name that says in which few bits its weights are, or None."""
     from ..plan.gguf import FORMATS as GGUF  # only where no preset is called so
 
+    name = re.sub(r"(?<=/)[^/_-]+_(?=\w+-)", "", name)  # bartowski/Qwen_Qwen3-8B-GGUF: whose it was
     begins, _, last = re.sub("-gguf(?=-)", "", name.lower().replace(":", "-")).rpartition("-")
     if begins.endswith("-ud"):  # Unsloth's own types of each network: the nearest
         begins, last = begins.removesuffix("-ud"), next(iter(nearest(f"ud-{last}", GGUF)), last)
