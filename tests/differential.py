@@ -48,6 +48,7 @@ PATCHES = 4096  # of a picture at most: some classes look at numbers, and run on
 def families() -> list[str]:
     """Those that are networks of their own, or text with a tower of images."""
     table = {kind: hf_families.load(kind) for kind in hf_families.known()}
+    table = {kind: family for kind, family in table.items() if "code" not in family}  # transformers has none
     return [kind for kind, family in table.items() if "nested" not in family or "tower" in family]
 
 
