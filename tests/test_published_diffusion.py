@@ -1,9 +1,9 @@
 """Rows of published tables of pictures by diffusion: what each asks of `estimate`."""
 
 import pytest
-from budget.bench.published import table
+from budget.bench.published import inference
 from budget.bench.published.rows import NotCoveredError
-from published_tables import DATA, some
+from published_tables import inference_row
 
 
 @pytest.mark.parametrize(
@@ -23,14 +23,13 @@ from published_tables import DATA, some
 )
 def test_a_picture_by_diffusion_is_passes_with_guidance_and_one_decode(told, parts):
     """StableDiffusionPipeline concatenates latents with themselves; FluxPipeline has guidance embedded."""
-    row = dict.fromkeys(some("inference.csv", 1000)[0], "") | {"gpu": "A100", "n_gpus": "1", "batch": "4"}
+    row = inference_row(batch="4")
     row |= {"model": "Stable Diffusion 1.5", "engine": "diffusers", "weight_precision": "fp16"} | told
-    kind = table.read(str(DATA / "inference.csv"))[0]
     if isinstance(parts, str):
         with pytest.raises(NotCoveredError, match=parts):
-            list(kind.asked(row))
+            list(inference.asked(row))
         return
-    (asked,) = kind.asked(row)
+    (asked,) = inference.asked(row)
     assert [(p.model, p.settings["batch"], p.times) for p in asked.parts] == parts
     side = {"Stable Diffusion 1.5": 512, "Wan2.1 T2V 1.3B": None}.get(row["model"], 1024)
     assert {p.settings.get("image") for p in asked.parts} == {side}
@@ -49,7 +48,7 @@ def test_a_picture_by_diffusion_is_passes_with_guidance_and_one_decode(told, par
 )
 def test_diffusers_wrote_attention_s_scores_before_sdpa(engine, attention):
     """diffusers 0.13 has AttnProcessor2_0, for torch 2.0."""
-    row = dict.fromkeys(some("inference.csv", 1000)[0], "") | {"gpu": "A100", "n_gpus": "1", "batch": "4"}
+    row = inference_row(batch="4")
     row |= {"model": "Stable Diffusion 1.5", "weight_precision": "fp16", "notes": "30 steps"}
-    (asked,) = table.read(str(DATA / "inference.csv"))[0].asked(row | {"engine": engine})
+    (asked,) = inference.asked(row | {"engine": engine})
     assert {p.settings.get("attention") for p in asked.parts} == {attention}

@@ -5,8 +5,8 @@ import random
 import re
 
 import pytest
-from budget.bench.published import formats, predict, table
-from published_tables import DATA, some, written
+from budget.bench.published import formats, inference, predict, table
+from published_tables import DATA, inference_row, some, written
 
 from budget import estimate
 from budget.serving import serve
@@ -98,7 +98,7 @@ def test_devices_that_a_source_counts_twice_are_counted_once(tmp_path):
 
 
 def test_an_encoder_runs_forward_and_weights_have_their_format(tmp_path):
-    base = dict.fromkeys(some("inference.csv", 1000)[0], "") | {"gpu": "A100", "n_gpus": "1", "batch": "2"}
+    base = inference_row(batch="2")
     rows = [
         base | {"model": "bert-base", "engine": "PyTorch eager 1.12", "weight_precision": "fp16"}
         | {"input_len": "128", "e2e_latency_ms": "8"},
@@ -173,7 +173,7 @@ def test_an_encoder_runs_forward_and_weights_have_their_format(tmp_path):
     ],
 )
 def test_a_row_s_words_are_settings(tmp_path, told, settings):
-    row = dict.fromkeys(some("inference.csv", 1000)[0], "") | {"gpu": "A100", "n_gpus": "1", "batch": "1"}
+    row = inference_row()
     row |= {"model": "Llama-3-8B", "engine": "llama.cpp", "weight_precision": "F16", "input_len": "512"}
     kind, read = table.read(str(written(tmp_path / "a.csv", [row | {"tpot_ms": "5"} | told])))
     (asked,) = kind.asked(read[0])
@@ -183,7 +183,7 @@ def test_a_row_s_words_are_settings(tmp_path, told, settings):
 
 @pytest.mark.parametrize("engine", ["torch.compile", "torch.compile (max-autotune-no-cudagraphs)", "vLLM"])
 def test_what_runs_in_its_own_way_is_told_nothing(tmp_path, engine):
-    row = dict.fromkeys(some("inference.csv", 1000)[0], "") | {"gpu": "A100", "n_gpus": "1", "batch": "1"}
+    row = inference_row()
     row |= {"model": "Llama-3-8B", "engine": engine, "weight_precision": "F16", "input_len": "512"}
     kind, read = table.read(str(written(tmp_path / "a.csv", [row | {"tpot_ms": "5"}])))
     (asked,) = kind.asked(read[0])
@@ -205,10 +205,10 @@ def test_gpt_oss_in_ollama_s_library_is_as_large_as_it_says(model, size):
 
 
 def test_a_prompt_in_pieces_attends_to_all_before():
-    row = dict.fromkeys(some("inference.csv", 1000)[0], "") | {"gpu": "A100", "n_gpus": "1", "batch": "1"}
+    row = inference_row()
     row |= {"model": "llama-3.2-1b", "engine": "llama.cpp", "weight_precision": "F16"}
     row |= {"input_len": "8192", "prefill_tok_s": "5"}
-    (asked,) = table.read(str(DATA / "inference.csv"))[0].asked(row)
+    (asked,) = inference.asked(row)
     pieces, whole, own = asked.parts
     assert [(p.settings["seq"], p.times, p.kind) for p in asked.parts] == [
         (512, 16, ""), (8192, 1, "attention"), (512, -16, "attention")
@@ -222,16 +222,14 @@ def test_a_prompt_in_pieces_attends_to_all_before():
 )
 def test_a_prompt_attends_to_what_llama_bench_has_in_the_cache(words):
     """Counted pair by pair: the i-th of 2,048 tokens behind 1,024 has 1,024 + i keys."""
-    row = dict.fromkeys(some("inference.csv", 1000)[0], "") | {"gpu": "A100", "n_gpus": "1", "batch": "1"}
+    row = inference_row()
     row |= {"model": "llama-3.2-1b", "engine": "llama.cpp", "weight_precision": "F16"} | words
-    (asked,) = table.read(str(DATA / "inference.csv"))[0].asked(
-        row | {"input_len": "2048", "prefill_tok_s": "5"}
-    )
+    (asked,) = inference.asked(row | {"input_len": "2048", "prefill_tok_s": "5"})
     own = sum(p.times for p in asked.parts if not p.kind)
     pairs = sum(p.times * p.settings["seq"] * (p.settings["seq"] + 1) / 2 for p in asked.parts)
     assert own == 4
     assert pairs == sum(1024 + i for i in range(1, 2049))
-    (asked,) = table.read(str(DATA / "inference.csv"))[0].asked(row | {"output_len": "128", "tpot_ms": "5"})
+    (asked,) = inference.asked(row | {"output_len": "128", "tpot_ms": "5"})
     assert asked.parts[0].settings["seq"] == 1024 + 64
 
 
@@ -253,17 +251,17 @@ def test_a_prompt_writes_its_scores_where_attention_s_kernel_is_off(engine, writ
     """llama-bench's --flash-attn was 0 until b6325 (2025-08-30). What is before a piece takes the kernel's
     time: counted as written, prompts of 4,096 tokens are up to 1.15 times too slow.
     """
-    row = dict.fromkeys(some("inference.csv", 1000)[0], "") | {"gpu": "RTX 3090", "n_gpus": "1", "batch": "1"}
+    row = inference_row(gpu="RTX 3090")
     row |= {"model": "llama-3.2-1b", "engine": engine, "weight_precision": "Q4_0"}
     row |= {"input_len": "2048", "prefill_tok_s": "5"}
-    (asked,) = table.read(str(DATA / "inference.csv"))[0].asked(row)
+    (asked,) = inference.asked(row)
     eager = [p for p in asked.parts if p.settings.get("attention") == "eager"]
     assert [(p.settings["seq"], p.times) for p in eager] == [(512, 4)] * written
     squares = {p.settings["seq"] // 512: p.times for p in asked.parts if p.kind}
     assert squares == {4: 1, 1: -4}
     seconds = sum(predict.seconds(p, predict.run(p)) for p in asked.parts)
     kernel_on = re.sub(", fa[ =][01]|$", ", fa 1", engine, count=1)
-    (kernel,) = table.read(str(DATA / "inference.csv"))[0].asked(row | {"engine": kernel_on})
+    (kernel,) = inference.asked(row | {"engine": kernel_on})
     fused = sum(predict.seconds(p, predict.run(p)) for p in kernel.parts)
     assert seconds > 1.03 * fused if written else seconds == pytest.approx(fused)
 
@@ -292,8 +290,8 @@ def test_attention_is_as_software_of_its_time_had_it(engine, model, written):
     """ONNX Runtime's optimizer has to have fused it, or TensorRT's plugin; TensorRT 10 finds it. torch has a
     kernel since 2.0, and transformers leaves BERT's to it since 4.41.
     """
-    row = dict.fromkeys(some("inference.csv", 1000)[0], "") | {"gpu": "A100", "n_gpus": "1", "batch": "16"}
+    row = inference_row(batch="16")
     row |= {"model": model, "engine": engine, "weight_precision": "fp16", "e2e_latency_ms": "5"}
     row |= {"input_len": "384"} if model == "bert-base" else {}
-    (asked,) = table.read(str(DATA / "inference.csv"))[0].asked(row)
+    (asked,) = inference.asked(row)
     assert asked.parts[0].settings.get("attention") == ("eager" if written else None)
