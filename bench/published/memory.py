@@ -145,30 +145,47 @@ def _alone(model: Any, config: Mapping[str, Any], row: Row, quant: str) -> tuple
 
 
 def _training(row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:
-    """A step by its layout. Before training its software's mixed precision is meant by a bare dtype, and by
-    float8, whose products keep what they read in 16 bits; fine-tuned it is, where the software has a Trainer.
-    """
+    """A step by its layout, and what its software does besides."""
     software = stack(row, training.usual_stack(row), "train")
     usual = row.get("recompute") or methods.again(row)
     row = {**row, "precision": methods.unwrapped(row, row["precision"]), "recompute": usual}
-    word = row["precision"]
     local = re.search(r"local batch (\d+)", row.get("notes", ""))
     if local and differs(software).get("micro_batches") == "stages":
         row = {**row, "micro_batch": str(max(int(local[1]) // whole(row, "pp", 1), 1))}
-    batch, full = whole(row, "micro_batch"), whole(row, "dp", devices) * whole(row, "pp", 1)
-    experts = re.search(r"\b(?:ep|expert parallelism) ?=? ?(\d+)", row.get("notes", "").lower())
-    told = {"vpp": row.get("vpp") or "1", "ep": row.get("ep") or (experts[1] if experts else "1")}
-    told |= {"global_batch": row.get("global_batch") or str(batch * full)}
-    mixed = row["scenario"] == "pretrain" and not re.search("^fp32|pure", word)
-    autocast = bool(differs(software).get("autocast") and re.fullmatch("bf16|fp16", word))
-    if mixed or (autocast and not methods.in_16_bits(row)):
-        told["precision"] = re.sub("^(mxfp8|fp8)", "bf16", word) + " amp"
+    told = _untold(row, software, devices)
     methods.checked(row)
     kind = _metric(row)
     if not row["gpu"] and kind is process:
         raise NotCoveredError("gpu is not stated")
-    on = device(row["gpu"] or ANY)
+    on, batch = device(row["gpu"] or ANY), whole(row, "micro_batch")
     part = training.step({**row, **told}, on, batch, _length(row), devices)
+    return (Part(part.model, {**part.settings, **_besides(row, software, part)}),), kind
+
+
+def _untold(row: Row, software: str, devices: int) -> dict[str, str]:
+    """What a row of training leaves out. Before training its software's mixed precision is meant by a bare
+    dtype, and by float8, whose products keep what they read in 16 bits; fine-tuned it is, where the software
+    has a Trainer.
+    """
+    word, batch = row["precision"], whole(row, "micro_batch")
+    full = whole(row, "dp", devices) * whole(row, "pp", 1)
+    experts = re.search(r"\b(?:ep|expert parallelism) ?=? ?(\d+)", row.get("notes", "").lower())
+    told = {"vpp": row.get("vpp") or "1", "ep": row.get("ep") or (experts[1] if experts else "1")}
+    told |= {"global_batch": row.get("global_batch") or str(batch * full)}
+    mixed = row["scenario"] == "pretrain" and not re.search("^fp32|pure", word)
+    if mixed or (_autocast(row, software) and not methods.in_16_bits(row)):
+        told["precision"] = re.sub("^(mxfp8|fp8)", "bf16", word) + " amp"
+    return told
+
+
+def _autocast(row: Row, software: str) -> bool:
+    """Whether a row's dtype is a flag of its software, which means mixed precision."""
+    return bool(differs(software).get("autocast") and re.fullmatch("bf16|fp16", row["precision"]))
+
+
+def _besides(row: Row, software: str, part: Part) -> dict[str, Any]:
+    """Settings of a step's memory that those of its time leave out."""
+    word = row["precision"]
     own = {
         **methods.beside(row, software),
         **versions.ungrouped(row, software, part.settings, part.model),
@@ -178,7 +195,7 @@ def _training(row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:
         **methods.looped(row, part.settings),
         **methods.stepped(row, software, part.settings),
     }
-    if autocast and "lora_rank" in part.settings:
+    if _autocast(row, software) and "lora_rank" in part.settings:
         own |= {"precision": "autocast"}
         # peft's way to prepare weights of few bits makes all others float32. Source: peft.
         own |= {} if methods.prepared(row) else {"frozen_dtype": word}
@@ -193,7 +210,7 @@ def _training(row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:
         own["grad_dtype"] = "fp32"
     if "no sequence parallelism" in row.get("notes", ""):
         own["layout"] = {**part.settings["layout"], "sp": 0}
-    return (Part(part.model, {**part.settings, **own}),), kind
+    return own
 
 
 ANY = "A100-SXM-80GB"  # what is allocated depends on no device
