@@ -1,4 +1,4 @@
-"""Which software words mean, and how software differs from others: software.toml has both."""
+"""Which software words mean, what programs over it do, and how it differs from others (software.toml)."""
 
 from __future__ import annotations
 
