@@ -74,6 +74,11 @@ def known(name: str) -> tuple[str, Mapping[str, Any]] | None:
     return known(latest or bare) if latest or bare != name else None
 
 
+def is_tag(name: str) -> bool:
+    """Whether a name is one of Ollama's, with a size (`qwen3:8b`) or without where it has one for it."""
+    return ":" in name or name in table.load("ollama.json")["latest"]
+
+
 def _told(name: str) -> Iterator[str]:
     """A name as it is, without its owner, then without words of its training, whose patterns take a while to
     compile.

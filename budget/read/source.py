@@ -156,7 +156,7 @@ def resolve(model: object, config: Mapping[str, Any]) -> Resolved:
 def _named(name: str) -> Resolved:
     if name in architectures.names():
         return name, name, {}, {}, ()
-    tag = ":" in name
+    tag = preset.is_tag(name)
     try:
         name, found = preset.look_up(name)
     except InputError:
