@@ -265,7 +265,7 @@ def _decoded(c: Config, cells: Size) -> Iterator[Op]:
 
 
 def _loss(c: Config, cells: Size) -> Iterator[Op]:
-    """Of the classes of all cells; of the boxes, whose bins' weights are no use of the stored ones."""
+    """Of the classes and of the boxes of all cells; the stored weights of bins are for answers alone."""
     sizes: dict[str, Size] = {"s": cells, "u": SIDES, "w": c.bins, "v": c.classes, "c": SIDES * c.bins}
     yield op("decode.mean", "*w -> stored: w", "resident", **sizes)
     yield op("loss.scores", "scores: b v s -> chosen: b s v", "copy", LOSS, **sizes)
