@@ -104,8 +104,12 @@ def describe(estimate: Estimate) -> str:
 
 def as_published(e: Estimate) -> str:
     """The preset of the form that a network is published in, where its weights run wider than those."""
-    narrow = e.task.workload.mode == "train" or e.task.techniques.used.get("quantize", "none") != "none"
-    return "" if narrow else e.task.published
+    mode = e.task.workload.mode
+    narrow = mode == "train" or e.task.techniques.used.get("quantize", "none") != "none"
+    by_a_flag = (
+        " --quantize " in e.task.published
+    )  # a tag of Ollama's; what generates no tokens is in 16 bits there
+    return "" if narrow or (by_a_flag and mode == "forward") else e.task.published
 
 
 def taken_for(e: Estimate) -> Iterator[str]:
