@@ -30,7 +30,7 @@ from .table import read
 
 ABOUT = {
     "note": "Within what of a predicted size nine of ten measured ones lie: of peaks as pages state them"
-    " (tests/data); nothing of it is fitted. By stack and by what was measured, drawn to the mean of those"
+    " (tests/data); nothing of it is fitted. By stack and by what was measured, drawn to the median of those"
     " that train, or serve; '': of a stack that nobody measured.",
     "source": "split-conformal",
 }
@@ -84,16 +84,16 @@ def peaks(tables: Iterable[str]) -> Iterator[Peak]:
 
 
 def intervals(found: Sequence[Peak]) -> dict[tuple[str, str, str], Ends]:
-    """By mode, quantity and stack, logarithms of the ends of what holds nine of ten: the group's mean error,
+    """By mode, quantity and stack, logarithms of the ends of what holds nine of ten: the group's usual error,
     drawn to that of its mode, times what holds nine of ten errors in the unit that a group would have had
     without their publication. A stack without rows has the errors of all others that were measured so.
     """
     weights = {source: n**-0.5 for source, n in Counter(p.source for p in found).items()}
-    usual = {mode: _mean(of, weights) for mode, of in parts(found, lambda p: p.mode).items()}
+    usual = {mode: _usual(of, weights) for mode, of in parts(found, lambda p: p.mode).items()}
 
     def unit(of: Sequence[Peak], mode: str) -> float:
         n = len({p.source for p in of})
-        return (n * (_mean(of, weights) if of else 0) + DRAWN * usual[mode]) / (n + DRAWN)
+        return (n * (_usual(of, weights) if of else 0) + DRAWN * usual[mode]) / (n + DRAWN)
 
     ends = {}
     for of in (lambda p: p.group, lambda p: (p.mode, p.quantity, ANY)):
@@ -132,9 +132,9 @@ def held(found: Sequence[Peak]) -> dict[str, bool]:
     return within
 
 
-def _mean(of: Sequence[Peak], weights: Mapping[str, float]) -> float:
-    """The mean error."""
-    return sum(weights[p.source] * abs(p.error) for p in of) / sum(weights[p.source] for p in of)
+def _usual(of: Sequence[Peak], weights: Mapping[str, float]) -> float:
+    """The median error: a page that contradicts itself must not rule its group."""
+    return quantile(((abs(p.error), weights[p.source]) for p in of), 0.5)
 
 
 def _told(within: Mapping[tuple[str, str, str], Ends]) -> dict[str, Any]:
