@@ -25,7 +25,6 @@ AFMOE = {**EXPERTS, "num_experts": 4, "num_dense_layers": 1, "sliding_window": W
          "layer_types": ["sliding_attention", "full_attention"]}  # fmt: skip
 CASES = [
     ("bitnet", {}),
-    pytest.param("solar_open", {**EXPERTS, "n_routed_experts": 4}, marks=pytest.mark.slow),
     pytest.param("zamba2", MAMBA, marks=pytest.mark.slow),
     pytest.param("kimi_linear", {**EXPERTS, **LATENT}, marks=pytest.mark.slow),
 ]
