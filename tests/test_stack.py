@@ -160,7 +160,7 @@ def test_a_stack_has_the_names_that_people_type(told, name):
 
 
 def test_no_two_stacks_are_called_alike():
-    spelled = [stack._key(n) for s in stack.all_stacks() for n in (s.name, *s.aliases)]
+    spelled = [stack._names._key(n) for s in stack.all_stacks() for n in (s.name, *s.aliases)]
     assert len(spelled) == len(set(spelled))
 
 

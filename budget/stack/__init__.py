@@ -19,6 +19,8 @@ from ..named import Any, NamedTuple
 from ..size import Size, all_of, any_of
 from ._fields import AllReduce as AllReduce
 from ._fields import all_reduce, interval, one_of, tensor_units
+from ._names import names as names
+from ._names import spelled
 
 AXES = ("dp", "tp", "pp", "ep", "cp")
 # What a stack reaches, relative to data/kernels.json: the rate of products, on tensor units and on ordinary
@@ -189,11 +191,6 @@ PLAIN = {  # the most of each
 }  # fmt: skip
 
 
-def names() -> tuple[str, ...]:
-    """All stacks of the data, sorted."""
-    return table.files("stacks")
-
-
 def all_stacks() -> tuple[Stack, ...]:
     """All stacks of the data."""
     return tuple(map(load, names()))
@@ -218,20 +215,9 @@ def load(name: str) -> Stack:
         return _shipped(name)
     if name.endswith(".json"):
         return parse(files.table("stack", name), os.path.basename(name))
-    if found := _spelled().get(_key(name)):
+    if found := spelled(name):
         return _shipped(found)
     raise unknown("stack", name, names(), "`budget list stacks` has the names")
-
-
-@cache
-def _spelled() -> Mapping[str, str]:
-    """The stack's name by each of its names as people spell them (`vLLM`, `llama cpp`, `ollama`)."""
-    called = {name: (name, *table.load("stacks", f"{name}.json").get("aliases", ())) for name in names()}
-    return {_key(spelled): name for name, told in called.items() for spelled in told}
-
-
-def _key(name: str) -> str:
-    return name.lower().translate(dict.fromkeys(map(ord, " -_.")))
 
 
 @cache
