@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ..named import Any
 from .hf_fields import Settings, _flag, _whole
+from .hf_mixtures import _shared
 from .hf_rules import _rotary
 
 
@@ -74,17 +75,11 @@ def deepseek(hf: Settings) -> dict[str, Any]:
         "experts": experts,
         "active_experts": _whole(hf, "num_experts_per_tok"),
         "expert_d_ff": width,
-        **_first_dense(hf, _whole(hf, "n_shared_experts", 0, least=0) * width),
+        **_shared(hf, _whole(hf, "n_shared_experts", 0, least=0)),
     }
 
 
 def bailing_moe(hf: Settings) -> dict[str, Any]:
     """All of a head is rotated unless a part is named; shared experts are one wide one."""
-    shared = _whole(hf, "num_shared_experts", 0, least=0) * _whole(hf, "moe_intermediate_size")
-    return {**_rotary(hf, "partial_rotary_factor", 1.0), **_first_dense(hf, shared)}
-
-
-def _first_dense(hf: Settings, shared: int) -> dict[str, Any]:
-    """How wide the shared experts are together, and how many layers have no experts at all."""
-    dense = _whole(hf, "first_k_dense_replace", least=0)
-    return {"shared_d_ff": shared, "dense_layers": min(dense, _whole(hf, "num_hidden_layers"))}
+    shared = _whole(hf, "num_shared_experts", 0, least=0)
+    return {**_rotary(hf, "partial_rotary_factor", 1.0), **_shared(hf, shared)}

@@ -183,11 +183,14 @@ def ernie4_5_moe(hf: Settings) -> dict[str, Any]:
     }
 
 
-def _shared(hf: Settings) -> dict[str, Any]:
-    """Shared experts are one wide one; the first layers have none at all."""
+def _shared(hf: Settings, count: int | None = None) -> dict[str, Any]:
+    """Shared experts, as many as the config says where no count is given, are one wide one; the first layers
+    have none at all.
+    """
     dense = _whole(hf, "first_k_dense_replace", least=0)
+    shared = _whole(hf, "n_shared_experts") if count is None else count
     return {
-        "shared_d_ff": _whole(hf, "n_shared_experts") * _whole(hf, "moe_intermediate_size"),
+        "shared_d_ff": shared * _whole(hf, "moe_intermediate_size"),
         "dense_layers": min(dense, _whole(hf, "num_hidden_layers")),
     }
 
