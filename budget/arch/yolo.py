@@ -231,29 +231,27 @@ def _head(c: Config, w: Workload, levels: tuple[Features, ...]) -> Iterator[Node
                 y = yield from _unit(f"class{i}.{j}.depthwise", y, y.c, 3, groups=y.c)
                 y = yield from _unit(f"class{i}.{j}", y, seen, 1)
         scores.append((yield from conv(f"class{i}.2", y, c.classes, 1, bias=True, tag=HEAD)))
-    cells = sum(x.extents[0] * x.extents[1] for x in levels)
     yield from _cells("boxes", "c", boxes)
     yield from _cells("scores", "v", scores)
-    yield from (_loss if w.mode == "train" else _decoded)(c, cells)
+    cells = sum(x.extents[0] * x.extents[1] for x in levels)
+    sizes: dict[str, Size] = {"s": cells, "u": SIDES, "w": c.bins, "v": c.classes, "c": SIDES * c.bins}
+    yield from (_loss if w.mode == "train" else _decoded)(sizes)
 
 
 def _cells(name: str, letter: str, parts: list[Features]) -> Iterator[Op]:
     """Cells of all sizes in one row."""
-    flat = []
-    for i, x in enumerate(parts):
-        y = f"{name}{i}"
-        flat.append(f"{y}: b {letter} s{i}")
-        dims = x.dims.replace("c", letter)
-        sizes = {letter: x.c, "y": x.extents[0], "x": x.extents[1], f"s{i}": x.extents[0] * x.extents[1]}
-        yield op(f"{name}.flat{i}", f"{x.name}: {dims} -> {flat[-1]}", "view", **sizes)
+    flat = [f"{name}{i}: b {letter} s{i}" for i in range(len(parts))]
     lengths = {f"s{i}": x.extents[0] * x.extents[1] for i, x in enumerate(parts)}
+    for i, x in enumerate(parts):
+        dims = x.dims.replace("c", letter)
+        sizes = {letter: x.c, "y": x.extents[0], "x": x.extents[1], f"s{i}": lengths[f"s{i}"]}
+        yield op(f"{name}.flat{i}", f"{x.name}: {dims} -> {flat[i]}", "view", **sizes)
     line = f"{', '.join(flat)} -> {name}: b {letter} s"
     yield op(name, line, "cat", **lengths, s=sum(lengths.values()), **{letter: parts[0].c})
 
 
-def _decoded(c: Config, cells: Size) -> Iterator[Op]:
+def _decoded(sizes: dict[str, Size]) -> Iterator[Op]:
     """Boxes from the mean of each side's bins, beside the scores' probabilities."""
-    sizes: dict[str, Size] = {"s": cells, "u": SIDES, "w": c.bins, "v": c.classes, "c": SIDES * c.bins}
     yield op("decode.bins", "boxes: b c s -> bins: b u w s", "view", **sizes)
     yield op("decode.softmax", "bins: -> odds:", "softmax")
     yield op("decode.mean", "odds: b u w s, *w -> sides: b u s", **sizes)
@@ -261,12 +259,11 @@ def _decoded(c: Config, cells: Size) -> Iterator[Op]:
     yield op("decode.scale", "corners: -> corners:", "scale")
     yield op("decode.sigmoid", "scores: -> probabilities:", "sigmoid")
     line = "corners: b u s, probabilities: b v s -> found: b o s"
-    yield op("decode.found", line, "cat", **sizes, o=SIDES + c.classes)
+    yield op("decode.found", line, "cat", **sizes, o=SIDES + sizes["v"])
 
 
-def _loss(c: Config, cells: Size) -> Iterator[Op]:
+def _loss(sizes: dict[str, Size]) -> Iterator[Op]:
     """Of the classes and of the boxes of all cells; the stored weights of bins are for answers alone."""
-    sizes: dict[str, Size] = {"s": cells, "u": SIDES, "w": c.bins, "v": c.classes, "c": SIDES * c.bins}
     yield op("decode.mean", "*w -> stored: w", "resident", **sizes)
     yield op("loss.scores", "scores: b v s -> chosen: b s v", "copy", LOSS, **sizes)
     yield op("loss.bins", "boxes: b c s -> bins: b s u w", "copy", LOSS, **sizes)

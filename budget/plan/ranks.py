@@ -49,8 +49,9 @@ def _of_network(network: Model, book: Model, task: Task) -> tuple[Model, tuple[R
     """The book of a micro-batch, and the ranks of a network whose dimensions have names."""
     layout: Layout = task.layout
     trains = task.workload.mode == "train"
-    learned = _learned(Same(book), undivided(task))
-    micro = undivided(task)._replace(layout=Layout(tp=layout.tp))  # which a written-out loss depends on
+    whole = undivided(task)
+    learned = _learned(Same(book), whole)
+    micro = whole._replace(layout=Layout(tp=layout.tp))  # which a written-out loss depends on
     scatters = bool(task.techniques.used.get("scatter_gather"))
     axes = mesh(layout, learned, scatters=scatters)
     alike = tuple(axis._replace(degree=2) if axis.is_given else axis for axis in axes)

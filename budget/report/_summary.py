@@ -104,12 +104,10 @@ def describe(estimate: Estimate) -> str:
 
 def as_published(e: Estimate) -> str:
     """The preset of the form that a network is published in, where its weights run wider than those."""
-    mode = e.task.workload.mode
+    mode, form = e.task.workload.mode, e.task.published
     narrow = mode == "train" or e.task.techniques.used.get("quantize", "none") != "none"
-    by_a_flag = (
-        " --quantize " in e.task.published
-    )  # a tag of Ollama's; what generates no tokens is in 16 bits there
-    return "" if narrow or (by_a_flag and mode == "forward") else e.task.published
+    embeds = mode == "forward" and " --quantize " in form  # of Ollama's tags: in 16 bits there
+    return "" if narrow or embeds else form
 
 
 def taken_for(e: Estimate) -> Iterator[str]:
