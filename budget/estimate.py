@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 
+from . import defaults
 from .answer import Estimate
 from .config import Task, sizes, table
+from .defaults import UNSAID, choices
 from .device import Device, several
 from .device import load as load_device
 from .device import reserve as reserves
 from .device.profile import profile_for
-from .dtype import computed
-from .errors import InputError, shown, unknown
+from .errors import InputError, shown
 from .fold.count import Flops, Params, each_flops, params
 from .fold.memory import Walked
 from .ir import Model
 from .named import TYPE_CHECKING, Any
-from .plan import check, chosen, keeps_weights, only_trains
+from .plan import check, chosen, only_trains
 from .plan import techniques as plans
-from .plan.fuse import CHOICES as ATTENTION
-from .plan.optimizer import CHOICES as OPTIMIZERS
 from .plan.optimizer import named as optimizer_named
-from .plan.recompute import CHOICES as RECOMPUTED
-from .read.source import Named, Ready, Source, built, find
+from .read.source import Named, Ready, built, find
 from .size import Size, any_of, once
-from .stack import BESIDES, Stack, usual
-from .stack import load as load_stack
+from .stack import Stack
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -36,14 +33,7 @@ if TYPE_CHECKING:
     from .layout import Layout
     from .search import Found
 
-CHOICES = {
-    "mode": ("train", "forward", "prefill", "decode"),
-    "execution": ("compiled", "eager", "fused", "graph"),
-    "attention": tuple(ATTENTION),
-    "recompute": tuple(RECOMPUTED),
-    "optimizer": OPTIMIZERS,
-}
-OF_STACKS = ("execution", "attention", "optimizer")  # of these; a stack may have any technique's, too
+OF_NETWORKS = ("packing", "kept", "family", "published")  # fields of a Task that a network's source has
 # The parts of an Estimate that do not depend on the device: its fields from `model` on.
 Counted = tuple[Model, Model, Params, Flops, Flops, Walked, Any]
 
@@ -97,25 +87,17 @@ def estimate(
         }
         return plan(model, devices, **settings, **techniques).best.estimate  # type: ignore[return-value] # has one
     stepped = optimizer_named(optimizer) if isinstance(optimizer, str) else optimizer
-    _choices(mode=mode, execution=execution, attention=attention, recompute=recompute, optimizer=stepped)
+    choices(mode=mode, execution=execution, attention=attention, recompute=recompute, optimizer=stepped)
     if mode != "train" and (stepped or "none") != "none":
         raise only_trains("optimizer", mode)
     divided = None if layout is None else _layout(layout, mode, devices)
-    batch = _one_of(batch=batch, micro_batch=micro_batch)
-    asked = _sizes(batch=batch, seq=seq, image=image, sound=sound)
+    asked = _sizes(batch=_one_of(batch=batch, micro_batch=micro_batch), seq=seq, image=image, sound=sound)
     requested = {"recompute": recompute, "attention": attention, **techniques}
     source = find(model, mode, asked, table("config", config), inputs, dtype, requested)
     target = _device(device)
-    software = _stack(stack, mode, target, _engine(source, techniques))
-    if software.graphs and mode == "decode" and execution == "graph":
-        software = load_stack(software.graphs)
-    kind = computed(
-        dtype or _usual_dtype(source.usual.get("dtype"), source.network, target, software.weights)
-    )
-    usually = partial(software.settings, mode, recompute, seq=source.workload.seq)
-    defaults = {"attention": "flash", "execution": "compiled", "optimizer": "adamw"}
-    defaults |= _defaults(usually, kind, source, techniques)
-    own = {name: defaults.pop(name) for name in ("attention", "execution", "optimizer")}
+    software = defaults.software(stack, execution, target, source, techniques)
+    kind = defaults.dtype(dtype, source, target, software)
+    usual = defaults.settings(software, recompute, kind, source, techniques)
     if global_batch is not None:
         from .batches import micro_batches
 
@@ -123,24 +105,28 @@ def estimate(
     task = Task(
         workload=source.workload,
         dtype=kind,
-        optimizer=stepped or source.usual.get("optimizer") or own["optimizer"],
+        optimizer=stepped or source.usual.get("optimizer") or usual["optimizer"],
         recompute=recompute,
-        attention=attention or own["attention"],
-        execution=execution or own["execution"],
-        techniques=chosen({**defaults, **techniques}),
-        packing=source.usual.get("packing"),
-        kept=source.usual.get("kept"),
+        attention=attention or usual["attention"],
+        execution=execution or usual["execution"],
+        techniques=chosen({**{k: v for k, v in usual.items() if k not in UNSAID}, **techniques}),
         layout=divided,
-        family=source.usual.get("family", ""),
-        published=source.usual.get("published", ""),
+        **{field: source.usual[field] for field in OF_NETWORKS if field in source.usual},
     )
     check(task, target)
-    apart = divided is not None and mode != "train" and any_of(divided.devices > 1)
+    return _estimate(source.network, task, target, software, cluster, reserve)
+
+
+def _estimate(
+    network: Named | Ready, task: Task, device: Device, software: Stack, cluster: Any, reserve: Any
+) -> Estimate:
+    """The estimate of a network that is run as a task says. Raises InputError."""
+    serves = task.workload.mode != "train" and task.layout is not None
     ran = software._replace(dispatch=1.0) if task.execution == "eager" else software  # nothing is compiled
-    profile = profile_for(target, task.dtype, ran, several=apart)
-    counted, groups, joined = _joined(_counted(source.network, task), task, target, cluster, software)
-    kept = reserves.reserve(target, groups, software.context_mib, reserve)
-    return Estimate(task, target, software, kept, profile, *counted, joined)
+    profile = profile_for(device, task.dtype, ran, several=serves and any_of(task.layout.devices > 1))
+    counted, groups, joined = _joined(_counted(network, task), task, device, cluster, software)
+    kept = reserves.reserve(device, groups, software.context_mib, reserve)
+    return Estimate(task, device, software, kept, profile, *counted, joined)
 
 
 def _joined(
@@ -176,81 +162,6 @@ def _layout(layout: object, mode: str, devices: int | None) -> Layout:
     return found
 
 
-def _usual_dtype(own: str | None, network: Named | Ready, device: Device, served: str) -> str:
-    """A network's own dtype, the device's usual one where it has none or the device lacks it, or that in
-    which an engine's weights are `served`, where the usual one is of 32 bits. A network whose tensors have
-    their dtypes already keeps them.
-    """
-    if own and (isinstance(network, Ready) or device.has(own)):
-        return own
-    usual = device.usual_dtype
-    return served if served and usual == "fp32" else usual
-
-
-def _engine(source: Source, techniques: Mapping[str, Any]) -> str:
-    """The engine whose own format the weights have, as they are stored or asked for; "" of any engine's."""
-    if stored := source.usual.get("packing"):
-        return str(stored.engine)
-    asked = techniques.get("quantize", "none")
-    if asked == "none" or not isinstance(asked, str):
-        return ""
-    from .plan.quantize import engine
-
-    return engine(asked.lower())
-
-
-def _stack(stack: object, mode: str, device: Device, engine: str) -> Stack:
-    """A stack, by its name or as it is; the usual one for None. Raises InputError."""
-    if stack is None:
-        return usual(mode, device.vendor, engine, device.generation)
-    found = load_stack(stack) if isinstance(stack, str) else stack
-    if not isinstance(found, Stack):
-        raise InputError("stack", f"got {shown(stack)}; allowed: a stack's name, or a Stack")
-    if isinstance(stack, str) and stack.endswith(".json"):
-        settings_of(found)
-    return found
-
-
-def settings_of(stack: Stack) -> None:
-    """Raise an InputError for a default of a stack that its setting does not allow, or for no setting."""
-    told = [(mode, getattr(stack, mode) or {}) for mode in ("train", "serve", *BESIDES)]
-    for where, given in (*told, *(("formats", {"quantize": form}) for form in stack.formats)):
-        try:
-            for name in given.keys() & set(OF_STACKS):
-                if given[name] not in CHOICES[name]:
-                    raise unknown(name, given[name], CHOICES[name])
-            chosen({name: value for name, value in given.items() if name not in OF_STACKS})
-        except InputError as error:
-            raise InputError("stack", f"{stack.name}.json: {where}.{error}") from None
-
-
-OF_MODULES = ("execution", "memory_format", "cache_implementation")  # a stack's, that a torch module can have
-
-
-def _defaults(
-    settings: Callable[..., Mapping[str, Any]], dtype: str, source: Source, techniques: Mapping[str, Any]
-) -> dict[str, Any]:
-    """A stack's settings (by precision), without those that this dtype, this network or a torch module, which
-    has its own, cannot have.
-
-    Precision is that of weights that are trained: what adapters or few bits leave as it is stays so.
-    """
-    network = source.network
-    captured = isinstance(network, Ready) and network.model.captured
-    mixed = dtype in ("bfloat16", "float16") and not (techniques and keeps_weights(techniques))
-    usual = settings().get("precision", "pure") if mixed and not captured else "pure"
-    found = {
-        name: value
-        for name, value in settings(precision=techniques.get("precision", usual)).items()
-        if (name in OF_MODULES or not captured) and (name != "precision" or mixed)
-    }
-    if "fuse" in found.keys() - techniques.keys():
-        from .plan.fused import those_of
-
-        found["fuse"] = those_of(built(network, source.workload), found["fuse"])
-    return found
-
-
 def _sizes(**given: Size) -> dict[str, Size]:
     """The sizes that are given, checked. Raises InputError."""
     return {name: sizes(name, x) for name, x in given.items() if x is not None}
@@ -262,13 +173,6 @@ def _one_of(**sizes: Size) -> Size:
     if len(given) > 1 and len({str(x) for x in given.values()}) > 1:
         raise InputError(list(given)[1], f"given together with {next(iter(given))}; allowed: one of the two")
     return next(iter(given.values()), None)
-
-
-def _choices(**given: str | None) -> None:
-    """Raise an InputError for a value that its setting does not allow."""
-    for field, value in given.items():
-        if value is not None and value not in CHOICES[field]:
-            raise unknown(field, value, CHOICES[field])
 
 
 def _device(device: object) -> Device:

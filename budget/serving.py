@@ -142,7 +142,7 @@ def _served(of: _Requests, replicas: int, users: Sequence[int], asked: Asked) ->
     if full is None:
         one = of.decode(1, seq=longest)
         lacks = (one.needed - one.device.usable_bytes) / 2**30
-        wide = one.task.techniques.used.get("quantize", "none") == "none" and one.task.published
+        wide = "quantize" not in one.task.techniques.used and one.task.published
         known = f"{wide} as it is published, " if wide else ""
         ways = f"allowed: {known}a shorter one, more --devices, or --quantize"
         raise InputError(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from budget.comparison import LISTS
-from budget.estimate import CHOICES
+from budget.defaults import CHOICES
 from budget.plan import fields
 
 FILE = Path(__file__).parents[1] / "budget" / "keywords.py"

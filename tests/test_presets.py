@@ -277,7 +277,8 @@ def test_a_tag_of_ollama_names_the_bits_that_it_has():
     assert line in str(estimate("qwen3:8b", mode="decode", batch=1, seq=64))
     assert line not in str(estimate("qwen3:8b", mode="decode", batch=1, seq=64, quantize="q8_0"))
     assert line in str(estimate("qwen3", mode="decode", batch=1, seq=64))
-    assert "few bits" not in str(estimate("mxbai-embed-large", mode="forward"))
+    assert "published" not in estimate("mxbai-embed-large", mode="forward").to_dict()["provenance"]
+    assert "published" not in estimate("bge-m3:567m", mode="forward").to_dict()["provenance"]
     assert "gpt-oss-20b-mxfp4" in str(estimate("gpt-oss:20b", mode="decode", batch=1, seq=64))
     assert "few bits" not in str(estimate("qwen3-8b", mode="decode", batch=1, seq=64))
 

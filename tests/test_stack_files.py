@@ -5,9 +5,8 @@ import json
 import pytest
 
 import budget
-from budget import device, stack
+from budget import defaults, device, stack
 from budget.__main__ import main
-from budget.estimate import settings_of
 
 GOOD = {"about": "mine", "source": "torch-compile", "train": {"attention": "sdpa"}}
 
@@ -106,9 +105,9 @@ def test_weights_of_few_bits_may_be_those_of_another_stack():
 
 @pytest.mark.parametrize("name", stack.names())
 def test_every_stack_of_the_data_is_one_that_a_file_could_have(name):
-    assert settings_of(stack.load(name)) is None
+    assert defaults.check(stack.load(name)) is None
     with pytest.raises(budget.InputError, match=f"^stack: {name}.json: serve.warp: "):
-        settings_of(stack.load(name)._replace(serve={"warp": 1}))
+        defaults.check(stack.load(name)._replace(serve={"warp": 1}))
 
 
 def test_no_file_and_no_stack():

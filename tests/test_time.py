@@ -6,9 +6,9 @@ import pytest
 import budget
 from budget import arch as architectures
 from budget import stack
+from budget.defaults import CHOICES
 from budget.device import load
 from budget.device.kernel_class import Dispatch, KernelClass, Profile, complete
-from budget.estimate import CHOICES
 from budget.fold.kernels import Work, works
 from budget.fold.time import bound, kernel_time, rates, time
 from budget.ir import Gemm

@@ -9,8 +9,8 @@ from functools import partial
 from .. import arch as architectures
 from ..comparison import LISTS
 from ..config import Field, Settings
+from ..defaults import CHOICES
 from ..errors import InputError, shown, unknown
-from ..estimate import CHOICES
 from ..named import Any
 from ..plan import fields
 from ..read.source import resolve

@@ -5,7 +5,8 @@ family's own fields; `workload` where a preset is also a worked example; `publis
 form in few bits that its maker publishes. A table with `same_as` is another name. `_class_name`, or a
 `model_type` that has no family's file: a class that is captured.
 
-A name without a size is Ollama's, which has one for it (data/ollama.json), written as it is there.
+A name without a size is Ollama's, which has one for it (data/ollama.json), written as it is there; `usual` is
+the format of most of its weights, `in_16_bits` whose files have two bytes a parameter.
 
 A name of the Hugging Face hub means the preset that it is called by, whoever owns it, once the words are
 gone that say how it was trained (`unsloth/Meta-Llama-3.1-8B-Instruct`); presets/hub.json has the others.
@@ -74,9 +75,13 @@ def known(name: str) -> tuple[str, Mapping[str, Any]] | None:
     return known(latest or bare) if latest or bare != name else None
 
 
-def is_tag(name: str) -> bool:
-    """Whether a name is one of Ollama's, with a size (`qwen3:8b`) or without where it has one for it."""
-    return ":" in name or name in table.load("ollama.json")["latest"]
+def of_ollama(name: str) -> str:
+    """The format of the weights that Ollama has by this name of its own, with a size (`qwen3:8b`) or without
+    where it has one for it; nothing for those in 16 bits, and for any other name.
+    """
+    about, own = table.load("ollama.json"), name.partition(":")[0]
+    tag = own != name or name in about["latest"]
+    return about["usual"] if tag and own not in about["in_16_bits"] else ""
 
 
 def _told(name: str) -> Iterator[str]:

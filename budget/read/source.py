@@ -156,7 +156,7 @@ def resolve(model: object, config: Mapping[str, Any]) -> Resolved:
 def _named(name: str) -> Resolved:
     if name in architectures.names():
         return name, name, {}, {}, ()
-    tag = preset.is_tag(name)
+    form = preset.of_ollama(name)
     try:
         name, found = preset.look_up(name)
     except InputError:
@@ -174,7 +174,7 @@ def _named(name: str) -> Resolved:
             "model", name, (*preset.names(), *dict(preset.classes()), *architectures.names()), way
         ) from None
     table = dict(found)
-    tagged = {"published": f"{name} --quantize q4_k_m"} if tag else {}  # as most of Ollama's tags are
+    tagged = {"published": f"{name} --quantize {form}"} if form else {}
     usual = {**table.pop("workload", {}), **tagged, **{k: v for k, v in found.items() if k == "published"}}
     for about in preset.ABOUT:
         table.pop(about, None)

@@ -102,18 +102,10 @@ def describe(estimate: Estimate) -> str:
     return ", ".join(words)
 
 
-def as_published(e: Estimate) -> str:
-    """The preset of the form that a network is published in, where its weights run wider than those."""
-    mode, form = e.task.workload.mode, e.task.published
-    narrow = mode == "train" or e.task.techniques.used.get("quantize", "none") != "none"
-    embeds = mode == "forward" and " --quantize " in form  # of Ollama's tags: in 16 bits there
-    return "" if narrow or embeds else form
-
-
 def taken_for(e: Estimate) -> Iterator[str]:
     """A line where a network's weights run wider than they are published."""
-    if published := as_published(e):
-        yield f"dtype       taken for {e.task.dtype}; published in few bits: {published}"
+    if e.task.published and e.task.workload.mode != "train" and "quantize" not in e.task.techniques.used:
+        yield f"dtype       taken for {e.task.dtype}; published in few bits: {e.task.published}"
 
 
 def _head(e: Estimate) -> Iterator[str]:
@@ -169,7 +161,8 @@ def dtypes(e: Estimate) -> str:
 
 def techniques(e: Estimate) -> str:
     """Its techniques and their values, but for what the stack does anyway, which goes without saying."""
-    usual = e.stack.settings(e.task.workload.mode, e.task.recompute, e.task.precision)
+    w = e.task.workload
+    usual = e.stack.settings(w.mode, e.task.recompute, e.task.precision, w.seq)
     return ", ".join(f"{k} {v}" for k, v in e.task.techniques.used.items() if usual.get(k) != v)
 
 
