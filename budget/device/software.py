@@ -238,6 +238,8 @@ def _attention(kernel: str, device: Device, factor: float, units: str = "") -> d
     """The classes of a fused kernel; none of one that writes its scores, whose products are like others."""
     kernels = table.load("kernels.json")["attention"]
     about = kernels[kernels[kernel].get("like", kernel)]
+    if "ordinary" in about:
+        return {"attention": KernelClass(ordinary=about["ordinary"] * factor, vector=math.inf)}
     if not about["share"]:
         return {}
     share, edge, tail = (nearest(about[of], device.generation) for of in ("share", "edge", "tail"))
