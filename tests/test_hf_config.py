@@ -110,14 +110,10 @@ def test_a_nested_text_config():
 @pytest.mark.parametrize(
     ("classes", "head"),
     [
-        (["LlamaForCausalLM"], "lm"),
-        (["LlamaModel"], "none"),
-        (["LlamaForSequenceClassification"], "last"),
-        (["LlamaForTokenClassification"], "tokens"),
-        ([], "lm"),
-        (None, "lm"),
+        (["LlamaForCausalLM"], "lm"), (["LlamaModel"], "none"), ([], "lm"), (None, "lm"),
+        (["LlamaForSequenceClassification"], "last"), (["LlamaForTokenClassification"], "tokens"),
     ],
-)
+)  # fmt: skip
 def test_the_class_decides_the_head(classes, head):
     assert hf_config.read({"model_type": "llama", "architectures": classes})[1].head == head
 

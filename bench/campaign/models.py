@@ -8,12 +8,7 @@ first, do that at the same time and are then measured one after the other.
 from __future__ import annotations
 
 import gc
-import json
-import os
-import select
-import signal
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -23,14 +18,14 @@ import budget
 from budget.measured.workload import settings
 
 from .. import networks, record, sensors
+from ..forked import Forked, Say, Wait
 from ..measure import Samples
-from .fatal import one_line
 from .plan import find_case
 
 READY_S = 100.0  # until all networks have made their first steps
 SOON_S = 40.0  # until one has been measured
 STEPS, ROUNDS = 5, 6
-CRASHED = {"status": "crash", "error_text": "the process ended"}
+READY = {"ready": True}
 HOW = {
     "torch": {},
     "triton": {"attention": "budget"},  # this project's, registered with transformers
@@ -58,11 +53,11 @@ def run(
 
     provenance: asked in the child, as it may touch the device. alive: told when a network is ready, measured.
     """
-    children = [_Child(where, spec, provenance) for spec in specs]
+    children = [_Network(where, spec, provenance) for spec in specs]
     try:
         end = time.monotonic() + READY_S
         for child in children:
-            child.wait(end - time.monotonic())
+            child.start(end - time.monotonic())
             alive(f"{child.spec['case']} is ready")
         found = []
         for child in children:
@@ -77,73 +72,31 @@ def run(
             child.stop()
 
 
-class _Child:
-    """A forked process that makes its first steps, says so, waits, measures, answers."""
+class _Network(Forked):
+    """A child that makes its first steps, says so, waits, measures, answers."""
 
     def __init__(self, where: torch.device, spec: Spec, provenance: Provenance):
-        self.ready, self.spec, self.answer = False, spec, CRASHED
-        read, write = os.pipe()
-        go_read, self._go = os.pipe()
-        self.pid = os.fork()
-        if self.pid == 0:
-            os.close(read)
-            os.close(self._go)
-            _child(where, spec, provenance, write, go_read)
-        os.close(write)
-        os.close(go_read)
-        self._from = read
+        def work(say: Say, wait: Wait) -> None:
+            steps = measured(where, **spec)
+            next(steps)
+            say(READY)
+            wait()
+            say({"status": "ok", **next(steps), **provenance(where)})
 
-    def wait(self, timeout: float) -> None:
+        self.spec, self.answer = spec, READY
+        super().__init__(work)
+
+    def start(self, timeout: float) -> None:
         """Until it is ready; a child that says anything else, or nothing, has given its answer."""
-        line = self._line(timeout)
-        self.ready = line == {"ready": True}
-        if not self.ready and line:
-            self.answer = line
+        self.answer = self.said(timeout)
 
     def measured(self) -> dict[str, Any]:
         """The answer, measured now where the child was ready."""
-        if self.ready:
-            os.write(self._go, b"go")
-            self.answer = self._line(SOON_S) or self.answer
+        if self.answer == READY:
+            self.go()
+            self.answer = self.said(SOON_S)
         self.stop()  # its memory is the next one's
         return {"network": dict(self.spec), **self.answer}
-
-    def _line(self, timeout: float) -> dict[str, Any]:
-        """A line of JSON; empty at the end of the pipe, a `hang` where nothing came in time."""
-        end, text = time.monotonic() + timeout, b""
-        while not text.endswith(b"\n"):
-            if not select.select([self._from], [], [], max(0.0, end - time.monotonic()))[0]:
-                return {"status": "hang", "error_text": f"nothing heard for {timeout:.0f} s"}
-            part = os.read(self._from, 2**16)
-            if not part:
-                return {}
-            text += part
-        return json.loads(text)
-
-    def stop(self) -> None:
-        """End the process, if it has not ended yet."""
-        if self.pid:
-            os.kill(self.pid, signal.SIGKILL)
-            os.waitpid(self.pid, 0)
-            os.close(self._from)
-            os.close(self._go)
-            self.pid = 0
-
-
-def _child(where: torch.device, spec: Spec, provenance: Provenance, write: int, go: int) -> None:
-    def say(answer: Mapping[str, Any]) -> None:
-        os.write(write, json.dumps(answer).encode() + b"\n")
-
-    try:
-        steps = measured(where, **spec)
-        next(steps)
-        say({"ready": True})
-        os.read(go, 2)
-        say({"status": "ok", **next(steps), **provenance(where)})
-    except Exception as error:  # noqa: BLE001 - the parent has to know
-        traceback.print_exc()
-        say({"status": "error", "error_text": one_line(error)})
-    os._exit(0)
 
 
 def predicted(workload: Mapping[str, Any], device: Any) -> dict[str, Any]:

@@ -8,22 +8,18 @@ predicts; `--seconds 0` writes them before anything is measured.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
-import select
-import signal
 import sys
 import time
 import tomllib
-import traceback
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from .. import record, sensors
-from ..campaign.fatal import one_line
+from ..forked import Forked, Say, Wait
 from . import how, tables
 
 LONGEST_S, COMPILING_S = 40.0, 150.0  # of one program
@@ -134,49 +130,32 @@ def _answer(
 
 def forked(program: Mapping[str, Any], config: Mapping[str, Any], on: str, limit: float) -> dict[str, Any]:
     """What a program measures in a process of its own, which ends after `limit` seconds."""
-    read, write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(read)
+
+    def work(say: Say, _: Wait) -> None:
         os.setsid()  # what it starts, a compiler's processes, ends with it
-        os.write(write, json.dumps(_measured(program, config, on)).encode() + b"\n")
-        os._exit(0)
-    os.close(write)
-    text, end = b"", time.monotonic() + limit
-    while not text.endswith(b"\n"):
-        if not select.select([read], [], [], max(0.0, end - time.monotonic()))[0]:
-            text = b'{"status": "hang", "error": "nothing heard"}\n'
-        elif part := os.read(read, 2**16):
-            text += part
-        else:
-            text = b'{"status": "crash", "error": "the process ended"}\n'
-    os.close(read)
-    for kill in (os.killpg, os.kill):
-        with contextlib.suppress(OSError):
-            kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    return json.loads(text)
+        say(_measured(program, config, torch.device(on)))
 
-
-def _measured(program: Mapping[str, Any], config: Mapping[str, Any], on: str) -> dict[str, Any]:
-    where = torch.device(on)
+    child = Forked(work)
     try:
-        torch.manual_seed(0)
-        before = sensors.read() if on == "cuda" else {}
-        found = how.DOES[program["does"]](program, config, where)
-        if on == "cuda":
-            found |= {
-                "allocated": torch.cuda.max_memory_allocated(), "reserved": torch.cuda.max_memory_reserved(),
-                "gpu": torch.cuda.get_device_name(), "sensors_before": before, "sensors": sensors.read(),
-            }  # fmt: skip
-        return {"status": "ok", **found, "versions": record.versions(), "source": record.source_hash()}
-    except Exception as error:  # noqa: BLE001 - the next program must run
-        traceback.print_exc()
-        return {"status": "error", "error": one_line(error)}
+        return child.said(limit)
+    finally:
+        child.stop()
+
+
+def _measured(program: Mapping[str, Any], config: Mapping[str, Any], where: torch.device) -> dict[str, Any]:
+    torch.manual_seed(0)
+    before = sensors.read() if where.type == "cuda" else {}
+    found = how.DOES[program["does"]](program, config, where)
+    if where.type == "cuda":
+        found |= {
+            "allocated": torch.cuda.max_memory_allocated(), "reserved": torch.cuda.max_memory_reserved(),
+            "gpu": torch.cuda.get_device_name(), "sensors_before": before, "sensors": sensors.read(),
+        }  # fmt: skip
+    return {"status": "ok", **found, "versions": record.versions(), "source": record.source_hash()}
 
 
 def _short(answer: Mapping[str, Any]) -> str:
-    kept = ("status", "error", "ttft_s", "tpot_s", "seconds", "wall_s")
+    kept = ("status", "error_text", "ttft_s", "tpot_s", "seconds", "wall_s")
     said = {k: answer[k] for k in kept if k in answer} or "not reached"
     return f"{' '.join(map(str, answer['program'].values()))}: {said}"
 
