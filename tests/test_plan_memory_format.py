@@ -62,6 +62,21 @@ def test_a_captured_module_is_copied_as_the_network_itself(name, net, mode):
     assert [a - b for a, b in zip(first, last, strict=True)] == copied(name, mode)
 
 
+def test_gradients_of_depthwise_weights_are_made_by_a_kernel_of_its_own():
+    """One for each of torch's convolutions of one channel a group, with pictures channels first only."""
+    with torch.device("meta"):
+        parts = [m for m in mobilenets.mobilenet_v2().modules() if isinstance(m, torch.nn.Conv2d)]
+
+    def own(mode="train", form="channels_first", **changes):
+        found = budget.estimate("mobilenet-v2", mode=mode, memory_format=form, **{**ASKED, **changes})
+        kernels = [k.work for k in found.times.kernels if k.work.form == "conv_depthwise_weights"]
+        assert {w.phase for w in kernels} <= {"backward"}
+        return sum(w.times for w in kernels)
+
+    assert own() == own(dtype="tf32") == sum(m.groups > 1 for m in parts)
+    assert own("forward") == own(form="channels_last") == own(stack="torch-compile") == 0
+
+
 def test_a_bias_is_added_by_a_kernel_of_its_own_but_in_depthwise_convolutions():
     """As torch adds it to what cuDNN has made, in either format; a compiler adds it where it is read next."""
     made = []

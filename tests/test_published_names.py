@@ -16,6 +16,8 @@ from budget import estimate
         ("regnety_032", "", 0),
         ("mobilenetv2_100", "", 0),
         ("resnet50", "images/s of side 288", 288),
+        ("resnet50", "made-up pictures of 256", 256),
+        ("resnet50", "pictures of 1024 x 768", 0),
     ],
 )
 def test_a_networks_width_is_no_pictures_side(name, notes, pixels):

@@ -139,6 +139,14 @@ def test_a_network_of_pictures_needs_no_sequence_nor_to_be_called_one():
         list(training.asked({**row, "model": "llama-3-8b"}))
 
 
+def test_pictures_have_the_side_that_notes_state():
+    """EfficientNet-V2's own recipe trains with smaller pictures than it is tested with."""
+    row = {**ROW, "model": "efficientnet_v2_s", "seq": "", "kind": "cnn_train", "source": "a page (PyTorch)"}
+    for notes, side in (("pictures of side 300", 300), ("", None)):
+        [asked] = training.asked({**row, "notes": notes})
+        assert asked.parts[0].settings.get("image") == side
+
+
 @pytest.mark.parametrize(("when", "software"), [("2022-09", "megatron-2021"), ("2023-06", "megatron")])
 def test_megatron_before_flash_attention_is_the_stack_of_its_paper(when, software):
     assert stack({"source": f"notebook (Megatron-LM, {when})"}, mode="train") == software

@@ -70,7 +70,7 @@ def side(row: Row) -> int:
     """The side of the pictures that a row states, or else the end of timm's name for its network; 0: that
     says the network's width (regnety_032), or nothing.
     """
-    name, told = row["model"], re.search(r"of side (\d+)", text_of(row, "notes"))
+    name, told = row["model"], re.search(r"\b(?:of side|pictures of) (\d+)\b(?! x)", text_of(row, "notes"))
     found = told or re.search(r"_(\d{3})(\.|$)", name)
     try:
         preset.look_up(name)

@@ -13,7 +13,7 @@ from budget.read.source import resolve
 
 from . import _versions as versions
 from .layouts import cluster, dropout, layout, recomputed, seconds
-from .networks import has_sequence, network, pictures
+from .networks import has_sequence, network, pictures, side
 from .rows import (
     Asked,
     NotCoveredError,
@@ -108,6 +108,7 @@ def step(row: Row, on: Device, batch: int, seq: int, gpus: int) -> Part:
         **({"seq": seq} if seq else {}),
         **_precision(kind, software, row),
         **pictures(row),
+        **({"image": pixels} if not seq and (pixels := side(row)) else {}),
         **adapted,
         **fused(row, software),
         **documents(row),

@@ -17,6 +17,7 @@ LIKE = {
     "conv_apart_backward": "conv_backward",
     "conv_depthwise": "conv",  # of groups of one channel
     "conv_depthwise_backward": "conv_backward",
+    "conv_depthwise_weights": "conv_depthwise_backward",  # whose gradients torch's own kernel makes
     "grouped": "matmul",
     "weight_only_matmul": "matmul",  # weights of few bits, widened within the product
     "weight_only_grouped": "grouped",

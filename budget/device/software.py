@@ -28,6 +28,10 @@ APART = 100.0
 # it has no tensor units; what it moves comes on top. From 3 to 31 taps a side on an RTX 2080 Ti. In 16 bits
 # cuDNN has kernels that memory bounds. Sources: replknet, aten-depthwise.
 DEPTHWISE = 0.115
+# The same of the gradients of their weights, of which a block makes one: for each product it finds where its
+# two operands lie, some 60 instructions with a division. Inferred from MobileNet-V2, EfficientNet-B0 and
+# ConvNeXt-T on an A100, as a whole. Source: aten-depthwise.
+DEPTHWISE_WEIGHTS = 0.015
 WIDE = ("bf16", "fp16", "tf32")  # formats whose products were measured as bf16's
 COPIES = 25 / 31.5  # of a host link's rate, what copies reach. Source: pcie
 
@@ -183,12 +187,14 @@ def _convolutions(
     apart = usual._replace(edge=(APART,) * 3)
     wide = BYTES[full_name(dtype)] >= BYTES["float32"]
     alone = usual._replace(ordinary=DEPTHWISE, overlap=0.0) if wide else usual
+    weights = alone._replace(ordinary=DEPTHWISE_WEIGHTS) if wide else usual
     return {
         "conv": usual,
         "conv_apart": apart,
         "conv_apart_backward": apart,
         "conv_depthwise": alone,
         "conv_depthwise_backward": alone,
+        "conv_depthwise_weights": weights,
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..dtype import BYTES
-from ..ir import CACHE, KEY_SEQ, SEQ, WEIGHTS, Gemm, Op, gemm, is_convolution, picked, window
+from ..ir import CACHE, CHANNELS_FIRST, KEY_SEQ, SEQ, WEIGHTS, Gemm, Op, gemm, is_convolution, picked, window
 from ..size import Size, all_of, is_number, is_zero, minimum
 
 NARROW = {"float8": "fp8", "float4": "fp4", "nvfp4": "nvfp4"}
@@ -29,6 +29,8 @@ def form(ops: list[Op], kind: str, *, fused: bool) -> str:
     """The class of the time model: as in a breakdown, but finer. fused: around a product (plan/fused.py)."""
     first = ops[0]
     if kind in ("conv", "attention"):
+        if first.tag == CHANNELS_FIRST:
+            return "conv_depthwise_weights"
         own = _convolution(first) if kind == "conv" else kind
         return f"{own}_backward" if first.phase == "backward" else own
     if kind == "matmul":

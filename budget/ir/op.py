@@ -21,6 +21,7 @@ SCORES, MIX, MERGE, PROMPT = "scores", "mix", "merge", "prompt"  # of attention;
 SHAPED = "shaped"  # a gradient that autograd casts or adds up to what its tensor is
 ONCE = "once"  # makes of a weight alone what every micro-batch of a step reads
 FIRST = "first"  # the same, and only a step's first micro-batch makes it
+CHANNELS_FIRST = "channels first"  # a gradient of weights of one channel a group, of pictures that lie so
 REMADE = "remade"  # not kept, but recomputed by its reader's own backward pass
 QKV, LATENT_UP, LATENT_DIVIDE, LATENT_JOIN = "qkv", "latent up", "latent divide", "latent join"
 # Products with a weight, by what they make: of attention, of an MLP and its experts, of a state space.

@@ -4,14 +4,15 @@ A convolution on tensor units that is given channels first copies what it reads 
 makes back: a kernel each, whose memory is not counted. From timm's tables, of boards with both: ResNet-18
 takes 18 microseconds a picture longer on an RTX 3090, VGG-16 115 on a 4090, and the copies around
 convolutions of several taps move 15.6 and 108 MB. One tap is a product in either; a group of one channel, or
-of many, has kernels of its own. cuDNN's; others may not need them. Sources: channels-last, timm.
+of many, has kernels of its own: the gradient of one channel's weights is torch's (device/software.py).
+cuDNN's; others may not need them. Sources: channels-last, timm, aten-depthwise.
 """
 
 from __future__ import annotations
 
 from ..config import Task, setting
 from ..fold.forms import apart, depthwise
-from ..ir import INPUT, WEIGHTS, Model, Op, is_convolution, rewrite, window
+from ..ir import CHANNELS_FIRST, INPUT, WEIGHT, WEIGHTS, Model, Op, is_convolution, rewrite, window
 from ..size import is_number
 from ._names import untrained
 
@@ -47,14 +48,32 @@ def _copied(o: Op) -> Op:
     return o._replace(copies=(both, both if given else (*both, *both)))
 
 
+def own_gradients(model: Model, task: Task) -> Model:
+    """The program with gradients of depthwise weights marked where torch's own kernel makes them."""
+    own = _first(task) and task.execution == "eager"
+    return model._replace(nodes=rewrite(model.nodes, _marked)) if own else model
+
+
+def _marked(o: Op) -> tuple[Op, ...]:
+    of_weights = o.phase == "backward" and o.kind == "contract" and o.out.role == WEIGHT
+    return (o._replace(tag=CHANNELS_FIRST) if of_weights and is_convolution(o) and depthwise(o) else o,)
+
+
 def captured(model: Model, task: Task) -> Model:
     """A captured module, whose backward pass is there already, as its pictures lie in memory."""
     return _laid(model, task) if model.captured else model
 
 
 def _laid(model: Model, task: Task) -> Model:
-    first = task.techniques.memory_format == "channels_first" and task.dtype in UNITS
-    return memory_format(model) if first else model
+    return memory_format(model) if _first(task) else model
 
 
-STAGES = {"store": captured, "cast": lambda model, task: model if model.captured else _laid(model, task)}
+def _first(task: Task) -> bool:
+    return task.techniques.memory_format == "channels_first" and task.dtype in UNITS
+
+
+STAGES = {
+    "store": captured,
+    "cast": lambda model, task: model if model.captured else _laid(model, task),
+    "sparse": own_gradients,
+}
