@@ -199,6 +199,10 @@ def test_gemma_3_has_its_tower(size):
         ("llama3.2:latest", "llama-3.2-3b"),
         ("zai-org/GLM-Z1-32B-0414", "glm-4-32b-0414"),
         ("huihui-ai/Qwen2.5-72B-Instruct-abliterated", "qwen2.5-72b"),
+        ("google/gemma-3-4b-it-qat-int4-unquantized", "gemma-3-4b"),  # trained for few bits, kept in 16
+        ("gemma3:12b-it-qat", "gemma-3-12b"),
+        ("moonshotai/Kimi-K2-Thinking", "kimi-k2-thinking-int4"),
+        ("deepseek-ai/DeepSeek-Prover-V2-7B", "deepseek-llm-7b"),
         ("internlm2_5-7b-chat", "internlm2-7b"),
         ("togethercomputer/RedPajama-INCITE-Base-3B-v1", "redpajama-incite-3b"),
         ("Salesforce/codegen-350M-mono", "codegen-350m"),
@@ -243,11 +247,35 @@ def test_digits_are_never_run_together(told):
         ("hf.co/bartowski/Qwen3-8B-GGUF:Q8_0", "qwen3-8b --quantize q8_0"),
         ("unsloth/Qwen3-8B-GGUF:UD-Q4_K_XL", "qwen3-8b --quantize q4_k_m"),
         ("Qwen3-8B-UD-Q2_K_XL", "qwen3-8b --quantize q2_k"),
+        ("Qwen/Qwen3-32B-MLX-4bit", "qwen3-32b --quantize mlx-4bit"),
+        ("google/gemma-3-27b-it-qat-q4_0-gguf", "gemma-3-27b --quantize q4_0"),
+        ("mlx-community/gemma-3-27b-it-qat-4bit", "gemma-3-27b --quantize mlx-4bit"),
+        ("Intel/Qwen3-8B-int4-AutoRound", "qwen3-8b --quantize w4a16"),
+        ("ggml-org/gpt-oss-20b-GGUF", "gpt-oss-20b --quantize mxfp4"),  # as its weights are published
     ],
 )
 def test_weights_in_few_bits_are_not_taken_for_others(told, way):
     with pytest.raises(InputError, match=f"`{way}` has such weights"):
         source.resolve(told, {})
+
+
+@pytest.mark.parametrize(
+    ("told", "held"),
+    [
+        ("somebody/Llama-3-ELYZA-JP-8B-v2", "llama-3-8b"),
+        ("somebody/Dolphin9-Llama3.1-8B", "llama-3.1-8b"),
+        ("somebody/Llama-3.1-Tulu-3-8B", "llama-3.1-8b"),  # of two, the one whose words stand together
+        ("somebody/dolphin-2.5-mixtral-8x7b", "mixtral-8x7b"),
+        ("somebody/Llama-3_3-Nemotron-Super-49B", None),  # no size of Llama's
+        ("somebody/InternVL3_9-8B", None),  # another version
+        ("somebody/Qwen2.5-Omni-7B-v2", None),  # more than the network whose name it has
+    ],
+)
+def test_a_name_that_has_a_presets_in_it_is_answered_with_that(told, held):
+    with pytest.raises(InputError) as error:
+        source.resolve(told, {})
+    assert (f"has {held!r} in its name" in str(error.value)) == (held is not None)
+    assert held or "in its name" not in str(error.value)
 
 
 def test_a_model_type_of_code_elsewhere_is_its_class():

@@ -19,7 +19,12 @@ from budget.read import preset
      ("rednote-hilab/dots.llm1.inst", 142.8), ("Ling-flash-2.0", 103), ("GLM-4.7-Flash", 29.9),
      ("LGAI-EXAONE/EXAONE-4.0-1.2B", 1.28), ("THUDM/glm-130b", 130),
      ("google/flan-ul2", 19.46), ("amazon/chronos-t5-large", 0.709), ("amazon/chronos-t5-base", 0.201),
-     ("Alibaba-NLP/gte-Qwen2-7B-instruct", 7.07), ("distil-whisper/distil-large-v3", 0.756)],
+     ("Alibaba-NLP/gte-Qwen2-7B-instruct", 7.07), ("distil-whisper/distil-large-v3", 0.756),
+     ("arcee-ai/AFM-4.5B", 4.62), ("ibm-granite/granite-4.0-micro", 3.4),
+     ("utter-project/EuroLLM-9B-Instruct", 9.15), ("utter-project/EuroLLM-1.7B", 1.66),
+     ("ByteDance-Seed/Seed-Coder-8B-Instruct", 8.25),
+     ("speakleash/Bielik-11B-v2.6-Instruct", 11.17), ("facebook/xlm-roberta-xl", 3.48),
+     ("mistralai/Voxtral-Mini-3B-2507", 4.68), ("microsoft/mdeberta-v3-base", 0.278)],
 )  # fmt: skip
 def test_a_recalled_config_has_the_parameters_that_its_page_states(name, billions):
     """GLM-130B states its size only."""
@@ -61,12 +66,16 @@ RECALLED = {
     "santacoder": 1_124_886_528,
     "starcoderbase-1b": 1_137_207_296,
     # of encoders and of encoders with decoders; BERT's small ones as KerasHub has them
+    "bert-base-chinese": 102_267_648,
+    "bert-base-multilingual-uncased": 167_356_416,
+    "bert-large-cased": 333_579_264,
     "bert-medium": 41_373_184,
     "bert-small": 28_763_648,
     "bert-tiny": 4_385_920,
     "distilbart-12-6": 305_510_400,
     "embeddinggemma-300m": 302_863_104,
     "mbart-large-50": 610_879_488,
+    "qwen2-audio-7b": 8_397_094_912,
     # with pictures; BLIP-2 as KerasHub has it
     "blip-2-opt-2.7b": 3_744_761_856,
     "idefics2-8b": 8_402_768_112,

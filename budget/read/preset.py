@@ -27,19 +27,22 @@ ABOUT = ("source", "note", "published")  # for people: no settings
 # Words of a name that say how a network was trained, what stores it or who did, not what it is.
 TRAINED = (
     "instruct", "chat", "it", "pt", "sft", "dpo", "rlvr", "thinking", "reasoning", "deduped", "preview", "hf",
-    "bf16", "meta", "nvidia", "abliterated",
+    "bf16", "meta", "nvidia", "abliterated", "uncensored", "qat", "mlx",
 )  # fmt: skip
 # Words that say so only beside a size in numbers: Qwen3-8B-Base is Qwen3-8B, but bert-base is a size itself.
 TRAINED_OF_A_SIZE = r"base|\d{4}"  # 2507: year and month
 SIZE = r"(\d+x)?\d+(\.\d+)?[bm]"
 MARKS = str.maketrans(dict.fromkeys(" _.:", "-"))  # what divides a name's parts, as people write it
-WEIGHTS_OF_TIMM = r"\.\w*in\d+k\w*$"  # resnet50.a1_in1k
+WEIGHTS = r"\.\w*in\d+k\w*$|-(int4|q4_0)-unquantized$"  # resnet50.a1_in1k; trained for few bits, not in them
 LATEST = ":latest"  # Ollama's tag where none is told: of the size in data/ollama.json
+WORDS = re.compile(r"\d+(?:[._]\d+)*[bm]?(?![a-z])|[a-z]+")  # of a name: llama, 3.1, 8b
+# Words of a name that say that a network has more than the one that its name is made of, or is made from it.
+MORE = {"vl", "vision", "audio", "omni", "asr", "speech", "minitron", "moe", "embed", "embedding"}
 ACTIVE = r"-a\d+(\.\d+)?b$"  # the parameters of a mixture that a token takes
 # Words of a name that say in which few bits its weights are, by --quantize.
 FEW_BITS = {
     "awq": "awq", "gptq": "gptq", "fp8": "fp8", "mxfp4": "mxfp4", "nvfp4": "nvfp4", "fp4": "nvfp4",
-    "w4a16": "w4a16", "w8a8": "w8a8", "bnb": "nf4", "gguf": "q4_k_m",
+    "w4a16": "w4a16", "int4": "w4a16", "w8a8": "w8a8", "bnb": "nf4", "gguf": "q4_k_m",
     **{f"{bits}bit": f"mlx-{bits}bit" for bits in (3, 4, 5, 6, 8)},
 }  # fmt: skip
 
@@ -104,7 +107,7 @@ def plain(name: str) -> str:
 
 def untrained(name: str) -> str:
     """A hub's name without its owner and the words that say how the network was trained."""
-    words = re.split(r"[-_ ]", re.sub(WEIGHTS_OF_TIMM, "", name.rpartition("/")[2]))
+    words = re.split(r"[-_ ]", re.sub(WEIGHTS, "", name.rpartition("/")[2]))
     sized = any(re.fullmatch(SIZE, word.lower()) for word in words)
     return "-".join(
         word
@@ -144,7 +147,7 @@ def few_bits(name: str) -> tuple[str, str] | None:
     from ..plan.gguf import FORMATS as GGUF  # only where no preset is called so
 
     name = re.sub(r"(?<=/)[^/_-]+_(?=\w+-)", "", name)  # bartowski/Qwen_Qwen3-8B-GGUF: whose it was
-    begins, _, last = re.sub("-gguf(?=-)", "", name.lower().replace(":", "-")).rpartition("-")
+    begins, _, last = re.sub("-gguf(?=-|$)", "", name.lower().replace(":", "-")).rpartition("-")
     if begins.endswith("-ud"):  # Unsloth's own types of each network: the nearest
         begins, last = begins.removesuffix("-ud"), next(iter(nearest(f"ud-{last}", GGUF)), last)
     if last in GGUF:  # llama3.1:8b-instruct-q4_K_M
@@ -157,9 +160,11 @@ def few_bits(name: str) -> tuple[str, str] | None:
             form = "gptq-8bit"
         if form and i:
             try:
-                return plain("-".join(words[:i])), form
+                found = plain("-".join(words[:i]))
             except InputError:
                 return None
+            kept = word.lower() == "gguf" and find(found).get("published", "").endswith("-mxfp4")
+            return found, "mxfp4" if kept else form  # which GGUF keeps where no type is named
     return None
 
 
@@ -170,14 +175,38 @@ def in_few_bits(name: str) -> str:
 
 
 def near_on_the_hub(name: str) -> str:
-    """A hint at the nearest name: one that begins as it does, owners aside, or is spelled nearly so."""
+    """A hint at the nearest name: one in it, one that begins as it does, owners aside, or is spelled so."""
     from difflib import get_close_matches
 
+    if within := _within(name):
+        return f"has {within!r} in its name: of its cost if it is that, trained further; "
     last = {_dashed(untrained(heading)): heading for presets in _files() for heading in presets}
     told = _dashed(untrained(name))
     begins = sorted((own for own in last if told and own.startswith(told)), key=len)
     found = begins or get_close_matches(told, last, n=1, cutoff=0.85)
     return f"did you mean {last[found[0]]!r}? " if found else ""
+
+
+def _within(name: str) -> str:
+    """The preset whose words, a size at their end, are all in a name, in their order: Llama-3-ELYZA-JP-8B.
+
+    Of several the longest, and of those the one whose words stand together.
+    """
+
+    def words(name: str) -> list[str]:
+        return [word.replace("_", ".") for word in WORDS.findall(name.lower())]
+
+    def together(own: list[str]) -> bool:
+        return " ".join(own[:-1]) in " ".join(told)
+
+    def inside(own: list[str]) -> bool:
+        rest = iter(told)
+        return len(own[0]) > 1 and all(word in rest for word in own)
+
+    told = words(name.rpartition("/")[2])
+    sized = (name for name in names() if re.search(rf"-{SIZE}$", name))
+    found = [(own, name) for name in sized if inside(own := words(name))] if not MORE & set(told) else []
+    return max(found, key=lambda one: (len(one[0]), together(one[0]), one), default=([], ""))[1]
 
 
 def _files(likely: str = "") -> Iterator[Mapping[str, Mapping[str, Any]]]:
