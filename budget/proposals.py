@@ -13,7 +13,7 @@ from .device import Device
 from .dtype import IN_FEW_BITS
 from .ir import LOSS, Op, expert_axis, walk
 from .named import Any, NamedTuple
-from .stack import ENGINES, OF_VENDOR, load
+from .stack import ENGINES, load, of_vendors
 
 KINDS = ("same", "nearly the same", "other weights", "shorter")
 SAME = KINDS[0]
@@ -212,7 +212,7 @@ def _quantized(now: Estimate, used: Mapping[str, Any]) -> tuple[Way, ...]:
 
     if now.model.captured or not any(is_linear(o) for o in _ops(now)):
         return ()
-    few = ("none", *_forms(now)) if now.device.vendor in (*VENDORS, *OF_VENDOR) else ()
+    few = ("none", *_forms(now)) if now.device.vendor in (*VENDORS, *of_vendors("decode")) else ()
     return tuple(
         Way({"quantize": name}, f"{name} weights", 1) for name in _behind(few, used.get("quantize", "none"))
     )
@@ -221,7 +221,8 @@ def _quantized(now: Estimate, used: Mapping[str, Any]) -> tuple[Way, ...]:
 def _forms(now: Estimate) -> tuple[str, ...]:
     """The formats of weights that software for this mode and device has."""
     vendor = now.device.vendor
-    usual = load(OF_VENDOR[vendor]).formats if vendor in OF_VENDOR else ()
+    serves = of_vendors("decode").get(vendor)
+    usual = load(serves).formats if serves else ()
     own = now.stack.formats or usual if now.task.workload.mode in ENGINES else PACKED
     if own == PACKED and (_experts(now) or vendor not in VENDORS):
         return ()

@@ -183,13 +183,17 @@ def _stacks(name: str | None) -> Answer:
         return _fields(list(stack_fields(stack.load(name))))
     rows = [(s.name, s.modes, s.about) for s in stack.all_stacks()]
     columns = (Column("name", "stack"), Column("modes", "modes"), Column("about", "what"))
-    here = {stack.HERE: "a processor"}
-    serves = (
-        f", {name} on {here.get(where) or where + ' devices'}" for where, name in stack.OF_VENDOR.items()
+    usual = f"unless one is named: {_usual('train', 'train')}; {_usual('decode', 'serve')}"
+    return _listed(Table(columns, rows, lines=lambda: stack_lines(rows)), foot=usual)
+
+
+def _usual(mode: str, to: str) -> str:
+    """What the stack of a mode is where none is named, and on some vendors' devices."""
+    others = (
+        f", {name} on {'a processor' if vendor == stack.HERE else vendor + ' devices'}"
+        for vendor, name in stack.of_vendors(mode).items()
     )
-    trains = "".join(f", {name} on {where} devices" for where, name in stack.TRAINS.items())
-    usual = f"unless one is named: {stack.USUAL['train']} to train{trains}; {stack.USUAL['decode']} to serve"
-    return _listed(Table(columns, rows, lines=lambda: stack_lines(rows)), foot=usual + "".join(serves))
+    return f"{stack.usual(mode).name} to {to}{''.join(others)}"
 
 
 def _laws(name: str | None) -> Answer:

@@ -46,16 +46,11 @@ KEEPS = ("sent", "gradients", "buckets")
 # What is made on a stream of its own, whose freed memory nothing else can use: a device's parts of gradients,
 # the buffers that weights are gathered into, or the second of two units (fold/pools.py).
 POOLS = ("gradients", "gathers")
-# What `--stack` is where nobody says: what most people train with, and what they serve with.
-USUAL = {"train": "torch-compile", "forward": "torch-compile", "prefill": "vllm", "decode": "vllm"}
+# What `--stack` is where nobody says, by mode and vendor: what most people train and serve with; `older` is
+# that of NVIDIA's generations before `older_than`, which neither torch.compile's nor vLLM's kernels have.
+USUAL = "usual_stacks.json"
 HERE = "this machine"  # vendor of the processor that is asked about itself
 ENGINES = ("prefill", "decode")  # what engines serve
-OF_VENDOR = {"Apple": "llama.cpp", HERE: "llama.cpp"}  # what people serve with there
-TRAINS = {"Apple": "mlx"}  # what they train with
-# What runs on NVIDIA's generations before this one, which neither torch.compile's nor vLLM's kernels have.
-# Sources: triton-capability, vllm-installation.
-TRITON = 70
-OLDER = {"train": "torch-eager", "forward": "torch-eager", "prefill": "llama.cpp", "decode": "llama.cpp"}
 
 
 class Stack(NamedTuple):
@@ -202,11 +197,15 @@ def usual(mode: str, vendor: str = "", engine: str = "", generation: str = "") -
     """
     if engine and mode in ENGINES:
         return load(engine)
-    if generation.startswith("sm") and int(generation[2:]) < TRITON:
-        return load(OLDER[mode])
-    return load(
-        (OF_VENDOR if mode in ENGINES else TRAINS if mode == "train" else {}).get(vendor, USUAL[mode])
-    )
+    about = table.load(USUAL)
+    names, of_nvidia = about[mode], generation.startswith("sm")
+    older = of_nvidia and int(generation[2:]) < about["older_than"]
+    return load(names["older"] if older else names.get(vendor, names[""]))
+
+
+def of_vendors(mode: str) -> dict[str, str]:
+    """The stacks that are usual on some vendors' devices alone, by vendor."""
+    return {vendor: name for vendor, name in table.load(USUAL)[mode].items() if vendor not in ("", "older")}
 
 
 def load(name: str) -> Stack:
