@@ -139,6 +139,12 @@ def test_a_network_of_pictures_needs_no_sequence_nor_to_be_called_one():
         list(training.asked({**row, "model": "llama-3-8b"}))
 
 
+@pytest.mark.parametrize("notes", ["SDPA; torch.compile", "SDPA", "without torch.compile"])
+def test_transformers_networks_are_compiled_where_notes_say_so(notes):
+    [asked] = training.asked({**ROW, "source": "a page (transformers, Trainer)", "notes": notes})
+    assert (asked.parts[0].settings.get("execution") == "compiled") == notes.startswith("SDPA; ")
+
+
 def test_pictures_have_the_side_that_notes_state():
     """EfficientNet-V2's own recipe trains with smaller pictures than it is tested with."""
     row = {**ROW, "model": "efficientnet_v2_s", "seq": "", "kind": "cnn_train", "source": "a page (PyTorch)"}

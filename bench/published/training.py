@@ -115,6 +115,8 @@ def step(row: Row, on: Device, batch: int, seq: int, gpus: int) -> Part:
     }
     if (row.get("kind") in HEADS and not KERNEL.search(text_of(row))) or _written_out(row, software):
         settings["attention"] = "eager"
+    if software == "transformers" and COMPILES.search(text_of(row, "notes")):
+        settings["execution"] = "compiled"
     if software.startswith("megatron") and re.search(LOCAL, text_of(row)):
         settings |= {"execution": "eager", "fuse": "gate"}
     settings["config"] |= HEADS.get(row.get("kind", ""), {}) | masked(row)
@@ -126,6 +128,7 @@ def masked(row: Row) -> dict[str, Any]:
     return {**MASKED} if "masked language model" in text_of(row, "notes") else {}
 
 
+COMPILES = re.compile(r"(?<!without )(?<!no )torch\.compile")  # a Trainer or a loop of transformers' networks
 KERNEL = re.compile(r"flash|xformers|memory.efficient attention|\bsdpa\b")  # of attention, by a row's words
 # Megatron's own layers, of single operators, and T5X's have no kernel for attention. Source: megatron-local.
 LOCAL = r"\b(local layers|transformer.impl local|without transformer ?engine)\b"
