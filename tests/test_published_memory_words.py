@@ -104,6 +104,9 @@ def test_without_autocast_prepared_weights_make_activations_float32():
         ("GB VRAM", "inference", memory.process),
         ("GiB VRAM", "finetune", memory.peak),
         ("MiB, VRAM as reported by PyTorch", "inference", memory.peak),
+        ("MiB, GPU memory", "inference", memory.process),
+        ("MiB", "inference", memory.process),
+        ("MiB memory", "inference", memory.peak),
     ],
 )
 def test_which_size_a_row_s_words_mean(metric, scenario, of):
@@ -248,7 +251,7 @@ def test_all_of_many_devices_are_data_parallel_where_a_row_says_so():
 
 
 def test_a_network_of_diffusers_has_one_pass():
-    flux = {"scenario": "inference", "model": "FLUX.1-dev", "precision": "bf16", "seq": ""}
+    flux = {"scenario": "inference", "model": "FLUX.1-dev", "precision": "bf16", "seq": "", "notes": "alone"}
     parts = asked(**flux, source="a page (diffusers 0.33)").parts
     assert [part.settings["mode"] for part in parts] == ["forward"]
 

@@ -30,6 +30,7 @@ METHODS = ("lora", "qlora", "full", "adapter", "adapter_v2")
 NETWORK = {"fused_qkv": True, "heads_first": True, "tied": False, "broadcast_keys": False}
 ACTIVATIONS, NORMS = {"gelu_new": "gelu_tanh"}, {"rms_norm": "rms_norm_float32"}
 SOME, ALL = "attn.q,attn.v", "attn.qkv,attn.o,mlp,head.logits"
+BITSANDBYTES = ("nf4", "nf4-dq", "int8")
 FEW = {"quantize_head": True, "quantize_half": True}
 FULL = {"accumulate": 2}  # the yaml's global batches are of 2 to 16 micro-batches: one peak from 2 on
 YAML = toml("litgpt.toml")
@@ -60,7 +61,7 @@ def beside(software: str, model: Any, told: Mapping[str, Any], trains: bool = Fa
     if software != "litgpt":
         return {}
     config, attention = _network(model, told["config"])
-    few = FEW if "quantize" in told else {}
+    few = FEW if told.get("quantize") in BITSANDBYTES else {}
     if not trains:
         return {"config": config, **few}
     found: dict[str, Any] = {"config": config, "attention": attention, "hold_logits": "next", **few}

@@ -21,6 +21,7 @@ LATENT = 8  # pixels of a latent's side
 SDPA = {"torch": (2, 0), "diffusers": (0, 13)}
 DECODERS = {  # by the denoiser's class
     "UNet2DConditionModel": "sd-vae",
+    "PixArtTransformer2DModel": "sd-vae",
     "FluxTransformer2DModel": "flux-vae",
     "SD3Transformer2DModel": "flux-vae",
     "ZImageTransformer2DModel": "flux-vae",

@@ -18,7 +18,7 @@ from . import _korthikanti as korthikanti
 from . import _litgpt as litgpt
 from . import _methods as methods
 from . import _versions as versions
-from . import training
+from . import pipelines, training
 from ._plainly import plainly
 from .networks import has_sequence, network
 from .rows import Asked, NotCoveredError, Part, device, measured, stack, whole
@@ -71,7 +71,8 @@ def asked(row: Row) -> Iterator[Asked]:
         yield Asked("activation_share", "", measured(row, "measured_gb", 0.01), parts, of=of)
         return
     known = measured(row, "measured_gb", methods.unit(row["metric"]))
-    yield Asked("peak_bytes", "bytes", known, parts, of=of, size=SIZES.get(of, ""))
+    size = SIZES.get(getattr(of, "of", of), "")
+    yield Asked("peak_bytes", "bytes", known, parts, of=of, size=size)
     # bitsandbytes' products have host code of their own, which is not modelled.
     plain = row["scenario"] == "inference" and litgpt.is_one(row) and row["quant"] == "None"
     if plain and (rate := measured(row, "time_note")):
@@ -133,6 +134,7 @@ def _parts(row: Row) -> tuple[tuple[Part, ...], Any]:
 
 
 ALONE = ("weight file size", "inference weights", "kv cache per token")
+FILES = {"f32": {"dtype": "fp32"}, "f16": {"dtype": "fp16"}, "nf4": {"quantize": "nf4-dq"}}
 
 
 def _alone(model: Any, config: Mapping[str, Any], row: Row, quant: str) -> tuple[tuple[Part, ...], Any]:
@@ -140,7 +142,7 @@ def _alone(model: Any, config: Mapping[str, Any], row: Row, quant: str) -> tuple
     how: dict[str, Any] = {"mode": "decode", "batch": 1, "config": config}
     if row["scenario"] == "kv cache per token":
         return tuple(Part(model, {**how, "seq": n}) for n in (1024, 2048)), a_token
-    form = {"f16": {"dtype": "fp16"}, "nf4": {"quantize": "nf4-dq"}}.get(quant) or methods.frozen(row)
+    form = FILES.get(quant) or methods.frozen(row)
     return (Part(model, {**how, "seq": 1, **form}),), weights
 
 
@@ -224,8 +226,11 @@ def _length(row: Row) -> int:
 def _generating(row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:
     if devices > 1:
         raise NotCoveredError("inference on several devices")
-    parts = generation.parts(row, *_model(row))
-    return parts, process if _shown(row, parts[0].settings["stack"]) else _metric(row)
+    model, config = _model(row)
+    parts = generation.parts(row, model, config)
+    how = parts[0].settings
+    kind = process if _shown(row, how["stack"]) else _metric(row)
+    return pipelines.parts(row, model, how, kind) if pipelines.is_one(row, model) else (parts, kind)
 
 
 def _shown(row: Row, software: str) -> bool:
@@ -236,8 +241,8 @@ def _shown(row: Row, software: str) -> bool:
 
 def _metric(row: Row) -> Any:
     """Which of the three sizes a row's words mean. Who counts in GiB has asked torch, which says most of what
-    it allocates; a bare GB or MiB of training, or of a device, is what nvidia-smi shows. Pages of
-    inference call so what their scripts ask torch for.
+    it allocates; a bare GB of training, or of a device, is what nvidia-smi shows, and so is a bare MiB. Pages
+    of inference call a GB so that their scripts ask torch for.
     """
     metric, trains = row["metric"].lower(), row["scenario"] in ("finetune", "pretrain")
     words = {**METRICS, **(USED if trains and row["gpu"] else {})}
@@ -253,6 +258,7 @@ METRICS = {
     "reserved/active|max reserved|^(?!.*alloc).*reserved": reserved,
     "alloc|active|peak|max": peak,
     "^(?!.*(gib|torch)).*vram": process,
+    "^mib(,? (gpu|device) memory)?$": process,  # the unit of nvidia-smi, and of few scripts
 }
 USED = {r"memory usage|gpu memory|^((gb|mb|mib)\b|$)": process}
 
