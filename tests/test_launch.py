@@ -96,7 +96,7 @@ FILES = {
     "b.yml": (
         AXOLOTL, "axolotl", "meta-llama/Meta-Llama-3-8B", {}, ("sample_packing",),
         {"batch": 2, "seq": 4096, "accumulate": 4, "lora_rank": 32, "lora_targets": "q_proj,v_proj",
-         "quantize": "nf4-dq", "recompute": "full", "stack": "torch-compile",
+         "quantize": "nf4-dq", "recompute": "full", "execution": "compiled", "stack": "transformers",
          "fuse": "norm,chunked_cross_entropy"},
     ),
     "c.yaml": (

@@ -31,7 +31,7 @@ def _deepspeed(value: Any) -> Mapping[str, Any]:
 FIELDS = {
     "base_model": "model", "sequence_len": whole("seq"), "micro_batch_size": whole("batch"),
     "gradient_accumulation_steps": whole("accumulate"), "optimizer": optimizer,
-    "torch_compile": when({"stack": "torch-compile"}),
+    "torch_compile": when({"execution": "compiled"}),
     "bf16": lambda v: {"dtype": "bfloat16"} if v else {"wide": True}, "fp16": when({"dtype": "float16"}),
     "rl": several, "deepspeed": _deepspeed, "fsdp_version": lambda v: {"layout.zero": 3},
     "fsdp": lambda v: {"layout.zero": 3} if v else {}, "dp_shard_size": degree("fsdp"),

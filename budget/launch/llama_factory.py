@@ -13,7 +13,7 @@ STACK = "transformers"
 FIELDS = {
     "model_name_or_path": "model", "stage": "stage", "finetuning_type": "kind", "cutoff_len": whole("seq"),
     "per_device_train_batch_size": whole("batch"), "gradient_accumulation_steps": whole("accumulate"),
-    "torch_compile": when({"stack": "torch-compile"}),
+    "torch_compile": when({"execution": "compiled"}),
     "bf16": when({"dtype": "bfloat16"}), "fp16": when({"dtype": "float16"}), "optim": optimizer,
     "lora_rank": whole("lora_rank"), "lora_dropout": "lora_dropout", "lora_target": targets,
     "additional_target": saved, "oft_block_size": "oft_block_size", "oft_rank": "oft_rank",

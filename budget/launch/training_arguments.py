@@ -18,7 +18,7 @@ FIELDS = {
     "model_name_or_path": "model",
     "script": one_network, "per_device_train_batch_size": whole("batch"),
     "gradient_accumulation_steps": whole("accumulate"),
-    "torch_compile": when({"stack": "torch-compile"}),
+    "torch_compile": when({"execution": "compiled"}),
     "bf16": when({"dtype": "bfloat16"}), "fp16": when({"dtype": "float16"}),
     "optim": optimizer,
     "gradient_checkpointing": lambda value: when({"recompute": "full"})(value) or {"recompute": "none"},
