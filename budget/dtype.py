@@ -7,6 +7,7 @@ from .errors import InputError, unknown
 BYTES: dict[str, float] = {
     "float64": 8, "float32": 4, "tf32": 4, "bfloat16": 2, "float16": 2,
     "float8": 1, "int8": 1, "float4": 0.5, "int4": 0.5,
+    "w8a8": 1,  # int8 that is multiplied by inputs of int8, and not widened. Source: compressed-tensors
     # four bits and a float32 scale for 64 of them; or a byte for 64 and a float32 for 64 x 256 of them:
     # double quantization. Sources: bitsandbytes, qlora
     "nf4": 0.5 + 4 / 64, "nf4-dq": 0.5 + 1 / 64 + 4 / (64 * 256),

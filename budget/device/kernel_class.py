@@ -37,11 +37,11 @@ WIDENED = {"matmul": "weight_only_matmul", "grouped": "weight_only_grouped"}
 class KernelClass(NamedTuple):
     """How one class of kernels spends its time; docs/accuracy.md has the equation.
 
-    share: the fraction of the peak rate that large contractions reach; narrow: that of the peak in float8,
-    0: the same. units: the format in which float32 is multiplied, where it is another one; its peak is that
-    one's then, but `share` is still of float32's. vector: that of everything else. unaligned: of the rate of
-    ordinary units, that of batched products whose matrices are no multiples of 16 bytes, where a library has
-    no better kernels; 0: it has.
+    share: the fraction of the peak rate that large contractions reach; narrow: that of the peak in float8 (in
+    int8, of int8 by int8), 0: the same. units: the format in which float32 is multiplied, where it is another
+    one; its peak is that one's then, but `share` is still of float32's. vector: that of everything else.
+    unaligned: of the rate of ordinary units, that of batched products whose matrices are no multiples of 16
+    bytes, where a library has no better kernels; 0: it has.
     ordinary: of the rate of ordinary units, that of products that are never on tensor units; 0: they are.
     edge: the loss on small M, N and K: the efficiency is multiplied by M/(M + edge), and so on. tile: rows
     and columns of an output tile where whole waves of tiles run (a GPU). tail: of attention, the waves of

@@ -134,7 +134,8 @@ def _matmuls(
     generation = device.generation
     usual, way = base.forms["grouped"], stack.experts_on(generation)
     start, widens = _fused(device, base.launch_s) if way == "fused" else (0.0, 0.0)
-    share = 1.0 if way == "loop" else table.load("kernels.json")["grouped"] * usual.share
+    data = table.load("kernels.json")
+    share = 1.0 if way == "loop" else data["grouped"] * usual.share
     bandwidth = usual.bandwidth * stack.reached_on(generation)["experts"]
     grouped = KernelClass(
         matmul.share * share,
@@ -146,14 +147,28 @@ def _matmuls(
     )
     few = stack.few_bits_on(generation)
     packs = (_bytes(base, device, stack, dtype) if few else 0.0) or matmul.share
+    most = data["marlin"].get(generation, 1.0) if stack.marlin else 1.0
+    whole = _whole(device, matmul.share)
     return {
         "matmul": matmul,
         "grouped": grouped,
-        "weight_only_matmul": matmul._replace(share=packs, bandwidth=packed, **few),
+        "weight_only_matmul": matmul._replace(share=min(packs, most), narrow=whole, bandwidth=packed, **few),
         "weight_only_grouped": grouped._replace(
-            share=packs * share, bandwidth=bandwidth * packed, widens=widens, overlap=few.get("overlap", 1.0)
+            share=packs * share,
+            narrow=whole * share,
+            bandwidth=bandwidth * packed,
+            widens=widens,
+            overlap=few.get("overlap", 1.0),
         ),
     }
+
+
+def _whole(device: Device, share: float) -> float:
+    """Of int8's peak, what int8 by int8 reaches where 16 bits reach a share (GeForce: of half the rate)."""
+    known = table.load("kernels.json")
+    if halved(device):
+        share *= _sixteen(device.generation) / known["products"]["half"]["bf16"]
+    return share * float(nearest(known["int8"], device.generation))
 
 
 def _bytes(base: Profile, device: Device, stack: Stack, dtype: str) -> float:
@@ -263,10 +278,13 @@ def _beside(share: float, generation: str) -> float:
     """Of a kernel of attention's time, what its products do not take (exponentials, memory on chip), relative
     to them at the peak of a generation's boards with all of their rate; at half the rate it is half. Derived.
     """
+    return 1 / share - 1 / _sixteen(generation)
+
+
+def _sixteen(generation: str) -> float:
+    """The share of their peak that products of sixteen bits reach on a generation's boards with all of it."""
     known = table.load("kernels.json")["products"]
-    return 1 / share - 1 / float(
-        nearest({g: of["bf16"] for g, of in known.items() if "bf16" in of}, generation)
-    )
+    return float(nearest({g: of["bf16"] for g, of in known.items() if "bf16" in of}, generation))
 
 
 def nearest(values: Mapping[str, Any], generation: str) -> Any:

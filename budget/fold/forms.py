@@ -7,6 +7,7 @@ from ..ir import CACHE, CHANNELS_FIRST, KEY_SEQ, SEQ, WEIGHTS, Gemm, Op, gemm, i
 from ..size import Size, all_of, is_number, is_zero, minimum
 
 NARROW = {"float8": "fp8", "float4": "fp4", "nvfp4": "nvfp4"}
+WHOLE = {"w8a8": "int8"}  # read as fast as other weights of few bits
 PRODUCTS = ("matmul", "conv", "attention")
 # Channels of a group of which libraries' kernels take several at once, inferred: ResNeXts' cost what they
 # move, and RegNets' (24 to 232 channels) are as products apart. Source: timm.

@@ -25,7 +25,7 @@ from ..ir import (
 )
 from ..named import NamedTuple
 from ..size import Size, ceil_div, is_number, is_zero, maximum, minimum
-from .forms import NARROW, PRODUCTS, computed, depthwise, experts, form, kind_of, spared
+from .forms import NARROW, PRODUCTS, WHOLE, computed, depthwise, experts, form, kind_of, spared
 from .neighbours import key, ordered
 from .traffic import NOBODY, Reads, again, in_between, moved, moved_bytes, unpacked
 
@@ -44,7 +44,7 @@ class Work(NamedTuple):
     form: str  # class of the time model: a key of Profile.forms
     own: str = ""  # the operator's kind, which may have a form of its own
     gemm: Gemm | None = None
-    narrow: str = ""  # a product of fewer than 16 bits: fp8, fp4
+    narrow: str = ""  # a product of fewer than 16 bits: fp8, fp4, int8
     host: Size = 0  # bytes that cross the host's link
     weights: Size = 0  # bytes of a product's weights, among those that it moves; all of an optimizer's
     groups: Size = 1  # of experts' products: as many experts as have rows
@@ -224,7 +224,8 @@ def _widened(o: Op, product: Op) -> Size:
 
 def _narrow(o: Op) -> str:
     """What a product of fewer than 16 bits is called; "" for others."""
-    return next((NARROW[t.dtype] for t in o.ins if t.dtype in NARROW), "")
+    few = NARROW | WHOLE
+    return next((few[t.dtype] for t in o.ins if t.dtype in few), "")
 
 
 def _launches(o: Op, dtype: str) -> Size:

@@ -21,7 +21,7 @@ class Rates(NamedTuple):
 
     forms: Mapping[str, KernelClass]
     flop: float  # of a contraction at the device's peak
-    narrow: Mapping[str, float]  # of one in fp8, in fp4 where the device has it, and in training's nvfp4
+    narrow: Mapping[str, float]  # of one in fp8, int8, and fp4 where the device has it, in training's nvfp4
     link: float  # of a byte to or from the host's memory
     vector: float  # of pointwise arithmetic at the peak
     byte: float  # moved, of little data

@@ -58,11 +58,12 @@ def rates(device: Device, profile: Profile, dtype: str) -> Rates:
         for (size, _), fast, slow in zip(profile.steps, seconds, seconds[1:], strict=False)
     )
     eight, formats = 1 / device.rate("fp8"), ("fp8", "fp4") if "fp4" in device.flops else ("fp8",)
+    whole = {"int8": 1 / device.rate("int8")} if "int8" in device.flops else {}
     return Rates(
         profile.forms,
         flop=1 / device.rate(dtype),
         # Engines' prompts show no more than fp8's rate of products in fp4; training does.
-        narrow={**dict.fromkeys(formats, eight), "nvfp4": eight / four_bits(device)},
+        narrow={**dict.fromkeys(formats, eight), "nvfp4": eight / four_bits(device), **whole},
         link=1 / host_bandwidth(device),
         vector=1 / device.rate("vector"),
         byte=seconds[0],

@@ -124,6 +124,6 @@ def by_output(dtype: str = OWN) -> Part:
 NAMED = {
     "gptq": gptq(), "gptq-8bit": gptq(8), "awq": awq(), "awq-2023": awq(kernel="dequantize_awq_2023"),
     "fp8": fp8(), "fp8-row": fbgemm(), "mxfp4": mxfp4(), "nvfp4": nvfp4(),
-    "w4a16": pack(4, by_output()._replace(ins=128)), "w8a8": plain("int8", by_output()),
+    "w4a16": pack(4, by_output()._replace(ins=128)), "w8a8": plain("w8a8", by_output()),
     "fp8-dynamic": plain("float8", by_output()), **{f"mlx-{bits}bit": mlx(bits) for bits in (3, 4, 5, 6, 8)},
 }  # fmt: skip

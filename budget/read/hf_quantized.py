@@ -117,6 +117,8 @@ def _compressed(table: Table, dtype: str) -> Packing:
     fp4 = form == "nvfp4-pack-quantized"
     if static and not fp4:
         found = found._replace(parts=(*found.parts, Part("input_scale", dtype, fixed=1)))
+    if found.weight == "int8" and activations:  # inputs, too
+        found = found._replace(weight="w8a8")
     if fp4 and not activations:  # weights alone
         found = found._replace(parts=found.parts[:-1])
     ignored = {_ignored(name): str(name) for name in table.get("ignore") or ()}

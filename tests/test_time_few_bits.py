@@ -1,0 +1,46 @@
+"""Times of products whose weights, or both of whose operands, are in few bits, against what was measured."""
+
+import pytest
+from quantized import LLAMA, compressed
+
+import budget
+
+
+def spent(stack, device, **settings):
+    """Seconds of a layer's products of 8,192 rows: [8,192, 14,336] by [14,336, 4,096]."""
+    found = budget.estimate("llama-3-8b", mode="prefill", seq=8192, device=device, stack=stack, **settings)
+    (product,) = (o["time_s"] for o in found.to_dict()["ops"] if o["name"].endswith("mlp.down"))
+    return product
+
+
+@pytest.mark.parametrize(("device", "measured"), [("a100-80gb", 0.47), ("l40s", 0.37), ("h200", 0.71)])
+def test_int8_by_int8_is_as_much_faster_as_smoothquant_s_plugin(device, measured):
+    """TensorRT-LLM's latencies, sq over bfloat16, medians of 8,192 rows. Source: aiconfigurator."""
+    few, wide = (spent("tensorrt-llm", device, quantize=q) for q in ("w8a8", "none"))
+    assert few / wide == pytest.approx(measured, rel=0.05)
+
+
+def test_marlin_s_products_of_many_rows_are_slower_than_the_library_s():
+    """Its benchmark on an A100: 0.60 to 0.66 of the speed of torch's from 1,024 rows on. Source: marlin."""
+    few, wide = (spent("vllm", "a100-80gb", quantize=q) for q in ("gptq", "none"))
+    assert 0.55 <= wide / few <= 0.7
+    assert spent("vllm", "h100", quantize="gptq") == spent("vllm", "h100")  # which nobody measured
+
+
+def test_int8_and_its_inputs_are_read_as_fast_as_int8_alone():
+    def token(form):
+        found = budget.estimate("llama-3-8b", mode="decode", seq=512, device="a100-80gb", quantize=form)
+        return found.to_dict()["time_s"]["step"]
+
+    assert token("w8a8") == pytest.approx(token("gptq-8bit"), rel=0.02)
+
+
+def test_a_checkpoint_says_whether_inputs_are_in_int8_too():
+    def prompt(activations):
+        said = compressed("int-quantized", num_bits=8, type="int", **activations)
+        config = {**LLAMA, "quantization_config": said}
+        found = budget.estimate(config, mode="prefill", seq=8192, device="a100-80gb")
+        return found.to_dict()["time_s"]["step"]
+
+    both = {"strategy": "channel", "activations": {"num_bits": 8, "type": "int", "dynamic": True}}
+    assert prompt(both) < prompt({"strategy": "channel"})
