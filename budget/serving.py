@@ -66,14 +66,7 @@ def serve(
             )
     settings["device"], devices = several(settings.get("device", "h200"), settings.pop("devices", None))
     spread = settings.pop("layout", None)
-    if context is None:
-        own = max(estimate(model, **settings, mode=m, batch=1).length for m in ("decode", "prefill"))
-        own = own if length is None else min(length, own)
-        context = min(PROMPT, own - answer) if own > answer else PROMPT
-    context = size("--context", context)
-    if length is not None and context + answer > size("length", length):
-        both = f"{context:,} tokens and {answer:,} back are more than the {length:,} that the engine takes"
-        raise InputError("--context", f"{both}; allowed: less of --context and --output-tokens")
+    context = _context(context, answer, length, model, settings)
     limits = (("--ttft", ttft, SECONDS), ("--tpot", tpot, SECONDS), ("--rate", rate, PER_SECOND))
     asked = Asked(*(x if x is None else read(flag, x, kind) for flag, x, kind in limits))
     of = _Requests(model, settings, context, answer, None if places is None else size("places", places))
@@ -87,6 +80,23 @@ def serve(
         )
     one_of = None if layout is None else {**vars(layout), "dp": 1}
     return _served(of.on(one_of), 1 if layout is None else int(layout.dp), users, asked)
+
+
+def _context(
+    asked: int | None, answer: int, length: int | None, model: object, settings: Mapping[str, Any]
+) -> int:
+    """The tokens of a prompt, as asked or those for which the network's own length has room. length: the most
+    that the engine takes. Raises InputError.
+    """
+    if asked is None:
+        own = max(estimate(model, **settings, mode=m, batch=1).length for m in ("decode", "prefill"))
+        own = own if length is None else min(length, own)
+        asked = min(PROMPT, own - answer) if own > answer else PROMPT
+    context: int = size("--context", asked)
+    if length is not None and context + answer > size("length", length):
+        both = f"{context:,} tokens and {answer:,} back are more than the {length:,} that the engine takes"
+        raise InputError("--context", f"{both}; allowed: less of --context and --output-tokens")
+    return context
 
 
 class _Requests(NamedTuple):

@@ -87,12 +87,10 @@ def quantize(
     if form == "none":
         return model
     tables = {t.name for o, _ in walk(model.nodes) if o.kind == "gather" for t in o.weights}
-    found = 0
-
+    kind = "dequantize_half" if half else "dequantize" if train else KERNELS[form]
     packed: set[str] = set()
 
     def change(o: Op) -> Iterator[Op]:
-        nonlocal found
         weight = next((t for t in o.weights if not t.added), None)
         if weight is None or weight.dtype or (train and weight.role == WEIGHT):
             yield o
@@ -103,20 +101,14 @@ def quantize(
             return
         if weight.name in tables:
             raise InputError("quantize_head", "the head is the embedding; allowed: where it is not tied")
-        found += 1
         if weight.name not in packed:
             yield from beside(o, weight, BESIDE[form])
         packed.add(weight.name)
-        wide = Tensor(f"{o.name}~wide", weight.dims)
         few = weight._replace(role=FROZEN, dtype=STORED.get(form, form))
-        kind = "dequantize_half" if half else "dequantize" if train else KERNELS[form]
-        yield Op(f"{o.name}.dequantize", kind, (few,), (wide,), o.sizes)
-        ins = tuple(wide if t is weight else t for t in o.ins)
-        inputs = tuple(t.name for t in ins if not t.added and t is not wide)
-        yield o._replace(ins=ins, holds=(*o.holds, *inputs) if keeps_inputs else o.holds)
+        yield from _widened(o, weight, few, kind, keeps_inputs)
 
     nodes = rewrite(model.nodes, change)
-    if not found:
+    if not packed:
         raise InputError(
             "quantize",
             f"no linear layer of {model.name} is frozen; allowed: with lora_rank, adapters or freeze"
@@ -124,6 +116,15 @@ def quantize(
             else f"{model.name} has no linear layers before its head; allowed: none, or dtype int8",
         )
     return model._replace(nodes=nodes)
+
+
+def _widened(o: Op, weight: Tensor, few: Tensor, kind: str, keeps_inputs: bool) -> Iterator[Op]:
+    """The operator with its weight of few bits, behind the one that widens it."""
+    wide = Tensor(f"{o.name}~wide", weight.dims)
+    yield Op(f"{o.name}.dequantize", kind, (few,), (wide,), o.sizes)
+    ins = tuple(wide if t is weight else t for t in o.ins)
+    inputs = tuple(t.name for t in ins if not t.added and t is not wide)
+    yield o._replace(ins=ins, holds=(*o.holds, *inputs) if keeps_inputs else o.holds)
 
 
 def check(task: Task, device: object) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from ..answer import Estimate
 from ..errors import InputError
-from ..named import TYPE_CHECKING
+from ..named import TYPE_CHECKING, Any
 from ..size import is_number, is_one, is_zero
 from ._terminal import width
 from ._trust import trust
@@ -87,19 +87,15 @@ def shorten(text: str, width: int) -> str:
 
 def describe(estimate: Estimate) -> str:
     """The network's main settings in one line."""
-    words = []
-    for key in HEADLINE:
-        value = estimate.model.config.get(key)
-        if value:
-            text = (
-                "-".join(map(str, value))
-                if isinstance(value, tuple)
-                else f"{value:,}"
-                if is_number(value)
-                else value
-            )
-            words.append(text if isinstance(value, tuple | str) else f"{key} {text}")
-    return ", ".join(words)
+    config = estimate.model.config
+    return ", ".join(_named(key, value) for key in HEADLINE if (value := config.get(key)))
+
+
+def _named(key: str, value: Any) -> str:
+    """A setting: words and lists of sizes without its name."""
+    if isinstance(value, tuple):
+        return "-".join(map(str, value))
+    return str(value) if isinstance(value, str) else f"{key} {f'{value:,}' if is_number(value) else value}"
 
 
 def taken_for(e: Estimate) -> Iterator[str]:
