@@ -47,12 +47,13 @@ def breakdown(estimate: Estimate, by: str) -> Table:
     """A table of operators, parts, layers or moments. Raises InputError for another name."""
     from ._units import count, decimal, memory, seconds
 
-    rows = [tuple(row.values()) for row in estimate.rows(by)]
+    told = estimate.rows(by)
+    rows = [tuple(row.values()) for row in told]
     if by == "moment":
         moments = (Column("name", "moment"), Column("phase", "phase"), Column("bytes", "memory", memory))
         return Table(moments, rows, "Memory over time", partial(curve, estimate))
     if by == "rank":
-        return Table(_of_ranks(estimate.rows(by)), rows, "By stage of the pipeline")
+        return Table(_of_ranks(told), rows, "By stage of the pipeline")
     columns = (
         Column("name", by),
         Column("params", "params", count),
