@@ -133,7 +133,7 @@ def test_an_array_of_widths():
 
 LLAMA = {"model_type": "llama"}
 BAD = [
-    ({}, "model_type", "got None"),
+    ({}, "model_type", "missing; allowed"),
     ({"model_type": 7}, "model_type", "got 7"),
     ({"model_type": "lama"}, "model_type", "did you mean 'llama'"),
     ({"model_type": "zzzzzzzz"}, "model_type", "known: albert"),

@@ -252,3 +252,17 @@ def test_latent_attention_and_experts_in_a_gguf(tmp_path, third):
     assert found.memory.parameters == sum(prod(shape) * size for shape, (_, size) in tensors.values())
     assert found.params.total == sum(prod(s) for n, (s, _) in tensors.items() if "exp_probs" not in n)
     assert not found.model.uncounted
+
+
+def test_a_config_without_a_model_type_is_told_by_its_class(tmp_path):
+    """As of files written by hand; a class that several families have, or none, tells nothing."""
+    told = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 8, "vocab_size": 99}
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**told, "architectures": ["MistralForCausalLM"]}))
+    named = estimate({**told, "model_type": "mistral"}, mode="forward", batch=1, seq=8)
+    for config in (path, json.loads(path.read_text())):
+        found = estimate(config, mode="forward", batch=1, seq=8)
+        assert (found.params, found.flops) == (named.params, named.flops)
+    for classes in ([], ["MyNet"], ["BailingMoeV2ForCausalLM"], "MistralForCausalLM", [["x"]], [{}]):
+        with pytest.raises(InputError, match='model_type: missing; allowed: "llama"'):
+            estimate({**told, "architectures": classes})

@@ -65,9 +65,11 @@ def test_what_a_script_leaves_open_is_refused(tmp_path, old, new, problem):
 
 @pytest.mark.parametrize("start", ["trl sft", "accelerate launch --num_processes 1 repo/trl/scripts/sft.py"])
 def test_trl_recomputes_unless_it_is_told_otherwise(tmp_path, start):
-    """sft_config.py of TRL 0.22: gradient_checkpointing is true."""
+    """sft_config.py of TRL 0.22: gradient_checkpointing is true, max_length 1,024."""
     line = f"pip install trl peft\n{start} --model_name_or_path gpt2 --dataset_name x"
-    assert read(written(tmp_path, "a.sh", line)).settings["recompute"] == "full"
+    told = read(written(tmp_path, "a.sh", line)).settings
+    assert (told["recompute"], told["seq"]) == ("full", 1024)
+    assert read(written(tmp_path, "e.sh", f"{line} --max_length 512")).settings["seq"] == 512
     off = read(written(tmp_path, "b.sh", f"{line} --gradient_checkpointing False"))
     assert "recompute" not in off.settings
     other = read(written(tmp_path, "c.sh", line.replace(start, "python run_clm.py")))

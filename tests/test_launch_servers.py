@@ -24,6 +24,7 @@ from budget.launch._servers import STARTS, started
         ("trtllm-serve serve Qwen/Qwen3-8B", "tensorrt_llm", "tensorrt-llm"),
         ("docker run vllm/vllm-openai:latest Qwen/Qwen3-8B", "vllm", "vllm"),
         ("./bin/llama-server --model Qwen/Qwen3-8B -ngl 99 -fa on --jinja -b 2048", "llama_cpp", "llama.cpp"),
+        ("llama-cli -m Qwen/Qwen3-8B -ngl 99 -p hello -n 32", "llama_cpp", "llama.cpp"),
         ("docker run ghcr.io/ggml-org/llama.cpp:server-cuda -m Qwen/Qwen3-8B", "llama_cpp", "llama.cpp"),
     ],
 )
@@ -31,6 +32,50 @@ def test_a_line_that_starts_a_server_is_its_tokens(tmp_path, line, form, stack):
     told = read(written(tmp_path, "a.sh", f"export CUDA_VISIBLE_DEVICES=0\n{line}\n"))
     assert (told.form, told.model, told.left, told.layout) == (form, "Qwen/Qwen3-8B", (), {})
     assert told.settings == {"mode": "decode", "stack": stack}
+
+
+SERVED = """OLLAMA_CONTEXT_LENGTH=4096 OLLAMA_NUM_PARALLEL=4 OLLAMA_KV_CACHE_TYPE=q8_0 ollama serve &
+sleep 5
+ollama pull qwen3:8b
+ollama run qwen3:8b
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "model", "settings"),
+    [
+        ("ollama run llama3", "llama3", {"quantize": "q4_k_m"}),
+        ("ollama pull llama3.1:8b-instruct-q8_0", "llama-3.1-8b", {"quantize": "q8_0"}),
+        ("ollama run mxbai-embed-large", "mxbai-embed-large", {}),  # in 16 bits there
+        ("docker exec -it ollama ollama run gpt-oss:20b hello", "gpt-oss:20b", {"quantize": "mxfp4"}),
+        ("ollama run hf.co/unsloth/Qwen3-8B-GGUF:Q5_K_M", "qwen3-8b", {"quantize": "q5_k_m"}),
+        (SERVED, "qwen3:8b", {"quantize": "q4_k_m", "seq": 4096, "kv_dtype": "q8_0"}),
+    ],
+)
+def test_ollama_runs_llama_cpp_in_the_bits_of_its_library(tmp_path, text, model, settings):
+    told = read(written(tmp_path, "a.sh", text))
+    assert (told.form, told.model) == ("ollama", model)
+    assert told.settings == {"mode": "decode", "stack": "llama.cpp", **settings}
+    assert ("the context, by Ollama's default 4k to 256k" in told.left) == ("seq" not in settings)
+    assert told.serving == ({"places": 4} if "seq" in settings else {})
+
+
+def test_ollama_in_compose_is_told_its_model_by_another_container(tmp_path):
+    server = {"image": "ollama/ollama", "environment": ["OLLAMA_CONTEXT_LENGTH=8192"]}
+    pulls = {"image": "ollama/ollama", "entrypoint": ["ollama", "pull", "llama3.1:8b"]}
+    file = written(tmp_path, "a.yaml", json.dumps({"services": {"ollama": server, "pull": pulls}}))
+    told = read(file)
+    assert (told.model, told.settings["seq"], told.left) == ("llama3.1:8b", 8192, ())
+
+
+@pytest.mark.parametrize(("told", "tokens"), [("16k", 16_000), ("16K", 16_384), ("25.6k", 25_600)])
+def test_vllm_s_length_in_thousands(tmp_path, told, tokens):
+    """Its documentation: 1k is 1,000, 1K 1,024 and 25.6k 25,600; -1 is as long as fits."""
+    line = f"vllm serve Qwen/Qwen3-8B --max-model-len {told}"
+    assert read(written(tmp_path, "a.sh", line)).settings["seq"] == tokens
+    assert "seq" not in read(written(tmp_path, "b.sh", line.replace(told, "-1"))).settings
+    with pytest.raises(InputError, match="max_model_len: got '16q'"):
+        read(written(tmp_path, "c.sh", line.replace(told, "16q")))
 
 
 def test_flags_of_a_server_are_those_of_estimate(tmp_path):
@@ -144,7 +189,7 @@ def test_what_cannot_be_served_is_said(tmp_path, capsys, line, more, problem):
 def test_other_lines_start_no_server():
     assert started([["torchrun", "train.py", "--tp", "2"]]) == []
     assert arguments(started([["vllm", "serve", "x", "-q", "awq"]]))["quantization"] == "awq"
-    assert set(STARTS) == {"vllm", "sglang", "tensorrt-llm", "llama.cpp", "tgi"}
+    assert set(STARTS) == {"vllm", "sglang", "tensorrt-llm", "llama.cpp", "ollama", "tgi"}
 
 
 def test_the_server_of_llama_cpp_divides_its_context_over_its_places(tmp_path, capsys):

@@ -10,24 +10,28 @@ from ..named import Any
 from ._shared import Told, degree, one_of, when, whole
 
 # What starts a server: programs, as patterns of words that follow each other, and containers that run one.
-# Sources: vllm-serve, sglang-server, trtllm-serve, llama-server, tgi-launcher.
+# Sources: vllm-serve, sglang-server, trtllm-serve, llama-server, tgi-launcher, ollama-context.
 STARTS = {
     "vllm": (r"vllm serve", r"vllm\.entrypoints\.(openai\.)?api_server"),
     "sglang": (r"sglang serve", r"sglang\.launch_server"),
     "tensorrt-llm": (r"trtllm-serve serve", r"trtllm-serve"),
-    "llama.cpp": (r"(\S*/)?llama-server(\.exe)?",),
+    "llama.cpp": (r"(\S*/)?llama-(server|cli)(\.exe)?",),
+    "ollama": (r"(\S*/)?ollama (run|pull|serve)",),
     "tgi": (r"(\S*/)?text-generation-launcher",),
 }
 IMAGES = {
     "vllm": r"(docker\.io/)?vllm/vllm-openai(-\w+)?(:\S*)?",
     "llama.cpp": r"ghcr\.io/ggml-org/llama\.cpp:server\S*",
     "tgi": r"(ghcr\.io/)?huggingface/text-generation-inference(:\S*)?",
+    "ollama": r"(docker\.io/)?ollama/ollama(:\S*)?",
 }
+APART = ("ollama",)  # what is told its model by another line than the one that starts it
 HUB = re.compile(r"[\w.-]+/[\w.-]+")  # a model's name on the hub
 MODELS = ("--model", "--model-path", "--model-id", "--hf-repo", "--model-url", "--docker-repo")
 # Variables of the environment that are flags.
 VARIABLES = {
     "llama.cpp": r"LLAMA_ARG_(\w+)=(.*)",
+    "ollama": r"OLLAMA_(\w+)=(.*)",
     "tgi": r"(MODEL_ID|NUM_SHARD|QUANTIZE|DTYPE|KV_CACHE_DTYPE|MAX_\w+|CUDA_\w+(?<!DEVICES))=(.*)",
 }
 # Words for a format of weights. What a checkpoint's own file says needs none, and these leave it at that.
@@ -99,7 +103,9 @@ def started(commands: Iterable[list[str]]) -> list[str]:
     by_model = {model: words for words in found if (model := _model(words))}
     if len(by_model) > 1:
         raise InputError("--run", f"starts servers of {shown(', '.join(by_model), 90)}; allowed: of one")
-    return next(iter(by_model.values()), found[-1] if found else [])
+    words = next(iter(by_model.values()), found[-1] if found else [])
+    others = (one[2:] for one in found if words[1] in APART and one[1] == words[1] and not _model(one))
+    return [*words, *(word for one in others for word in one)] if by_model else words
 
 
 def _model(words: list[str]) -> str:

@@ -22,7 +22,7 @@ FIELDS = {
     "bf16": when({"dtype": "bfloat16"}), "fp16": when({"dtype": "float16"}),
     "optim": optimizer,
     "gradient_checkpointing": lambda value: when({"recompute": "full"})(value) or {"recompute": "none"},
-    "trl": lambda script: {"recomputes": script == "sft"},  # unless told otherwise, since TRL 0.22
+    "trl": lambda script: {"sft": script == "sft"},
     **dict.fromkeys(REWARDS, several), **dict.fromkeys(("use_peft", "use_lora", "lora_enable"), PEFT),
     "lora_r": whole("lora_rank"), "lora_dropout": "lora_dropout",
     "lora_target_modules": targets, "lora_modules_to_save": saved,
@@ -52,10 +52,13 @@ def is_mine(table: Mapping[str, Any]) -> bool:
 
 
 def finish(told: dict[str, Any]) -> dict[str, Any]:
-    """Weights are loaded in the dtype of their files; the batch is 8 by default, the rank of adapters 16."""
+    """Weights are loaded in the dtype of their files; the batch is 8 by default, the rank of adapters 16.
+
+    TRL's SFT recomputes since 0.22, and takes 1,024 tokens at most, unless it is told otherwise.
+    """
     four, eight, nested = (told.pop(name, False) for name in ("four", "eight", "nested"))
-    if told.pop("recomputes", False):
-        told = {"recompute": "full", **told}
+    if told.pop("sft", False):
+        told = {"recompute": "full", "seq": 1024, **told}
     if not told.pop("peft", False):
         told = {name: value for name, value in told.items() if name not in LORA}
         return {"batch": 8, "optimizer": "adamw_fused", **told}

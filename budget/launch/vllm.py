@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import re
+
+from ..named import Any
 from . import _servers
-from ._shared import when
+from ._shared import Told, when, whole
 
 STACK = "vllm"
+UNITS = {"k": 10**3, "m": 10**6, "K": 2**10, "M": 2**20}
+
+
+def _length(tokens: Any) -> Told:
+    """Tokens: a number, thousands (16k, 25.6k), or so often 1,024 (16K). Raises InputError."""
+    found = re.fullmatch(r"(\d+)([KM])|(\d+(?:\.\d+)?)([km])", str(tokens))
+    if found is not None:
+        tokens = int(float(found[1] or found[3]) * UNITS[found[2] or found[4]])
+    return {} if tokens == -1 else whole("seq")(tokens)  # -1: as long as fits
+
+
 FIELDS = {
     **_servers.FIELDS, "serves": _servers.serves(STACK), "enable_expert_parallel": when({"experts": True}),
+    "max_model_len": _length,
 }  # fmt: skip
 SILENT = _servers.SILENT
 finish = _servers.finish

@@ -27,10 +27,26 @@ def read(source: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[str, Any]:
         source = load(source)
     values = source
     kind = values.get("model_type")
+    if kind is None:
+        way = '"llama" or another of `budget list families`, or "architectures" with a class of transformers'
+        raise InputError("model_type", f"missing; allowed: {way}")
     if not isinstance(kind, str):
         raise InputError("model_type", f"got {shown(kind)}; known: {some(hf_families.known())}")
     family = hf_families.load(kind)
     return _read(values, family, kind, hf_classes.head(values, kind, family))
+
+
+def typed(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The config with the model_type of the family whose class it names, where it has none and one alone has
+    that class.
+    """
+    names = values.get("architectures")
+    if values.get("model_type") is not None or not isinstance(names, list | tuple) or len(names) != 1:
+        return values
+    if not isinstance(names[0], str):
+        return values
+    found = [kind for kind in hf_families.known() if names[0] in hf_families.load(kind).get("classes", {})]
+    return {**values, "model_type": found[0]} if len(found) == 1 else values
 
 
 def _read(

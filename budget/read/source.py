@@ -125,14 +125,13 @@ def resolve(model: object, config: Mapping[str, Any]) -> Resolved:
     """(name, architecture's module, Config, a preset's usual workload, uncounted). Raises InputError."""
     usual: Mapping[str, Any] = {}
     if isinstance(model, Mapping):
-        name = str(model.get("model_type", "config"))
-        arch, settings, usual, uncounted = _hugging_face(model)
+        values = _config(model)
+        name = str(values.get("model_type", "config"))
+        arch, settings, usual, uncounted = _hugging_face(values)
     elif isinstance(model, os.PathLike) or (isinstance(model, str) and _is_path(model)):
         folder, file = os.path.split(os.path.abspath(model))
         stem = re.sub(r"\.(json|json\.gz|gguf|safetensors)$", "", file)
-        from . import hf_files
-
-        values = hf_files.load(model)
+        values = _config(model)
         inside = {"config": os.path.basename(folder), "-": str(values.get("model_type", "config"))}
         name = inside.get(stem, stem)
         arch, settings, usual, uncounted = _hugging_face(values)
@@ -204,10 +203,10 @@ def _captured(
         return found and found._replace(name=name)
     if not isinstance(model, Mapping | os.PathLike | str):
         return None
-    from . import hf_config, hf_files
+    from . import hf_config
     from .hf_classes import UncoveredError
 
-    values = model if isinstance(model, Mapping) else hf_files.load(model)
+    values = _config(model)
     if "_class_name" in values and "model_type" not in values:
         from . import diffusers_class
 
@@ -226,6 +225,13 @@ def _captured(
     _without_sound(run)
     _check(None, "forward", requested, config)
     return hf_class.program(values, why, **run)
+
+
+def _config(model: Mapping[str, Any] | os.PathLike[str] | str) -> Mapping[str, Any]:
+    """A table, or the one that a file holds, with its model_type. Raises InputError."""
+    from . import hf_config, hf_files
+
+    return hf_config.typed(model if isinstance(model, Mapping) else hf_files.load(model))
 
 
 def _without_sound(sizes: Iterable[str]) -> None:

@@ -1,0 +1,41 @@
+"""Ollama: `ollama run NAME`, or pull, alone or in its container, and the variables of `ollama serve`.
+
+Its times are llama.cpp's, and a name of its library without a type of weights has the library's usual one.
+Sources: ollama-context, ollama-library.
+"""
+
+from __future__ import annotations
+
+from ..named import Any
+from ..read import preset
+from . import _servers
+from ._shared import Told, one_of, whole
+
+STACK = "llama.cpp"
+CACHES = {"f16": "", "q8_0": "q8_0", "q4_0": "q4_0"}
+
+
+def _model(name: Any) -> Told:
+    """A name of the library with its usual weights: those that its maker publishes in MXFP4 keep that."""
+    form = preset.of_ollama(str(name)) if preset.known(str(name)) else ""
+    published = preset.look_up(str(name))[1].get("published", "") if form else ""
+    if published.endswith("-mxfp4"):
+        form = "mxfp4"
+    return {"model": name, **({"quantize": form} if form else {})}
+
+
+FIELDS: dict[str, Any] = {
+    "serves": lambda _: {"mode": "decode", "stack": STACK},
+    "model": _model, "context_length": whole("seq"), "num_parallel": whole("serving.places"),
+    "kv_cache_type": one_of("kv_cache_type", CACHES, "kv_dtype"),
+}  # fmt: skip
+SILENT = (
+    "debug", "flash_attention", "format", "gpu_overhead", "hidethinking", "host", "insecure", "keep", "load_",
+    "max_loaded", "max_queue", "models", "nowordwrap", "origins", "think", "verbose",
+)  # fmt: skip
+is_mine = _servers.starts("ollama")
+
+
+def finish(told: dict[str, Any]) -> dict[str, Any]:
+    """What nobody says: the context, which Ollama takes by the device's memory."""
+    return told if "seq" in told else {**told, "unsaid": ["the context, by Ollama's default 4k to 256k"]}
