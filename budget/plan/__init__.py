@@ -19,7 +19,7 @@ What differs from its default is imported, and nothing else where the files are 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from types import ModuleType
@@ -126,18 +126,28 @@ def check(task: Task, device: Device) -> None:
         wide = "bf16, with precision fp8 for its products"
         raise InputError("dtype", f"got {narrow}; allowed in training: {wide}; {narrow} itself: mode forward")
     found = tuple(on(task))
-    needs, excludes = (
-        {name: others for module in found for name, others in getattr(module, table, {}).items()}
-        for table in ("NEEDS", "EXCLUDES")
-    )
+    needs = _told(found, "NEEDS")
     for name in used:
         if mode != "train" and "train" in needs.get(name, ()):
             raise only_trains(name, mode)
     for module in found:
         if hasattr(module, "check"):
             module.check(task, device)
-    on_at_once = [name for module in found for name in getattr(module, "ADAPTER", {}) if name in used]
-    for name, other in zip(on_at_once[1:], on_at_once, strict=False):
+    _together(
+        [name for name in _told(found, "ADAPTER") if name in used], used, needs, _told(found, "EXCLUDES")
+    )
+
+
+def _told(modules: Iterable[ModuleType], table: str) -> dict[str, Any]:
+    """A table of several techniques, by their settings."""
+    return {name: told for module in modules for name, told in getattr(module, table, {}).items()}
+
+
+def _together(
+    adapters: Sequence[str], used: Mapping[str, Any], needs: Mapping[str, Any], excludes: Mapping[str, Any]
+) -> None:
+    """Raise an InputError for settings that contradict each other, or lack one."""
+    for name, other in zip(adapters[1:], adapters, strict=False):
         raise InputError(other, f"given together with {name}; allowed: one of the two")
     for name in used:
         for other in needs.get(name, ()):
@@ -150,7 +160,7 @@ def check(task: Task, device: Device) -> None:
 
 def adapter_settings() -> dict[str, str]:
     """Settings that turn an adapter on, with the setting of its targets."""
-    return {name: where for module in files() for name, where in getattr(module, "ADAPTER", {}).items()}
+    return _told(files(), "ADAPTER")
 
 
 def _alternatives(need: str | tuple[str, ...]) -> tuple[str, ...]:

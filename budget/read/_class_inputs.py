@@ -66,15 +66,7 @@ def _inputs(made: Any, workload: Workload) -> Iterator[dict[str, Any]]:
     if "bbox" in text:  # as fractions of a page
         yield {**text, "bbox": text["bbox"].float()}
     if pixels:
-        yield pixels
-        yield {**pixels, **text}
-        frames = told(config, "num_frames")
-        several = pixels["pixel_values"].unsqueeze(1)
-        if isinstance(frames, int):  # a video, alone or with words; its frames as so many pictures
-            video = {"pixel_values": several.repeat(1, frames, 1, 1, 1)}
-            yield from ({**video, **text}, video) if text else (video,)
-            yield {"pixel_values": pixels["pixel_values"].repeat(frames, 1, 1, 1)}
-        yield {"pixel_values": several.repeat(1, 2, 1, 1, 1)}  # two pictures, to be compared
+        yield from _pictures(config, pixels, text)
     yield from asked(config, takes, main, workload)
     if "input_features" in takes:
         yield from _as_first_layer(made, workload)
@@ -82,6 +74,19 @@ def _inputs(made: Any, workload: Workload) -> Iterator[dict[str, Any]]:
         yield from beside(config, takes, text, pixels)
         yield from ({**text, **picture} for picture in patched(config, takes, workload))
         yield from in_codebooks(config, takes, text)
+
+
+def _pictures(config: Any, pixels: dict[str, Any], text: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A picture, alone or with words; a video, or its frames as pictures; two pictures, to be compared."""
+    yield pixels
+    yield {**pixels, **text}
+    several = pixels["pixel_values"].unsqueeze(1)
+    frames = told(config, "num_frames")
+    if isinstance(frames, int):
+        video = {"pixel_values": several.repeat(1, frames, 1, 1, 1)}
+        yield from ({**video, **text}, video) if text else (video,)
+        yield {"pixel_values": pixels["pixel_values"].repeat(frames, 1, 1, 1)}
+    yield {"pixel_values": several.repeat(1, 2, 1, 1, 1)}
 
 
 def _sound(config: Any, workload: Workload) -> Iterator[tuple[int, ...]]:

@@ -40,39 +40,7 @@ def load(path: str | os.PathLike[str]) -> Mapping[str, Any]:
     """The config that a file, a folder or standard input (`-`) holds. Raises InputError."""
     text = os.fspath(path)
     try:
-        if os.path.basename(text) == "-" and not os.path.exists(text):
-            return _table(_standard_input(), "standard input")
-        if os.path.isdir(text):
-            return _folder(text)
-        check(text)
-        about = os.stat(text)
-        if not stat.S_ISREG(about.st_mode):
-            raise InputError("config", f"{as_path(text)} is not a file")
-        with open(text, "rb") as file:
-            if text.endswith(".gguf"):
-                from .gguf_file import config
-
-                return config(file, about.st_size, as_path(text))
-            if text.endswith(".safetensors"):
-                _safetensors(file, about.st_size, text)
-                return _beside(text)
-            if text.endswith(INDEX):
-                return _folder(os.path.dirname(text) or ".")
-            if about.st_size > LARGEST:
-                much = f"{as_path(text)} has {about.st_size:,} bytes"
-                raise InputError("config", f"{much}; allowed: to {LARGEST:,}")
-            if text.endswith(".gz"):
-                import gzip
-                import zlib
-
-                try:
-                    return _table(gzip.GzipFile(fileobj=file).read(LARGEST + 1), as_path(text))
-                except zlib.error as error:
-                    raise InputError("config", f"{as_path(text)} is not what gzip writes: {error}") from None
-            values = _table(file.read(LARGEST), as_path(text))
-        if os.path.basename(text) == "config.json":
-            return _as_stored(values, os.path.dirname(text))
-        return _config(values)
+        return _read(text)
     except EOFError:
         raise InputError("config", f"{as_path(text)} ends too early") from None
     except OSError as error:
@@ -83,6 +51,48 @@ def load(path: str | os.PathLike[str]) -> Mapping[str, Any]:
         raise InputError("config", f"{as_path(text)} is not JSON: {_reason(error)}") from None
     except RecursionError:
         raise InputError("config", f"{as_path(text)} is not JSON: nested too deeply") from None
+
+
+def _read(text: str) -> Mapping[str, Any]:
+    """What a path leads to, by its ending. Raises InputError, and what a file's own reader does."""
+    if os.path.basename(text) == "-" and not os.path.exists(text):
+        return _table(_standard_input(), "standard input")
+    if os.path.isdir(text):
+        return _folder(text)
+    check(text)
+    about = os.stat(text)
+    if not stat.S_ISREG(about.st_mode):
+        raise InputError("config", f"{as_path(text)} is not a file")
+    with open(text, "rb") as file:
+        if text.endswith(".gguf"):
+            from .gguf_file import config
+
+            return config(file, about.st_size, as_path(text))
+        if text.endswith(".safetensors"):
+            _safetensors(file, about.st_size, text)
+            return _beside(text)
+        if text.endswith(INDEX):
+            return _folder(os.path.dirname(text) or ".")
+        if about.st_size > LARGEST:
+            much = f"{as_path(text)} has {about.st_size:,} bytes"
+            raise InputError("config", f"{much}; allowed: to {LARGEST:,}")
+        if text.endswith(".gz"):
+            return _table(_unzipped(file, text), as_path(text))
+        values = _table(file.read(LARGEST), as_path(text))
+    if os.path.basename(text) == "config.json":
+        return _as_stored(values, os.path.dirname(text))
+    return _config(values)
+
+
+def _unzipped(file: BinaryIO, text: str) -> bytes:
+    """What is in a gzip file, or its beginning. Raises InputError."""
+    import gzip
+    import zlib
+
+    try:
+        return gzip.GzipFile(fileobj=file).read(LARGEST + 1)
+    except zlib.error as error:
+        raise InputError("config", f"{as_path(text)} is not what gzip writes: {error}") from None
 
 
 def check(text: str) -> None:
