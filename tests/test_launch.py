@@ -188,7 +188,7 @@ BAD = {
     "b.yaml": (BOMB + "finetuning_type: lora\n", "more than 100 aliases"),
     "c.yaml": ("a: [", "cannot be read"),
     "d.yaml": ("- 1", "no table"),
-    "e.yaml": ("learning_rate: 1\n", "is of no known format; allowed: accelerate, axolotl"),
+    "e.yaml": ("learning_rate: 1\n", "is of no known format; allowed: accelerate, arctic_training"),
     "f.yaml": ("base_model: gpt2\nmicro_batch_size: many\n", "micro_batch_size: got 'many'"),
     "g.yaml": ("base_model: gpt2\noptimizer: sophia\n", "optimizer: got 'sophia'"),
     "h.yaml": ("base_model: gpt2\nadapter: oft\n", "adapter: got 'oft'; allowed: lora, qlora"),
