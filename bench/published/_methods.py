@@ -85,11 +85,33 @@ def stepped(row: Row, software: str, settings: Mapping[str, Any]) -> dict[str, A
     """How torch's AdamW steps where a plain loop calls it and no kernel is named: all weights at once, with a
     list of them besides, since torch 2.0 of March 2023; one after the other before. Source: torch-optim.
     """
-    plain = "torch-eager" in (software, stacks.load(software).same)
-    if not plain or settings["optimizer"] != "adamw_fused" or "fused" in text_of(row, "optimizer", "notes"):
+    named = settings["optimizer"] != "adamw_fused" or "fused" in text_of(row, "optimizer", "notes")
+    if named or not _plain(software):
         return {}
-    older = before(row, "torch-eager", (2, 0)) or month(row) < (2023, 3)
-    return {"optimizer": "adamw_loop" if older else "adamw"}
+    return {"optimizer": "adamw_loop" if _before_2(row) else "adamw"}
+
+
+def left(row: Row, software: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Gradients of the last step that a forward pass finds, as a second micro-batch's does: zero_grad comes
+    behind it, as notes say or a program has it, or has set them to zero, as it did before torch 2.0. Whether
+    ZeRO's and FSDP's parts are left is not known. Source: torch-zero-grad.
+    """
+    layout, notes = settings["layout"], text_of(row, "notes")
+    if settings["optimizer"] == "none" or layout["zero"] or layout["pp"] > 1 or "sets to none" in notes:
+        return {}
+    behind = programs("behind", text_of(row, "source", "engine")) or "zero_grad behind" in notes
+    kept = (_plain(software) or software == "transformers") and _before_2(row)
+    return {"global_batch": 2 * settings["global_batch"]} if behind or kept else {}
+
+
+def _plain(software: str) -> bool:
+    """Whether a loop of torch's own operators runs."""
+    return "torch-eager" in (software, stacks.load(software).same)
+
+
+def _before_2(row: Row) -> bool:
+    """Whether a row states a torch before 2.0, or a month before its release."""
+    return before(row, "torch-eager", (2, 0)) or month(row) < (2023, 3)
 
 
 def looped(row: Row, settings: Mapping[str, Any]) -> dict[str, Any]:

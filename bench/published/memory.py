@@ -196,6 +196,7 @@ def _besides(row: Row, software: str, part: Part) -> dict[str, Any]:
         **methods.loss(row, software),
         **methods.looped(row, part.settings),
         **methods.stepped(row, software, part.settings),
+        **methods.left(row, software, part.settings),
     }
     if _autocast(row, software) and "lora_rank" in part.settings:
         own |= {"precision": "autocast"}
