@@ -150,7 +150,9 @@ def _matmuls(
     )
     few = stack.few_bits_on(generation)
     packs = (_bytes(base, device, stack, dtype) if few else 0.0) or matmul.share
-    most = data["marlin"].get(generation, 1.0) if stack.marlin else 1.0
+    most = (
+        data["marlin"].get(generation, math.inf) if stack.marlin else math.inf
+    )  # of bytes more than the peak
     whole = _whole(device, matmul.share)
     return {
         "matmul": matmul,
