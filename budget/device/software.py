@@ -150,9 +150,7 @@ def _matmuls(
     )
     few = stack.few_bits_on(generation)
     packs = (_bytes(base, device, stack, dtype) if few else 0.0) or matmul.share
-    most = (
-        data["marlin"].get(generation, math.inf) if stack.marlin else math.inf
-    )  # of bytes more than the peak
+    most = data["marlin"].get(generation, math.inf) if stack.marlin else math.inf
     whole = _whole(device, matmul.share)
     return {
         "matmul": matmul,
