@@ -23,6 +23,7 @@ from .estimate import plan as layouts
 from .law import FLOPS, Law
 from .layout import layout as parse_layout
 from .named import TYPE_CHECKING, Any
+from .planning import MOST
 from .quantity import COUNT, DAYS, KWH, SHARE, USD, read
 from .quantity import FLOPS as COMPUTE
 from .shape import shape
@@ -37,7 +38,6 @@ START = 0.4  # an MFU to begin with
 ROUNDS = 5  # of finding an MFU of a shape whose size follows from the MFU
 CLOSE = 0.02  # of a size: how near to it the one is for which a layout was searched
 MONTH = 30.0  # days: how long a run may take where nobody says
-MOST = 1e9  # devices
 
 
 def scale(
@@ -99,7 +99,7 @@ def scale(
 
 
 def _devices(given: Any) -> float:
-    wrong = InputError("devices", f"got {shown(given)}; allowed: whole numbers from 1 to {MOST:,.0f}")
+    wrong = InputError("devices", f"got {shown(given)}; allowed: whole numbers from 1 to {MOST:,}")
     try:
         count = read("devices", given, COUNT)
     except InputError:

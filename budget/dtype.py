@@ -56,8 +56,9 @@ def full_name(name: str) -> str:
 
 
 def computed(name: str) -> str:
-    """The full name of what a network can run in. Raises InputError."""
-    full = SHORT.get(name, name)
+    """The full name of what a network can run in, of torch's (`torch.float16`), too. Raises InputError."""
+    told = str(name).lower().removeprefix("torch.")
+    full = SHORT.get(told, told)
     if full not in BYTES:
         raise unknown("dtype", name, (*SHORT, *COMPUTED), f"allowed: {', '.join(COMPUTED)}")
     if full not in map(full_name, COMPUTED):

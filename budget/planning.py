@@ -16,6 +16,8 @@ from .named import Any
 from .progress import Progress
 from .search import Found
 
+MOST = 10**9  # devices
+
 
 def layouts(estimate: Callable[..., Estimate], devices: int, given: Mapping[str, Any]) -> Found:
     """The layouts of so many devices, the best first. estimate: of the network, with settings as those given.
@@ -25,6 +27,8 @@ def layouts(estimate: Callable[..., Estimate], devices: int, given: Mapping[str,
         if getattr(x, "ndim", 0) > 0 or isinstance(x, list | range):
             raise InputError(name, f"got {shown(x)}; allowed where layouts are searched: one number")
     settings, number = dict(given), size("devices", devices)
+    if number > MOST:
+        raise InputError("devices", f"got {number:,}; allowed: whole numbers from 1 to {MOST:,}")
     batch = settings.pop("micro_batch", None) or settings.pop("batch", None)
     one = estimate(**{**settings, "global_batch": None, "cluster": None, "batch": batch})
     joined = joining(one.device, settings.get("cluster"))

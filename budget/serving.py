@@ -155,9 +155,9 @@ def _served(of: _Requests, replicas: int, users: Sequence[int], asked: Asked) ->
         wide = "quantize" not in one.task.techniques.used and one.task.published
         known = f"{wide} as it is published, " if wide else ""
         ways = f"allowed: {known}a shorter one, more --devices, or --quantize"
-        raise InputError(
-            "--context", f"not even one user fits {one.device.name}: {lacks:,.1f} GiB too much; {ways}"
-        )
+        many = f"{one.devices} x " if one.devices > 1 else ""
+        lack = f"{lacks:,.1f} GiB too much" + (" for each" if many else "")
+        raise InputError("--context", f"not even one user fits {many}{one.device.name}: {lack}; {ways}")
     if of.places is not None and of.places < most:
         most, full = of.places, of.decode(of.places, seq=longest)
     prefill = estimate(of.model, **of.settings, mode="prefill", batch=1, seq=of.context)

@@ -88,6 +88,8 @@ WRONG = [
     (["estimate", "llama"], "'llama-7b'"),
     (["gpt2"], "budget estimate gpt2"),
     (["models"], "did you mean 'list'"),
+    (["estimate", "gpt2", "--devices", "1e12"], "devices: got 1,000,000,000,000; allowed"),
+    (["estimate", "gpt2", "--device", "macbook pro"], "did you mean 'm4'"),
     (["compare", "gpt2", "--devices", "a100,h100"], "which ones: --device"),
     (["goodput", "gpt2"], "'gpt2' is one argument too many"),
     (["estimate", "gpt2", "--seq", "-128k"], "seq: got -131072"),

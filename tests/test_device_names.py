@@ -143,6 +143,30 @@ def test_a_name_may_say_how_many(text):
         device.several(text, 4)
 
 
+RENTED = table.load("instances.json")["rented"]
+
+
+@pytest.mark.parametrize(("has", "name"), [(has, name) for has, names in RENTED.items() for name in names])
+def test_what_a_cloud_rents_is_its_devices(has, name):
+    meant = device.several(has, None)
+    assert device.several(name, None) == device.several(name.upper(), None) == meant
+    assert device.several(name.removeprefix("Standard_"), 16) == (meant[0], 16)  # of several instances
+    assert device.load(meant[0]).id in device.names()
+
+
+@pytest.mark.parametrize(
+    ("name", "of", "many"),
+    [
+        ("p4d.24xlarge", "a100-40gb", 8),
+        ("g5.xlarge", "a10g", None),
+        ("ND96isr_H100_v5", "h100-sxm", 8),
+        ("a2-megagpu-16g", "a100-40gb", 16),
+    ],
+)
+def test_instances_as_their_makers_describe_them(name, of, many):
+    assert device.several(name, None) == (of, many)
+
+
 @pytest.mark.parametrize("name", ["rtx4090", "gtx 1080 ti", "mi300x", "2x h999", "h100", "auto"])
 def test_a_name_without_a_number_of_devices_stays(name):
     assert device.several(name, 8) == (name, 8)

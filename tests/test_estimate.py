@@ -152,3 +152,21 @@ def test_float8_needs_a_device_that_has_it():
     assert estimate("gpt2", device="h100", precision="fp8").times.step > 0
     with pytest.raises(InputError, match="has no fp8"):
         estimate("gpt2", device="v100", precision="fp8")
+
+
+@pytest.mark.parametrize(
+    ("told", "meant"),
+    [
+        ({"optimizer": "AdamW"}, {"optimizer": "adamw"}),
+        ({"optimizer": "SGD"}, {"optimizer": "sgd"}),
+        ({"dtype": "torch.float16"}, {"dtype": "fp16"}),
+        ({"dtype": "BF16"}, {"dtype": "bf16"}),
+    ],
+)
+def test_settings_in_torch_s_words(told, meant):
+    assert estimate("gpt2", batch=2, **told).to_dict() == estimate("gpt2", batch=2, **meant).to_dict()
+
+
+def test_a_dtype_of_torch_is_its_name():
+    torch = pytest.importorskip("torch")
+    assert estimate("gpt2", dtype=torch.float16).to_dict() == estimate("gpt2", dtype="fp16").to_dict()

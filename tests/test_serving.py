@@ -146,7 +146,8 @@ def test_without_a_context_a_prompt_has_what_the_networks_length_leaves():
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        ("serve llama-3-70b --device 4090", "not even one user fits"),
+        ("serve llama-3-70b --device 4090", "not even one user fits RTX 4090"),
+        ("serve llama-3-70b --device 2x4090", "not even one user fits 2 x RTX 4090"),
         ("serve gpt-oss-120b --device 2xh100", "allowed: gpt-oss-120b-mxfp4 as it is published, a shorter"),
         ("serve llama-3-8b --context 1,2", "--context"),
         ("serve llama-3-8b --users 0", "--users"),

@@ -59,10 +59,13 @@ def find(name: str) -> tuple[str, Mapping[str, Any]] | None:
 
 def several(name: str, devices: Any) -> tuple[str, Any]:
     """A name without how many it says there are, and how many are meant. Raises InputError where `devices`
-    says something else.
+    says something else. Of what a cloud rents (`p4d.24xlarge`) `devices` are those of several.
     """
     if find(name):
         return name, devices
+    if rented := _rented().get(name.strip().lower().removeprefix("standard_")):
+        device, many = several(rented, None)
+        return device, many if devices is None else devices
     for pattern in MANY:
         told = pattern.fullmatch(name.strip().lower())
         if told and find(told["of"]):
@@ -71,6 +74,13 @@ def several(name: str, devices: Any) -> tuple[str, Any]:
                 raise InputError("devices", f"got {devices}, and {name!r}; allowed: one of them")
             return told["of"], many
     return name, devices
+
+
+@cache
+def _rented() -> dict[str, str]:
+    """Instance types of clouds, without Azure's first word, and the devices that each has."""
+    clouds = table.load("instances.json")["rented"]
+    return {name.lower().removeprefix("standard_"): has for has, names in clouds.items() for name in names}
 
 
 def aliases() -> list[str]:

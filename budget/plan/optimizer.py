@@ -73,7 +73,10 @@ REFUSED = {  # the other names, and what of them is not modelled
 
 
 def named(name: str) -> str:
-    """An optimizer's name here, of one of TrainingArguments'. Raises InputError for what is not modelled."""
+    """An optimizer's name here, of torch's (`AdamW`) or TrainingArguments'. Raises InputError for what is not
+    modelled.
+    """
+    name = name.lower()
     if name in REFUSED:
         text = f"got {name}, which {REFUSED[name]}, and is not modelled"
         raise InputError("optimizer", f"{text}; allowed: {', '.join(CHOICES)}")
