@@ -5,7 +5,7 @@ from __future__ import annotations
 from .cluster import Cluster, joining
 from .config import Task
 from .device import Device
-from .device.software import nearest
+from .device.generation import nearest
 from .dtype import full_name
 from .errors import InputError
 from .fold.count import Flops, Params, each_flops, params

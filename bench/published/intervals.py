@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from budget.device.software import interval_on
+from budget.device.generation import interval_on
 from budget.measured.calibration import interval
 from budget.named import Any, NamedTuple
 

@@ -8,13 +8,12 @@ stack's other generations tell, with a wider interval.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 from .. import table
 from ..dtype import BYTES, SHORT, full_name
-from ..named import Any
 from ..stack import SEVERAL, Stack
 from . import Device
+from .generation import interval_on, nearest
 from .kernel_class import Dispatch, KernelClass, Profile, complete
 
 SHORTS = {full: short for short, full in SHORT.items() if short not in ("float", "half")}
@@ -83,17 +82,6 @@ def _dispatch(base: Dispatch, host: float, share: float) -> Dispatch:
     """The host's seconds of a stack's operators, which may be compiled; an optimizer's are not."""
     eager = Dispatch(*(seconds * host for seconds in base))
     return eager._replace(forward=eager.forward * share, backward=eager.backward * share)
-
-
-def interval_on(intervals: Mapping[str, tuple[float, float]], generation: str) -> tuple[float, float] | None:
-    """A stack's interval on a generation of devices: on one that nobody measured it on, no surer than on any
-    that somebody did. None where there is none.
-    """
-    if generation and generation in intervals:
-        return intervals[generation]
-    ranges = [ends for name, ends in intervals.items() if name != SEVERAL]
-    lows, highs = zip(*ranges, strict=True) if ranges else ((), ())
-    return (min(lows), max(highs)) if ranges else None
 
 
 def _matmul(base: Profile, device: Device, stack: Stack, dtype: str) -> KernelClass:
@@ -288,18 +276,6 @@ def _sixteen(generation: str) -> float:
     """The share of their peak that products of sixteen bits reach on a generation's boards with all of it."""
     known = table.load("kernels.json")["products"]
     return float(nearest({g: of["bf16"] for g, of in known.items() if "bf16" in of}, generation))
-
-
-def nearest(values: Mapping[str, Any], generation: str) -> Any:
-    """The value of a generation, else of the next one in order, older before newer; else the usual one."""
-    if generation in values:
-        return values[generation]
-    order = table.load("kernels.json")["order"]
-    known = [g for g in values if g in order]
-    if generation in order and known:
-        at = order.index(generation)
-        return values[min(known, key=lambda g: (abs(order.index(g) - at), order.index(g)))]
-    return values[""] if "" in values else sorted(values.values())[len(values) // 2]
 
 
 def host_bandwidth(device: Device) -> float:

@@ -1,0 +1,32 @@
+"""What is known by generation of devices, for one that it is not known of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .. import table
+from ..named import Any
+from ..stack import SEVERAL
+
+
+def nearest(values: Mapping[str, Any], generation: str) -> Any:
+    """The value of a generation, else of the next one in order, older before newer; else the usual one."""
+    if generation in values:
+        return values[generation]
+    order = table.load("kernels.json")["order"]
+    known = [g for g in values if g in order]
+    if generation in order and known:
+        at = order.index(generation)
+        return values[min(known, key=lambda g: (abs(order.index(g) - at), order.index(g)))]
+    return values[""] if "" in values else sorted(values.values())[len(values) // 2]
+
+
+def interval_on(intervals: Mapping[str, tuple[float, float]], generation: str) -> tuple[float, float] | None:
+    """A stack's interval on a generation of devices: on one that nobody measured it on, no surer than on any
+    that somebody did. None where there is none.
+    """
+    if generation and generation in intervals:
+        return intervals[generation]
+    ranges = [ends for name, ends in intervals.items() if name != SEVERAL]
+    lows, highs = zip(*ranges, strict=True) if ranges else ((), ())
+    return (min(lows), max(highs)) if ranges else None
