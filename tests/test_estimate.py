@@ -170,3 +170,12 @@ def test_settings_in_torch_s_words(told, meant):
 def test_a_dtype_of_torch_is_its_name():
     torch = pytest.importorskip("torch")
     assert estimate("gpt2", dtype=torch.float16).to_dict() == estimate("gpt2", dtype="fp16").to_dict()
+
+
+def test_who_asks_for_a_longer_context_means_to_use_it():
+    """The length of a preset's own context is 8,192 at most; one that is asked for is taken whole."""
+    for config, seq in (({"context": 4096}, 4096), ({"context": 32768}, 32768)):
+        asked = estimate("llama-3.1-8b", mode="decode", config=config)
+        assert asked.memory.kv_cache == estimate("llama-3.1-8b", mode="decode", seq=seq).memory.kv_cache
+    short = estimate("llama-3.1-8b", mode="decode", seq=512, config={"context": 32768})
+    assert short.memory.kv_cache == estimate("llama-3.1-8b", mode="decode", seq=512).memory.kv_cache

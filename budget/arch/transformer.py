@@ -35,7 +35,7 @@ class Config(Settings):
     head_dim: int = setting(0, "width of a head; 0: d_model / heads", least=0)
     d_ff: int = setting(0, "hidden width of the MLP; 0: 4 x d_model", least=0)
     vocab: int = setting(50257, "vocabulary")
-    context: int = setting(1024, "longest sequence; the default length, up to 8,192")
+    context: int = setting(1024, "longest sequence, and the length without --seq; a preset's own up to 8,192")
     embed_dim: int = setting(0, "width of the embedding; 0: d_model, else projected to it", least=0)
     token_types: int = setting(0, "token types, each with an embedding (BERT: 2)", least=0)
 

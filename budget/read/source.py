@@ -103,6 +103,8 @@ def find(
     architectures.check(arch, name, mode, sizes)
     one_shape({**vars(settings), **sizes})
     known = {k: size(k, usual[k]) for k in ("batch", "seq", "image", "sound") if k in usual}
+    if "context" in config and hasattr(arch, "LONGEST"):  # who asks for a longer one means to use it
+        known["seq"] = settings.context
     return Source(Named(name, arch, settings, uncounted), Workload(mode, **{**known, **sizes}), usual)
 
 
