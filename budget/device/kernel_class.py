@@ -43,11 +43,12 @@ class KernelClass(NamedTuple):
     unaligned: of the rate of ordinary units, that of batched products whose matrices are no multiples of 16
     bytes, where a library has no better kernels; 0: it has.
     ordinary: of the rate of ordinary units, that of products that are never on tensor units; 0: they are.
-    edge: the loss on small M, N and K: the efficiency is multiplied by M/(M + edge), and so on. tile: rows
-    and columns of an output tile where whole waves of tiles run (a GPU). tail: of attention, the waves of
-    tiles of queries by which units wait for the last one. traffic: bytes really moved for
-    each byte counted. bandwidth: of the profile's, what it reaches. overlap: of arithmetic with moving
-    bytes; 1: the longer of the two counts, 0: both.
+    edge: the loss on small M, N and K: the efficiency is multiplied by M/(M + edge), and so on. tile:
+    rows and columns of an output tile where whole waves of tiles run (a GPU). whole: a side of the tiles
+    of kernels that do not split K: of fewer tiles than units, others idle; 0: they split it. tail: of
+    attention, the waves of tiles of queries by which units wait for the last one. traffic: bytes really
+    moved for each byte counted. bandwidth: of the profile's, what it reaches. overlap: of arithmetic with
+    moving bytes; 1: the longer of the two counts, 0: both.
     start_s: seconds of a launch before anything is computed. host_s: of the host around a kernel of the
     forward pass, in a network's code: reshaping heads, modules within modules. waits: the host waits for
     what is before it (experts' rows that it counts), so that its seconds and the device's add up. apart: each
@@ -65,6 +66,7 @@ class KernelClass(NamedTuple):
     ordinary: float = 0.0
     edge: tuple[float, ...] = (0.0, 0.0, 0.0)
     tile: tuple[int, ...] = ()
+    whole: float = 0.0
     tail: float = 0.0
     traffic: float = 1.0
     bandwidth: float = 1.0

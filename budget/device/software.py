@@ -34,6 +34,10 @@ DEPTHWISE = 0.115
 # two operands lie, some 60 instructions with a division. Inferred from MobileNet-V2, EfficientNet-B0 and
 # ConvNeXt-T on an A100, as a whole. Source: aten-depthwise.
 DEPTHWISE_WEIGHTS = 0.015
+# A side of the output tiles of convolutions, whose K libraries do not split, so that units idle where
+# pictures are few; gradients of weights have all pictures in K, which is split. The smallest usual tile,
+# assumed; ResNets at batch 1 on a V100 and a T4 agree. Source: cutlass-convolution.
+WHOLE = 64.0
 WIDE = ("bf16", "fp16", "tf32")  # formats whose products were measured as bf16's
 COPIES = 25 / 31.5  # of a host link's rate, what copies reach. Source: pcie
 
@@ -195,8 +199,9 @@ def _convolutions(
     alone = usual._replace(ordinary=DEPTHWISE, overlap=0.0) if wide else usual
     weights = alone._replace(ordinary=DEPTHWISE_WEIGHTS) if wide else usual
     return {
-        "conv": usual,
-        "conv_apart": apart,
+        "conv": usual._replace(whole=WHOLE),
+        "conv_backward": usual,
+        "conv_apart": apart._replace(whole=WHOLE),
         "conv_apart_backward": apart._replace(share=apart.share * APART_GRADIENTS),
         "conv_depthwise": alone,
         "conv_depthwise_backward": alone,

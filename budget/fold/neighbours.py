@@ -13,6 +13,8 @@ def key(node: Node, execution: str) -> tuple[str, str]:
     """What neighbours must share to run as one kernel; an empty name runs alone."""
     if isinstance(node, Block):
         return "", ""
+    if node.ends:
+        return f"product {node.ends}", node.phase
     alone = node.kind == "contract" or node.phase == "optimizer" or node.tag == FIRST
     fuses = execution != "eager" and not alone
     return node.kernel or ("pointwise" if fuses else ""), node.phase
@@ -49,6 +51,8 @@ def _merged(o: Node, execution: str, wide: Sequence[Op]) -> tuple[str, str] | No
     """The key of a product that runs with its neighbours: of one input, or with what widens its weights."""
     if isinstance(o, Block) or o.kind != "contract" or o.kernel:
         return None
+    if o.ends:
+        return key(o, execution)
     fused = execution in FUSED
     most = [w.rule.rows for w in wide if w.rule.tile or not fused]  # of an engine's own kernels, any
     g = gemm(o) if most else None

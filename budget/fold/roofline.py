@@ -114,6 +114,9 @@ def _loss(g: Gemm, form: KernelClass, sms: int) -> Size:
         rows, columns = form.tile
         tiles = maximum(g.batch * ceil_div(g.m, rows) * ceil_div(g.n, columns), sms)
         loss = loss * ceil_div(tiles, sms) * sms / tiles
+    if form.whole:
+        tiles = g.batch * ceil_div(g.m, form.whole) * ceil_div(g.n, form.whole)
+        loss = loss * maximum(sms / maximum(tiles, 1), 1)
     if form.tail:
         # Of few queries behind many others each tile's keys are split among units.
         tiles = g.batch * ceil_div(g.m, QUERIES) * maximum(g.n / maximum(g.m, 1), 1)

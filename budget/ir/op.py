@@ -53,6 +53,9 @@ class Op(NamedTuple):
     of: str = ""
     group: str = ""  # neighbours of one group can be fused into one kernel (plan/fuse.py)
     kernel: str = ""  # the fused kernel that this operator is part of
+    ends: str = (
+        ""  # the product whose kernel it is part of, with what is done to its result (plan/endings.py)
+    )
     holds: tuple[str, ...] = ()  # tensors that are not freed before this operator ends, read or not
     # Tensors that variables of the code around hold while it runs forward, read or not.
     callers: tuple[str, ...] = ()

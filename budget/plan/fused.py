@@ -11,6 +11,7 @@ cross_entropy: logits are never materialized; the head's product is recomputed i
 Source: cut-cross-entropy.
 chunked_cross_entropy: forward and backward of head and loss together, a chunk of tokens at a time, so
 that nothing is recomputed and one chunk's logits exist. Source: liger.
+conv, linear: of inference, what is done to each number of a product is part of its kernel (plan/endings.py).
 """
 
 from __future__ import annotations
@@ -35,9 +36,10 @@ from ..ir import (
 )
 from ..size import ceil_div, power_of_two, product
 from ._names import untrained
+from .endings import ENDINGS, ended
 from .fuse import fuse
 
-FUSED = ("norm", "mlp", "gate", "loss", "cross_entropy", "chunked_cross_entropy")
+FUSED = ("norm", "mlp", "gate", "loss", "cross_entropy", "chunked_cross_entropy", *ENDINGS)
 OF_LOSS = ("loss", "cross_entropy", "chunked_cross_entropy")
 SETTINGS = {"fuse": setting("", f"of {', '.join(FUSED)}, by commas")}
 
@@ -46,10 +48,11 @@ MLP = (*GATED, DOWN, EXPERT_DOWN, SHARED_DOWN)
 OF_MLP = {"mlp": MLP, "gate": GATED}
 
 
-def fused(model: Model, names: str, *, copied: bool = False) -> Model:
+def fused(model: Model, names: str, *, copied: bool = False, trains: bool = False) -> Model:
     """The model with the named parts fused. To be applied before `backward`. Raises InputError.
 
-    copied: a kernel of the loss reads the float32 copy of the logits, which is made before it.
+    copied: a kernel of the loss reads the float32 copy of the logits, which is made before it. trains: a
+    backward pass follows, which reads what lies between a product and its ending.
     """
     untrained(model, "fuse")
     chosen = _parts(names)
@@ -60,10 +63,18 @@ def fused(model: Model, names: str, *, copied: bool = False) -> Model:
         raise InputError("fuse", f"got both {both[0]} and {both[1]}; allowed: one of them")
     if len(losses := [name for name in chosen if name in OF_LOSS]) > 1:
         raise InputError("fuse", f"got both {losses[0]} and {losses[1]}; allowed: one of them")
+    endings = [name for name in chosen if name in ENDINGS]
+    if endings and trains:
+        raise InputError(
+            "fuse", f"{endings[0]} is of inference; allowed in training: {', '.join(FUSED[:-2])}"
+        )
+    model = ended(model, endings) if endings else model
     for name in chosen:
         model = (
             _norm(model)
             if name == "norm"
+            else model
+            if name in ENDINGS
             else _mlp(model, name)
             if name in OF_MLP
             else _loss(model, name, copied=copied and name == "loss")
@@ -192,7 +203,8 @@ def hold_chunk(model: Model) -> Model:
 def apply(model: Model, task: Task) -> Model:
     """The model with the named parts fused."""
     t = task.techniques
-    return fused(model, t.fuse, copied=t.loss_logits in ("shifted", "replaced"))
+    trains = task.workload.mode == "train"
+    return fused(model, t.fuse, copied=t.loss_logits in ("shifted", "replaced"), trains=trains)
 
 
 STAGES = {"fuse": apply, "loop": lambda model, _: hold_chunk(model)}
