@@ -5,6 +5,7 @@ import re
 import pytest
 from launch_files import written
 
+import budget
 from budget.errors import InputError
 from budget.launch import arguments, read
 
@@ -96,3 +97,37 @@ def test_adapters_are_asked_for_by_several_words(tmp_path, flag):
     line = f"train.py --model_name_or_path gpt2 --per_device_train_batch_size 1 --{flag} True --lora_r 128"
     told = read(written(tmp_path, "a.sh", line))
     assert (told.settings["lora_rank"], told.left) == (128, ())
+
+
+FULL = "--fsdp 'full_shard auto_wrap'"
+
+
+@pytest.mark.parametrize(
+    ("start", "more", "layout", "left"),
+    [
+        ("torchrun --nnodes 4 --nproc_per_node 8", "", {"devices": 32}, ()),
+        ("torchrun --nproc_per_node 1", "", {}, ()),
+        ("torchrun --nnodes 1:4 --nproc_per_node gpu", "", {}, ("nproc_per_node",)),
+        (
+            "accelerate launch --num_processes 8",
+            "--fsdp 'full_shard auto_wrap'",
+            {"devices": 8, "zero": 3},
+            (),
+        ),
+        ("torchrun --nproc_per_node 8", "--fsdp shard_grad_op", {"devices": 8, "zero": 2}, ()),
+        ("torchrun --nproc_per_node 8", "--fsdp hybrid_shard", {}, ("fsdp",)),
+        ("torchrun --nproc_per_node 8", "--deepspeed ds.json", {}, ("deepspeed",)),
+        ("accelerate launch --config_file a.yaml", "", {}, ("config_file",)),
+    ],
+)
+def test_a_launcher_s_processes_are_devices(tmp_path, start, more, layout, left):
+    """But where a file beside says how they share the network."""
+    line = f"{start} train.py --model_name_or_path gpt2 --per_device_train_batch_size 2 --bf16 {more}"
+    told = read(written(tmp_path, "a.sh", line))
+    assert (told.layout, told.left) == (layout, left)
+    assert (told.settings.get("precision") == "fsdp") == ("zero" in layout)
+    if layout:
+        found = budget.estimate(told.model, **told.settings, layout=told.spread({}), seq=64, device="h100")
+        assert found.devices == layout["devices"]
+    peft = read(written(tmp_path, "b.sh", f"{line} --use_peft"))
+    assert peft.layout == layout and "precision" not in peft.settings

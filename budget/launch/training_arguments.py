@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from ..named import Any
-from ._shared import LIGER, one_network, optimizer, saved, several, targets, when, whole
+from ._shared import LIGER, Told, one_network, optimizer, saved, several, targets, when, whole
 
 STACK = "transformers"
 # Fields that training on preferences or rewards alone has, where a file says no other word of it.
@@ -14,6 +14,19 @@ REWARDS = (
     "reward_model_path", "reference_model_name_or_path",
 )  # fmt: skip
 PEFT = when({"peft": True})
+SHARDED = {"full_shard": 3, "shard_grad_op": 2, "no_shard": 0}  # transformers' words, to a stage of ZeRO
+BESIDE = ("deepspeed", "config_file", "use_fsdp", "use_deepspeed")  # what says elsewhere how devices share
+
+
+def _processes(name: str) -> Callable[[Any], Told]:
+    """So many of a launcher's processes; a range (1:4) or a word (gpu) is left to it."""
+    return lambda value: {f"count {name}": value} if type(value) is int and value > 0 else {"beside": name}
+
+
+def _beside(name: str) -> Callable[[Any], Told]:
+    return lambda value: {"beside": name} if value is not False else {}
+
+
 FIELDS = {
     "model_name_or_path": "model",
     "script": one_network, "per_device_train_batch_size": whole("batch"),
@@ -30,6 +43,8 @@ FIELDS = {
     "load_in_4bit": when({"four": True}), "load_in_8bit": when({"eight": True}),
     "use_bnb_nested_quant": when({"nested": True}),
     "use_liger_kernel": LIGER, "use_liger": LIGER,
+    **{name: _processes(name) for name in ("nnodes", "nproc_per_node", "num_processes")},
+    "fsdp": "fsdp", **{name: _beside(name) for name in BESIDE},
     "max_seq_length": whole("seq"), "max_length": whole("seq"), "model_max_length": whole("seq"),
 }  # fmt: skip
 SILENT = (
@@ -56,6 +71,7 @@ def finish(told: dict[str, Any]) -> dict[str, Any]:
 
     TRL's SFT recomputes since 0.22, and takes 1,024 tokens at most, unless it is told otherwise.
     """
+    told = _spread(told)
     four, eight, nested = (told.pop(name, False) for name in ("four", "eight", "nested"))
     if told.pop("sft", False):
         told = {"recompute": "full", "seq": 1024, **told}
@@ -66,3 +82,23 @@ def finish(told: dict[str, Any]) -> dict[str, Any]:
         told["quantize"] = "int8" if eight else "nf4-dq" if nested else "nf4"
     adapters = {"lora_rank": 16, "lora_dropout": 0.05, "lora_dtype": "fp32"}
     return {"batch": 8, "optimizer": "adamw_fused", **adapters, **told}
+
+
+def _spread(told: dict[str, Any]) -> dict[str, Any]:
+    """The launcher's processes as devices: copies of the network, or FSDP's parts of it, whose gradients are
+    added up in the dtype of the pass. What a file beside says of them is not known.
+    Source: accelerate-config.
+    """
+    nodes, each, all_of_them = (
+        told.pop(f"count {name}", 0) for name in ("nnodes", "nproc_per_node", "num_processes")
+    )
+    devices, beside = all_of_them or max(nodes, 1) * max(each, 1), told.pop("beside", "")
+    words = set(str(told.pop("fsdp", "")).lower().split()) - {"auto_wrap"}
+    zero = SHARDED.get(*words) if len(words) == 1 else None
+    if beside or (words and (zero is None or devices == 1)):
+        return {**told, "unsaid": [beside or "fsdp"]}
+    if devices == 1:
+        return told
+    told = {**told, "layout.devices": devices, "layout.zero": zero or 0}
+    few = None if told.get("peft") else told.get("dtype")
+    return {**told, "precision": "fsdp", "reduce_dtype": few} if zero and few else told
