@@ -70,6 +70,7 @@ RECALLED = {
     "bert-base-multilingual-uncased": 167_356_416,
     "bert-large-cased": 333_579_264,
     "bert-medium": 41_373_184,
+    "distilroberta-base": 82_118_400,
     "bert-small": 28_763_648,
     "bert-tiny": 4_385_920,
     "distilbart-12-6": 305_510_400,
