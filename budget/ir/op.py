@@ -53,9 +53,6 @@ class Op(NamedTuple):
     of: str = ""
     group: str = ""  # neighbours of one group can be fused into one kernel (plan/fuse.py)
     kernel: str = ""  # the fused kernel that this operator is part of
-    ends: str = (
-        ""  # the product whose kernel it is part of, with what is done to its result (plan/endings.py)
-    )
     holds: tuple[str, ...] = ()  # tensors that are not freed before this operator ends, read or not
     # Tensors that variables of the code around hold while it runs forward, read or not.
     callers: tuple[str, ...] = ()
@@ -72,6 +69,8 @@ class Op(NamedTuple):
     # What its module keeps for the backward pass, which runs the rest again: INPUT_ONLY, what others read of
     # it besides; NOTHING, not even that; "", as the layer does.
     keeps: str = ""
+    # The product whose kernel it is part of, as is what is done to its result (plan/endings.py).
+    ends: str = ""
 
     @property
     def rule(self) -> Rule:
