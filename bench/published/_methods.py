@@ -15,8 +15,8 @@ from budget.plan.gguf import FORMATS as GGUF
 from . import _versions as versions
 from .formats import weights
 from .layouts import DROPOUT
-from .rows import NotCoveredError, before, month, number
-from .software import programs
+from .rows import NotCoveredError, number
+from .software import differs, programs
 from .table import Row, text_of
 
 UNITS = {"gib": 2**30, "mib": 2**20, "gb": 1e9, "mb": 1e6}
@@ -61,7 +61,7 @@ def beside(row: Row, software: str) -> dict[str, Any]:
     compiled = re.search(r"(?<!not )(?<!torch\.)\bcompil|(?<!without )torch\.compile", text)
     if compiled and "logits beside its loss" in text:
         return RETURNED
-    if compiled and (software == "transformers" or "transformers" in source):
+    if compiled and (differs(software).get("trainer") or "transformers" in source):
         return COMPILED
     if "torchtune" in source:
         reads = versions.changed("memory", row, "torchtune", "train")
@@ -82,13 +82,9 @@ def loss(row: Row, software: str) -> dict[str, Any]:
 
 
 def stepped(row: Row, software: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """How torch's AdamW steps where a plain loop calls it and no kernel is named: all weights at once, with a
-    list of them besides, since torch 2.0 of March 2023; one after the other before. Source: torch-optim.
-    """
+    """torch's own AdamW where a plain loop calls it and no kernel is named."""
     named = settings["optimizer"] != "adamw_fused" or "fused" in text_of(row, "optimizer", "notes")
-    if named or not _plain(software):
-        return {}
-    return {"optimizer": "adamw_loop" if _before_2(row) else "adamw"}
+    return {} if named or not _plain(software) else {"optimizer": versions.adamw(row, software)}
 
 
 def left(row: Row, software: str, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -100,18 +96,13 @@ def left(row: Row, software: str, settings: Mapping[str, Any]) -> dict[str, Any]
     if settings["optimizer"] == "none" or layout["zero"] or layout["pp"] > 1 or "sets to none" in notes:
         return {}
     behind = programs("behind", text_of(row, "source", "engine")) or "zero_grad behind" in notes
-    kept = (_plain(software) or software == "transformers") and _before_2(row)
+    kept = (_plain(software) or differs(software).get("trainer")) and versions.before_2(row)
     return {"global_batch": 2 * settings["global_batch"]} if behind or kept else {}
 
 
 def _plain(software: str) -> bool:
     """Whether a loop of torch's own operators runs."""
     return "torch-eager" in (software, stacks.load(software).same)
-
-
-def _before_2(row: Row) -> bool:
-    """Whether a row states a torch before 2.0, or a month before its release."""
-    return before(row, "torch-eager", (2, 0)) or month(row) < (2023, 3)
 
 
 def looped(row: Row, settings: Mapping[str, Any]) -> dict[str, Any]:

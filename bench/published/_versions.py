@@ -6,7 +6,7 @@ A row that states no version means the one that was new in the month that it sta
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 
 from budget.named import Any
@@ -14,7 +14,7 @@ from budget.read import preset
 from budget.read.source import resolve
 
 from .rows import before, month
-from .software import toml
+from .software import differs, toml
 from .table import Row, text_of
 
 EAGER = {"attention": "eager"}
@@ -30,8 +30,8 @@ def changed(rows: str, row: Row, software: str, mode: str, model: Any = "") -> d
     """Settings of a mode that a row's software had, and later changed. rows: a list of the file."""
     found: dict[str, Any] = {}
     for ways in _known()[rows]:
-        told = ways["software"] == software and _concerns(ways, model)
-        if told and _is_older(row, software, tuple(ways["version"]), tuple(ways.get("released", ()))):
+        concerned = ways["software"] in (software, "torch") and _concerns(ways, model)
+        if concerned and _is_older(row, ways["software"], ways["version"], ways.get("released", ())):
             found |= ways.get(mode, {})
     return found
 
@@ -48,6 +48,20 @@ def older(row: Row, software: str, mode: str, model: Any = "") -> dict[str, Any]
     return found | ({"attention": "flash"} if "flash attention" in text else {})
 
 
+def adamw(row: Row, software: str) -> str:
+    """How torch's AdamW steps where no kernel is named: all weights at once, with a list of them besides, or
+    one after the other before torch 2.0, and in a Trainer until 2023-08 (#25109). Sources: torch-optim,
+    transformers.
+    """
+    old = month(row) < (2023, 8) if differs(software).get("trainer") else before_2(row)
+    return "adamw_loop" if old else "adamw"
+
+
+def before_2(row: Row) -> bool:
+    """Whether a row states a torch before 2.0, or a month before its release."""
+    return before(row, "torch", (2, 0)) or month(row) < (2023, 3)
+
+
 def held(row: Row, software: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """What FSDP1 keeps of layers that do not train, and are recomputed."""
     frozen = "lora_rank" in settings and row.get("zero_stage", "").startswith("fsdp")
@@ -59,7 +73,7 @@ def ungrouped(row: Row, software: str, settings: Mapping[str, Any], model: Any) 
     kernels takes them. Sources: transformers-families, torch-sdpa-cuda.
     """
     wide = settings["dtype"] == "fp32" and settings.get("precision") != "autocast"
-    if software != "transformers" or not wide:
+    if not differs(software).get("as_grouped") or not wide:
         return {}
     own = vars(resolve(model, settings["config"])[2])
     grouped = 0 < own.get("kv_heads", 0) < own.get("heads", 0)
@@ -71,9 +85,9 @@ def _concerns(ways: Mapping[str, Any], model: Any) -> bool:
     return "families" not in ways or _family(model) in _known()["families"][ways["families"]]
 
 
-def _is_older(row: Row, software: str, version: tuple[int, ...], released: tuple[int, ...]) -> bool:
+def _is_older(row: Row, software: str, version: Iterable[int], released: Iterable[int]) -> bool:
     """Whether a row's software is from before a version, by its own or by the month of its release."""
-    return before(row, software, version) or _when(row, software) < released
+    return before(row, software, tuple(version)) or _when(row, software) < tuple(released)
 
 
 def _when(row: Row, software: str) -> tuple[int, ...]:

@@ -13,12 +13,11 @@ from budget.errors import InputError
 from budget.named import Any
 from budget.read import preset
 
+from ._attention import written_out
 from .rows import NotCoveredError, Part
 from .table import Row, text_of
 
 LATENT = 8  # pixels of a latent's side
-# Before these versions attention's scores were written, where xformers had no kernel. Source: diffusers.
-SDPA = {"torch": (2, 0), "diffusers": (0, 13)}
 DECODERS = {  # by the denoiser's class
     "UNet2DConditionModel": "sd-vae",
     "PixArtTransformer2DModel": "sd-vae",
@@ -45,7 +44,9 @@ def parts(row: Row, model: str, settings: dict[str, Any]) -> tuple[Part, ...]:
     text, config = text_of(row, "notes"), preset.find(model)
     batch = settings["batch"]
     told = re.search(r"of side (\d+)", text)
-    shared = {**settings, **attention(row["engine"].lower()), "mode": "forward"}
+    shared = {**settings, "mode": "forward"}
+    if written_out(row, settings["stack"], "forward"):
+        shared["attention"] = "eager"
     if told or "video" not in config:  # whose usual frames have a height and a width
         shared["image"] = int(told[1]) if told else config.get("sample_size", 1024 // LATENT) * LATENT
     del shared["config"]
@@ -62,10 +63,3 @@ def parts(row: Row, model: str, settings: dict[str, Any]) -> tuple[Part, ...]:
     if name not in DECODERS:
         raise NotCoveredError(f"no autoencoder is known for {name}")
     return passes, Part(DECODERS[name], shared)
-
-
-def attention(engine: str) -> dict[str, Any]:
-    """What computes attention where an engine states a version before SDPA."""
-    told = re.findall(r"(torch|diffusers) v?(\d+)\.(\d+)", engine)
-    old = any((int(major), int(minor)) < SDPA[name] for name, major, minor in told)
-    return {"attention": "eager"} if old and not re.search("(?<!no )(?<!without )xformers", engine) else {}

@@ -42,11 +42,10 @@ def weights(text: str, column: str, software: str = "", engine: str = "") -> dic
     if word.startswith("ud-"):  # Unsloth's own types of each network: the nearest
         word = next(iter(nearest(word, FORMATS)), word)
     bits = re.match(r"(?:int|q)?([34568])(?:-?bit)?\b", word)
-    if bits and (software == "mlx" or "groups of 64" in word):  # MLX's where nobody says. Source: mlx-lm.
+    if bits and (differs(software).get("grouped") or "groups of 64" in word):
         return {"quantize": f"mlx-{bits[1]}bit"}
-    if told := re.match(r"([48])[- ]?bits?\b", word):  # in transformers bitsandbytes'. Source: bitsandbytes.
-        nf4 = software == "transformers" and told[1] == "4"
-        word = ("nf4" if nf4 else f"int{told[1]}") + word[told.end() :]
+    if told := re.match(r"([48])[- ]?bits?\b", word):
+        word = differs(software).get("bits", {}).get(told[1], f"int{told[1]}") + word[told.end() :]
     if told := re.search(r"w8a(8|16)", word):  # beside a word for the kind of the eight bits
         word = "fp8" if "fp8" in word or "float8" in word else told[0]
     own = dict(differs(software).get("weights", {}))

@@ -15,6 +15,7 @@ from budget.stack import load
 
 from . import _versions as versions
 from . import diffusion
+from ._attention import written_out
 from .formats import weights
 from .networks import captured, network, pictures, side
 from .rows import Asked, NotCoveredError, Part, before, device, measured, stack, whole
@@ -162,12 +163,11 @@ def _exported(row: Row, model: str, software: str) -> dict[str, Any]:
     where a row says so; and as torch's own ran it where a row says so, or before a kernel did. Sources:
     onnxruntime-optimizer, tensorrt-attention, torch-sdpa.
     """
-    kernel, engine = differs(software).get("attends"), row["engine"].lower()
+    kernel = differs(software).get("attends")
     if captured(model):
         return {}
     if load(software).allocator == "torch":
-        then = diffusion.attention(engine) or versions.changed("times", row, software, "forward")
-        return versions.EAGER if "eager attention" in engine else then
+        return versions.EAGER if written_out(row, software, "forward") else {}
     return versions.EAGER if kernel and not re.search(kernel, text_of(row, "engine", "notes")) else {}
 
 

@@ -11,7 +11,9 @@ import re
 from budget import stack as stacks
 from budget.named import Any
 
-from .rows import NotCoveredError, month
+from . import _versions as versions
+from .rows import NotCoveredError
+from .software import differs
 from .table import Row, text_of
 
 RANK = 16  # where a row states none: the rank is of little weight
@@ -87,8 +89,8 @@ def optimizer(row: Row, software: str) -> dict[str, str]:
 
 
 def _noted(row: Row, software: str) -> str:
-    """An optimizer that notes name, or AdamW in one kernel, unless transformers' Trainer or a loop of its
-    users' runs it, which went over the weights until 2023-08. Source: transformers (#25109).
+    """An optimizer that notes name, or AdamW in one kernel, unless a Trainer or a loop of its users' runs
+    torch's.
 
     Muon steps whole matrices: of parts of them AdamW's time is taken.
     """
@@ -97,9 +99,8 @@ def _noted(row: Row, software: str) -> str:
         return told
     if re.search(r"\bmuon\b", text) and row.get("zero_stage", "").lower() in ("", "ddp"):
         return "muon"
-    if software != "transformers" or "deepspeed" in text:
-        return "adamw_fused"
-    return "adamw_loop" if month(row) < (2023, 8) else "adamw"
+    by_trainer = differs(software).get("trainer") and "deepspeed" not in text
+    return versions.adamw(row, software) if by_trainer else "adamw_fused"
 
 
 def fused(row: Row, software: str) -> dict[str, str]:
@@ -110,13 +111,14 @@ def fused(row: Row, software: str) -> dict[str, str]:
     """
     words = text_of(row)
     unsloth, liger = "unsloth" in words, "liger" in words
-    if software == "transformers" and (unsloth or liger):
+    patched = differs(software).get("trainer")
+    if patched and (unsloth or liger):
         adapted = adapters(row).get("lora_targets", "mlp.gate,mlp.up,mlp.down" * ("lora" in words))
         whole = adapted == "all-linear" or {"mlp.gate", "mlp.up", "mlp.down"} <= {*adapted.split(",")}
         gates = whole if unsloth else True
         loss = "chunked_cross_entropy" if liger and "unsloth's loss" not in words else "loss"
         return {"fuse": ",".join(["norm", *(["gate"] if gates else []), loss])}
-    if software == "transformers" and re.search(r"\bcut.cross.entropy", words):
+    if patched and re.search(r"\bcut.cross.entropy", words):
         return {"fuse": "cross_entropy"}
     if "sum of its logits" in words:  # in place of a loss: read once, and given a gradient once
         return {"fuse": "loss"}

@@ -11,14 +11,13 @@ from budget.dtype import IN_FEW_BITS
 from budget.named import Any
 from budget.read.source import resolve
 
-from . import _versions as versions
+from ._attention import KERNEL, LOCAL, written_out
 from .layouts import cluster, dropout, layout, recomputed, seconds
 from .networks import has_sequence, network, pictures, side
 from .rows import (
     Asked,
     NotCoveredError,
     Part,
-    before,
     device,
     measured,
     number,
@@ -113,11 +112,11 @@ def step(row: Row, on: Device, batch: int, seq: int, gpus: int) -> Part:
         **fused(row, software),
         **documents(row),
     }
-    if (row.get("kind") in HEADS and not KERNEL.search(text_of(row))) or _written_out(row, software):
+    if (row.get("kind") in HEADS and not KERNEL.search(text_of(row))) or written_out(row, software, "train"):
         settings["attention"] = "eager"
-    if software == "transformers" and COMPILES.search(text_of(row, "notes")):
+    if differs(software).get("trainer") and COMPILES.search(text_of(row, "notes")):
         settings["execution"] = "compiled"
-    if software.startswith("megatron") and re.search(LOCAL, text_of(row)):
+    if re.search(LOCAL, text_of(row)):
         settings |= {"execution": "eager", "fuse": "gate"}
     settings["config"] |= HEADS.get(row.get("kind", ""), {}) | masked(row)
     return Part(model, settings)
@@ -129,24 +128,6 @@ def masked(row: Row) -> dict[str, Any]:
 
 
 COMPILES = re.compile(r"(?<!without )(?<!no )torch\.compile")  # a Trainer or a loop of transformers' networks
-KERNEL = re.compile(r"flash|xformers|memory.efficient attention|\bsdpa\b")  # of attention, by a row's words
-# Megatron's own layers, of single operators, and T5X's have no kernel for attention. Source: megatron-local.
-LOCAL = r"\b(local layers|transformer.impl local|without transformer ?engine)\b"
-PLAIN = rf"{LOCAL}|\bt5x\b"
-
-
-def _written_out(row: Row, software: str) -> bool:
-    """Whether attention's scores reach memory: where notes say so and, unless they name a kernel, in torch
-    before 2.0, in software that chose none of its kernels then, and in layers that have none. Sources:
-    torch-sdpa, megatron-local, t5x.
-    """
-    text = text_of(row)
-    if KERNEL.search(text):
-        return "no flash" in text
-    if re.search(PLAIN, text):
-        return True
-    old = before(row, "torch", (2, 0)) or before(row, "torch-eager", (2, 0))
-    return old or "attention" in versions.changed("times", row, software, "train")
 
 
 def _gelu(model: str, config: dict[str, Any], software: str) -> dict[str, str]:

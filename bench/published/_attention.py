@@ -1,0 +1,24 @@
+"""What computes a row's attention: a kernel, or operators whose scores reach memory."""
+
+from __future__ import annotations
+
+import re
+
+from . import _versions as versions
+from .table import Row, text_of
+
+KERNEL = re.compile(r"flash|(?<!no )(?<!without )xformers|memory.efficient attention|\bsdpa\b")
+# Megatron's own layers, of single operators, and T5X's have no kernel for attention. Source: megatron-local.
+LOCAL = r"\b(local layers|transformer.impl local|without transformer ?engine)\b"
+PLAIN = rf"{LOCAL}|\bt5x\b|\beager attention\b"
+
+
+def written_out(row: Row, software: str, mode: str) -> bool:
+    """Whether attention's scores reach memory: where notes say so and, unless they name a kernel, in layers
+    that have none, in torch before 2.0 and in software that chose none of its kernels then (versions.toml).
+    Sources: torch-sdpa, megatron-local, t5x.
+    """
+    text = text_of(row)
+    if KERNEL.search(text):
+        return "no flash" in text
+    return bool(re.search(PLAIN, text)) or "attention" in versions.changed("times", row, software, mode)
