@@ -41,7 +41,7 @@ def software(
     """The stack that is named, or the usual one; the one of its graphs for a token that is one."""
     mode = source.workload.mode
     if stack is None:
-        found = usual(mode, device.vendor, _engine(source, techniques), device.generation)
+        found = usual(mode, device.vendor, _form(source, techniques), device.generation)
     else:
         found = _named(stack)
     graph = found.graphs and mode == "decode" and execution == "graph"
@@ -58,16 +58,16 @@ def _named(stack: object) -> Stack:
     return found
 
 
-def _engine(source: Source, techniques: Mapping[str, Any]) -> str:
-    """The engine whose own format the weights have, as they are stored or asked for; "" of any engine's."""
+def _form(source: Source, techniques: Mapping[str, Any]) -> str:
+    """The engine's own format that weights have, as they are stored or asked for; "" of any engine's."""
     if stored := source.usual.get("packing"):
-        return str(stored.engine)
+        return str(stored.family)
     asked = techniques.get("quantize", "none")
     if asked == "none" or not isinstance(asked, str):
         return ""
-    from .plan.quantize import engine
+    from .plan.quantize import family
 
-    return engine(asked.lower())
+    return family(asked.lower())
 
 
 def check(stack: Stack) -> None:

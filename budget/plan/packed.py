@@ -82,7 +82,7 @@ class Packing(NamedTuple):
     spelled: tuple[tuple[str, str], ...] = ()  # of an expression, how its config spells it
     tables: bool = False  # embeddings' tables as well, and a head that is one of them
     others: tuple[Packing, ...] = ()  # of a mix, the formats of other modules
-    engine: str = ""  # the stack whose own format it is
+    family: str = ""  # of usual_stacks.json's `formats`, which an engine has for its own; "": any engine's
     kernel: str = ""  # the kind of operator that widens it outside of engines; "": not known, none
 
     def holds(self, module: Iterable[str]) -> bool:

@@ -111,9 +111,9 @@ def mlx(bits: int, group: int = 64, mode: str = "affine") -> Packing:
     """MLX's: groups of inputs share a scale and, affine, an offset; the head and tables of embeddings too."""
     if mode == "affine":
         pair = (Part("scales", OWN, 1, group), Part("biases", OWN, 1, group))
-        return Packing(f"mlx {bits} bits", f"int{bits}", pair, tables=True, engine="mlx")
+        return Packing(f"mlx {bits} bits", f"int{bits}", pair, tables=True, family="mlx")
     scales = (Part("scales", "uint8", 1, group),)
-    return Packing(f"mlx {mode}", f"float{bits}", scales, tables=True, engine="mlx")
+    return Packing(f"mlx {mode}", f"float{bits}", scales, tables=True, family="mlx")
 
 
 def by_output(dtype: str = OWN) -> Part:

@@ -59,9 +59,9 @@ NEEDS = {
 }
 
 
-def engine(form: str) -> str:
-    """The stack whose own format it is; "" where it is of none, or of several."""
-    return "llama.cpp" if form in GGUF else NAMED[form].engine if form in NAMED else ""
+def family(form: str) -> str:
+    """The engine's own kind of formats that it is one of, `gguf` or `mlx`; "" where any engine has it."""
+    return "gguf" if form in GGUF else NAMED[form].family if form in NAMED else ""
 
 
 def quantize(

@@ -112,7 +112,7 @@ def usual(values: Mapping[str, Any]) -> dict[str, Any]:
     bits. Raises InputError.
     """
     kind = values["model_type"]
-    told = {"family": hf_families.ELSEWHERE.get(kind, kind), **_dtype(values), **_kept(values)}
+    told = {"family": hf_families.called(kind), **_dtype(values), **_kept(values)}
     if not has_few_bits(values):
         return told
     from .hf_quantized import packing
@@ -161,6 +161,5 @@ def _nested(settings: Mapping[str, Any], family: Mapping[str, Any]) -> dict[str,
     if family.get("tied_inside") or (family.get("tied_either") and not around.get("tie_word_embeddings")):
         around.pop("tie_word_embeddings", None)
     own = family["nested_type"]
-    kind = own if family.get("nested_fixed") else inner.get("model_type", own)
-    kind = family.get("nested_once", {}).get(kind, kind)  # as it was called before
+    kind = own if family.get("nested_fixed") else hf_families.called(inner.get("model_type", own))
     return {**family.get("nested_usual", {}), **inner, **around, "model_type": kind}

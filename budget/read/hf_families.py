@@ -33,8 +33,7 @@ SPELLINGS = (
     ("hidden_size", "d_model", "n_embd", "hidden_dim", "dim", "model_dim"),
     ("num_attention_heads", "num_heads", "n_head", "n_heads"),
 )
-# Model_types of code on the hub, with a class of transformers': which family's that is.
-ELSEWHERE = {"kimi_k2": "deepseek_v3"}
+CALLED = "model_types.json"  # other names of families
 
 
 def known() -> tuple[str, ...]:
@@ -42,9 +41,14 @@ def known() -> tuple[str, ...]:
     return table.files(FOLDER)
 
 
+def called(kind: Any) -> Any:
+    """The family that a model_type is of: its own, but where configs have another name for one."""
+    return table.load(CALLED)["same"].get(str(kind), kind)
+
+
 def load(kind: str) -> Mapping[str, Any]:
     """A model_type's family. Raises InputError for one that is not known."""
-    kind = ELSEWHERE.get(str(kind), kind)
+    kind = called(kind)
     if not table.has(FOLDER, str(kind)):
         raise UncoveredError("model_type", f"unknown name {shown(kind)}; {hint(kind, known())}")
     return table.load(FOLDER, f"{kind}.json")

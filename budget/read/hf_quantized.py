@@ -204,7 +204,7 @@ def _gguf(table: Table, _: str) -> Packing:
         raise InputError(FIELD, "got gguf; allowed: the file itself, --config model.gguf")
     numbers = table.get("numbers", 0)
     found = tuple(types.items())
-    return Packing("gguf", "float16", (), types=found, total=total, numbers=numbers, engine="llama.cpp")
+    return Packing("gguf", "float16", (), types=found, total=total, numbers=numbers, family="gguf")
 
 
 def _mlx(table: Table, _: str) -> Packing:

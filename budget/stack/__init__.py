@@ -192,13 +192,13 @@ def all_stacks() -> tuple[Stack, ...]:
     return tuple(map(load, names()))
 
 
-def usual(mode: str, vendor: str = "", engine: str = "", generation: str = "") -> Stack:
-    """The stack of a mode, on a vendor's devices of a generation, where none is named. engine: whose own
-    format the weights have; it serves them.
+def usual(mode: str, vendor: str = "", form: str = "", generation: str = "") -> Stack:
+    """The stack of a mode, on a vendor's devices of a generation, where none is named. form: a format of
+    weights (`gguf`, `mlx`) that one has for its own, which serves them.
     """
-    if engine and mode in ENGINES:
-        return load(engine)
     about = table.load(USUAL)
+    if form and mode in ENGINES:
+        return load(about["formats"][form])
     names, of_nvidia = about[mode], generation.startswith("sm")
     older = of_nvidia and int(generation[2:]) < about["older_than"]
     return load(names["older"] if older else names.get(vendor, names[""]))
