@@ -5,8 +5,9 @@ from quantized import ATTENTION, LLAMA, MATRICES, REST, compressed, of_transform
 from transformers.integrations.finegrained_fp8 import replace_with_fp8_linear
 from transformers.utils.quantization_config import FineGrainedFP8Config
 
+from budget import ir
 from budget.errors import InputError
-from budget.plan._modules import _number
+from budget.plan._modules import _number, called
 
 DENSE_FIRST = {"model_type": "deepseek_v3", "hidden_size": 256, "intermediate_size": 384,
                "moe_intermediate_size": 128, "num_hidden_layers": 3, "first_k_dense_replace": 1,
@@ -136,3 +137,8 @@ def test_a_list_of_every_layer_is_one_of_all(name):
 )  # fmt: skip
 def test_a_number_is_one_that_every_name_has(expression, number):
     assert _number(expression) == number
+
+
+@pytest.mark.parametrize("arch", ["", "gemma4", "vision_gemma4"])
+def test_modules_are_called_by_tags_that_operators_have(arch):
+    assert called(arch).keys() <= {tag for tag in vars(ir).values() if isinstance(tag, str)}

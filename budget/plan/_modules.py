@@ -3,193 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 
+from .. import table
 from ..errors import InputError, shown
-from ..ir import (
-    DOWN,
-    EXPERT_DOWN,
-    EXPERT_GATED,
-    EXPERT_IN,
-    EXPERT_OUT,
-    EXPERT_UP,
-    GATED,
-    HEAD,
-    KEY,
-    LATENT_DOWN,
-    LATENT_QUERY,
-    LATENT_UP,
-    OUTPUT,
-    QKV,
-    QUERY,
-    SHARED_DOWN,
-    SHARED_GATE,
-    SHARED_GATED,
-    SHARED_UP,
-    SSM_IN,
-    SSM_OUT,
-    SSM_PARTS,
-    SSM_STEP,
-    UP,
-    VALUE,
-    Block,
-    Model,
-    Node,
-    Op,
-    walk,
-)
+from ..ir import HEAD, Block, Model, Node, Op, walk
 from .fp8 import is_linear
 
-# What transformers calls an operator's module, by its tag, in several families.
-MODULES = {
-    QUERY: (
-        "self_attn.q_proj",
-        "attn.q_proj",
-        "self_attn.q_b_proj",
-        "attn.attention.q_proj",
-        "attention.self.query",
-        "attention.q_lin",
-        "attention.attn.q",
-        "mixer.q_proj",
-    ),
-    KEY: (
-        "self_attn.k_proj",
-        "attn.k_proj",
-        "attn.attention.k_proj",
-        "attention.self.key",
-        "attention.k_lin",
-        "attention.attn.k",
-        "mixer.k_proj",
-    ),
-    VALUE: (
-        "self_attn.v_proj",
-        "attn.v_proj",
-        "attn.attention.v_proj",
-        "attention.self.value",
-        "attention.v_lin",
-        "attention.attn.v",
-        "mixer.v_proj",
-    ),
-    QKV: (
-        "self_attn.qkv_proj",
-        "attn.c_attn",
-        "self_attention.query_key_value",
-        "attention.query_key_value",
-        "self_attn.query_key_value",
-        "attn.qkv_proj",
-        "attn.Wqkv",
-    ),
-    OUTPUT: (
-        "self_attn.o_proj",
-        "attn.c_proj",
-        "self_attention.dense",
-        "attention.dense",
-        "self_attn.dense",
-        "self_attn.out_proj",
-        "attn.out_proj",
-        "attn.attention.out_proj",
-        "attention.output.dense",
-        "attention.out_lin",
-        "attn.Wo",
-        "attention.attn.o",
-        "mixer.o_proj",
-    ),
-    LATENT_QUERY: ("self_attn.q_a_proj",),
-    LATENT_DOWN: ("self_attn.kv_a_proj_with_mqa",),
-    LATENT_UP: ("self_attn.kv_b_proj",),
-    GATED: ("mlp.gate_proj", "mlp.gate_up_proj", "feed_forward.w1", "feed_forward.gate_proj", "mlp.Wi"),
-    UP: (
-        "mlp.up_proj",
-        "mlp.gate_up_proj",
-        "mlp.c_fc",
-        "mlp.fc1",
-        "mlp.dense_h_to_4h",
-        "mlp.fc_in",
-        "fc1",
-        "feed_forward.w3",
-        "feed_forward.up_proj",
-        "intermediate.dense",
-        "ffn.lin1",
-        "ffn.up_proj",
-        "mlp.Wi",
-    ),
-    DOWN: (
-        "mlp.down_proj",
-        "mlp.c_proj",
-        "mlp.fc2",
-        "mlp.dense_4h_to_h",
-        "mlp.fc_out",
-        "fc2",
-        "feed_forward.w2",
-        "feed_forward.down_proj",
-        "output.dense",
-        "ffn.lin2",
-        "ffn.down_proj",
-        "mlp.Wo",
-    ),
-    EXPERT_GATED: ("mlp.experts.0.gate_proj", "block_sparse_moe.experts.0.w1", "mlp.experts.gate_up_proj"),
-    EXPERT_UP: (
-        "mlp.experts.0.up_proj",
-        "block_sparse_moe.experts.0.w3",
-        "mlp.experts.gate_up_proj",
-        "mixer.experts.0.up_proj",
-    ),
-    EXPERT_DOWN: (
-        "mlp.experts.0.down_proj",
-        "block_sparse_moe.experts.0.w2",
-        "mlp.experts.down_proj",
-        "mixer.experts.0.down_proj",
-    ),
-    EXPERT_IN: ("mixer.fc1_latent_proj",),
-    EXPERT_OUT: ("mixer.fc2_latent_proj",),
-    SHARED_GATED: ("mlp.shared_experts.gate_proj", "mlp.shared_expert.gate_proj"),
-    SHARED_UP: ("mlp.shared_experts.up_proj", "mlp.shared_expert.up_proj", "mixer.shared_experts.up_proj"),
-    SHARED_DOWN: (
-        "mlp.shared_experts.down_proj",
-        "mlp.shared_expert.down_proj",
-        "mixer.shared_experts.down_proj",
-    ),
-    SHARED_GATE: ("mlp.shared_expert_gate",),
-    SSM_IN: (
-        "mixer.in_proj",
-        "mamba.in_proj",
-        "conv.in_proj",
-        "linear_attn.in_proj_qkv",
-        "linear_attn.in_proj_z",
-    ),
-    SSM_PARTS: ("mixer.x_proj", "mamba.x_proj"),
-    SSM_STEP: ("mixer.dt_proj", "mamba.dt_proj"),
-    SSM_OUT: ("mixer.out_proj", "mamba.out_proj", "conv.out_proj", "linear_attn.out_proj"),
-    HEAD: ("lm_head", "score", "classifier", "qa_outputs", "embed_out", "cls.predictions.decoder"),
-}
-
-# What an architecture's only family calls them, where another's name means something else there.
-GEMMA4 = {
-    EXPERT_GATED: ("experts.gate_up_proj", "experts.0.gate_proj"),
-    EXPERT_UP: ("experts.gate_up_proj", "experts.0.up_proj"),
-    EXPERT_DOWN: ("experts.down_proj", "experts.0.down_proj"),
-}
-OWN = {"gemma4": GEMMA4, "vision_gemma4": GEMMA4}
-
-# Where layers are, in several families.
-STACKS = (
-    "model.layers", "layers", "model.language_model.layers", "language_model.model.layers", "transformer.h",
-    "h", "gpt_neox.layers", "model.decoder.layers", "decoder.layers", "backbone.layers", "encoder.layer",
-    "encoder.layers", "transformer.layer", "transformer.blocks", "blocks",
-)  # fmt: skip
+CALLED = "modules.json"  # what they are called, and where layers are
 TOWER = "tower"  # the block of arch/vision_language.py
-TOWERS = (
-    "visual.blocks", "model.visual.blocks", "vision_tower.vision_model.encoder.layers",
-    "model.vision_tower.vision_model.encoder.layers", "vision_model.encoder.layers",
-    "model.vision_model.encoder.layers", "model.vision_tower.encoder.layers",
-)  # fmt: skip
 # Words of names that are no linear layers of a text model, or that every format leaves alone.
 ASIDE = re.compile(
     r"embed|norm|head|gate|router|score|classifier|qa_outputs|pooler|conv|visual|vision|image|audio"
     r"|projector|connector|merger|mtp|shared_head|eh_proj|indexer|wte|wpe|rotary"
 )
 MOST = 10_000  # layers that are told apart
+
+
+def called(arch: str = "") -> Mapping[str, Sequence[str]]:
+    """By an operator's tag, the names of its module in several families, or in an architecture's only one."""
+    known = table.load(CALLED)
+    return {**known["tags"], **known["own"].get(arch.removeprefix("vision_"), {})}
 
 
 def paths(
@@ -206,14 +41,14 @@ def paths(
     numbers, total = _numbers(node for node in model.nodes if node not in seen)
     numbers |= _numbers(seen)[0]
     among_seen = {id(o) for o, _ in walk(seen)}
-    own_names = OWN.get(model.arch, {})
+    called_so, where = called(model.arch), table.load(CALLED)
     found = {}
     for o, _ in walk(model.nodes):
-        names = own_names.get(o.tag, MODULES.get(o.tag, ())) if is_linear(o, head=True) else ()
+        names = called_so.get(o.tag, ()) if is_linear(o, head=True) else ()
         if not names:
             continue
         own = [0] if alone else numbers.get(id(o), [0])
-        stacks = ("",) if o.tag == HEAD else TOWERS if id(o) in among_seen else STACKS
+        stacks = ("",) if o.tag == HEAD else where["towers" if id(o) in among_seen else "stacks"]
         found[id(o)] = [tuple(_paths(stacks, names, i)) for i in own]
     known: dict[str, list[str]] = {"": []}
     for path in (path for called in found.values() for names in called for path in names):
@@ -234,16 +69,16 @@ def _paths(stacks: Iterable[str], names: Iterable[str], layer: int) -> Iterator[
 
 def finds(texts: tuple[str, ...], module: str) -> bool:
     """Whether one of these expressions finds a module's name. Lists have hundreds, most of other layers."""
-    table = _by_number(texts)
-    return any(re.search(text, module) for number in _numbers_in(module) for text in table.get(number, ()))
+    known = _by_number(texts)
+    return any(re.search(text, module) for number in _numbers_in(module) for text in known.get(number, ()))
 
 
 @lru_cache(maxsize=16)
 def _by_number(texts: tuple[str, ...]) -> Mapping[str, list[str]]:
-    table: dict[str, list[str]] = {}
+    found: dict[str, list[str]] = {}
     for text in texts:
-        table.setdefault(_number(text), []).append(text)
-    return table
+        found.setdefault(_number(text), []).append(text)
+    return found
 
 
 def _numbers_in(name: str) -> set[str]:
@@ -274,12 +109,12 @@ def _numbers(nodes: Iterable[Node]) -> tuple[dict[int, list[int]], int]:
     A block that has linear layers among its own operators is a layer, repeated; others hold layers.
     """
     found: dict[int, list[int]] = {}
-    first = 0
+    first, known = 0, called()
     for node in nodes:
         if not isinstance(node, Block):
             continue
         times = node.count if isinstance(node.count, int) and node.count <= MOST else 1
-        if any(isinstance(n, Op) and n.tag in MODULES for n in node.body):
+        if any(isinstance(n, Op) and n.tag in known for n in node.body):
             each = list(range(first, first + times))
             found.update({id(o): each for o, _ in walk(node.body)})
             first += times

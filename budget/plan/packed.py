@@ -37,7 +37,7 @@ from ..ir import (
 )
 from ..named import NamedTuple
 from ..size import Size, all_of, ceil_div, exact_div, is_number
-from ._modules import MODULES, finds, paths
+from ._modules import called, finds, paths
 from ._weights import shape
 from .fp8 import is_linear
 
@@ -132,7 +132,7 @@ def packed(
     ops = [o for o, _ in walk(model.nodes) if is_linear(o)]
     frozen = any(t.role == FROZEN for o in ops for t in o.weights)  # all but adapters are
     base = (o for o in ops if not frozen or any(t.role == FROZEN for t in o.weights))
-    unknown = {o.label for o in base if o.tag not in (*MODULES, ROUTER)}
+    unknown = {o.label for o in base if o.tag not in (*called(), ROUTER)}
     left = (f"{packing.name} of {', '.join(sorted(unknown))}: taken for {dtype}",) if unknown else ()
     looked_up = {t.name for o, _ in walk(model.nodes) if o.rule.looks_up for t in o.weights}
     tied = {id(o) for o, _ in walk(model.nodes) if o.tag == HEAD and _tied(o, looked_up)}
