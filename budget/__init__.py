@@ -6,7 +6,12 @@ answer.params.total, answer.flops.forward, answer.memory.peak, answer.times.step
 print(answer)               # the table; notebooks show the picture, too
 answer.to_dict()            # JSON; also .to_frame(), .plot()
 budget.compare("gpt2", "bert-base", device=["a100", "h100"])
-budget.scale(usd=1e6, device="h100")    # backwards from a budget
+budget.fit("llama-3-8b", device="4090")                # what would make it fit
+budget.plan("llama-3-70b", 64, device="h100")          # layouts, the best first
+budget.serve("llama-3-8b", context=8192, device="h100")
+budget.scale(usd=1e6, device="h100")                   # backwards from a budget
+budget.sensitivity(budget.scale(usd=1e6)); budget.goodput(1024)
+budget.presets(), budget.devices(), budget.stacks()    # names
 """
 
 from __future__ import annotations
@@ -20,7 +25,7 @@ gc.disable()
 try:
     from .answer import Estimate
     from .errors import InputError
-    from .estimate import estimate
+    from .estimate import estimate, plan
     from .face import Shown
 finally:
     if collecting:
@@ -43,7 +48,9 @@ if TYPE_CHECKING:
     from .backwards import scale as scale
     from .comparison import compare as compare
     from .device import names as devices
+    from .failures import goodput as goodput
     from .fitting import fit as fit
+    from .levers import sensitivity as sensitivity
     from .read.preset import names as presets
     from .serving import serve as serve
     from .stack import names as stacks
@@ -55,9 +62,11 @@ LATER = {
     "compare": ("comparison", "compare"),
     "devices": ("device", "names"),
     "fit": ("fitting", "fit"),
+    "goodput": ("failures", "goodput"),
     "presets": ("read.preset", "names"),
     "serve": ("serving", "serve"),
     "scale": ("backwards", "scale"),
+    "sensitivity": ("levers", "sensitivity"),
     "stacks": ("stack", "names"),
 }
 __all__ = [
@@ -68,8 +77,11 @@ __all__ = [
     "devices",
     "estimate",
     "fit",
+    "goodput",
+    "plan",
     "presets",
     "scale",
+    "sensitivity",
     "serve",
     "stacks",
 ]
@@ -84,7 +96,8 @@ def __getattr__(name: str) -> object:
         except PackageNotFoundError:
             return "0 (not installed)"
     if name not in LATER:
-        raise AttributeError(f"module 'budget' has no attribute {name!r}")
+        has = ", ".join(__all__)
+        raise AttributeError(f"module 'budget' has no attribute {name!r}; it has {has}; all else is typed")
     from importlib import import_module
 
     module, own = LATER[name]

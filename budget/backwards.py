@@ -20,7 +20,7 @@ from .device import load as load_device
 from .errors import InputError, shown
 from .estimate import estimate
 from .estimate import plan as layouts
-from .law import FLOPS, Law
+from .law import FLOPS, USUAL, Law
 from .layout import layout as parse_layout
 from .named import TYPE_CHECKING, Any
 from .planning import MOST
@@ -49,9 +49,9 @@ def scale(
     days: Any = None,
     params: Any = None,
     tokens: Any = None,
-    device: str | Device = "h100",
-    dtype: str = "bf16",
-    law: str = law.USUAL,
+    device: str | Device | None = "h100",
+    dtype: str | None = "bf16",
+    law: str | None = USUAL,
     mfu: Any = None,
     price: Any = None,
     power: Any = None,
@@ -70,9 +70,9 @@ def scale(
     layout: of the devices, as `tp=8,pp=4,dp=16`; without one, where devices are given, the best of a small
     search. The MFU then has communication, bubbles and failures in it, with global_batch tokens in a step.
     price, power, pue, grid: see cost.terms. law: a name (budget/data/laws) or a file of `budget fit-law`.
-    Raises InputError.
+    None: not said. Raises InputError.
     """
-    device, devices = several(device, devices)
+    device, devices = several("h100" if device is None else device, devices)
     asked = {"compute": compute, "usd": usd, "kwh": kwh, "params": params, "tokens": tokens}
     given = {k: read(k, v, BUDGETS[k]) for k, v in asked.items() if v is not None}
     given |= {"days": read("days", days, DAYS)} if days is not None else {}
@@ -86,10 +86,10 @@ def scale(
     return plan(
         Ask(
             given=_one_budget(given),
-            law=_law(law),
+            law=_law(USUAL if law is None else law),
             more={k: read(k, v, COUNT) for k, v in more.items() if v is not None},
             device=(found := load_device(device) if isinstance(device, str) else device),
-            dtype=dtype,
+            dtype="bf16" if dtype is None else dtype,
             terms=cost.terms(found, price, power, pue, grid),
             mfu=None if mfu is None else Stated(*(read("mfu", mfu, SHARE),) * 3, "your MFU"),
             layout=spread,

@@ -200,11 +200,16 @@ def _sources(where: str, about: Mapping[str, Any]) -> tuple[str, ...]:
 
 def joining(device: Device, cluster: object) -> Cluster:
     """A cluster, by its name, as it is, or the one that a device is usually sold in. Raises InputError."""
-    found = usual(device) if cluster is None else cluster
-    found = load(found) if isinstance(found, str) else found
+    found = usual(device) if cluster is None else named(cluster)
+    suits(found, device)
+    return found
+
+
+def named(cluster: object) -> Cluster:
+    """A cluster, by its name or as it is. Raises InputError."""
+    found = load(cluster) if isinstance(cluster, str) else cluster
     if not isinstance(found, Cluster):
         raise InputError("cluster", f"got {shown(cluster)}; allowed: a cluster's name, or a Cluster")
-    suits(found, device)
     return found
 
 

@@ -33,6 +33,11 @@ class Comparison(Shown, tuple[Estimate, ...]):
     def __repr__(self) -> str:
         return f"Comparison of {len(self)} estimates"
 
+    def to_dict(self) -> list[dict[str, Any]]:
+        """The JSON of `budget compare`: a list of estimates."""
+        found: list[dict[str, Any]] = self._as("dict")
+        return found
+
 
 def compare(*models: object, **settings: Unpack[Lists]) -> Comparison:
     """An estimate of each model in each combination of the settings that are lists.

@@ -176,6 +176,11 @@ def part(whole: Settings, name: str) -> Any:
         raise InputError(f"{name}_{error.field}", told) from None
 
 
+def said(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of some settings that somebody gave: None says nothing."""
+    return {name: value for name, value in settings.items() if value is not None}
+
+
 def table(name: str, value: Any) -> Mapping[str, Any]:
     """A mapping, empty for None. Raises InputError."""
     if value is not None and not isinstance(value, Mapping):

@@ -7,18 +7,18 @@ from functools import partial
 
 from . import defaults
 from .answer import Estimate
-from .config import Task, sizes, table
+from .config import Task, said, sizes, table
 from .defaults import UNSAID, choices
 from .device import Device, several
 from .device import load as load_device
 from .device import reserve as reserves
 from .device.profile import profile_for
-from .errors import InputError, shown
+from .errors import InputError, shown, unknown
 from .fold.count import Flops, Params, each_flops, params
 from .fold.memory import Walked
 from .ir import Model
 from .named import TYPE_CHECKING, Any
-from .plan import check, chosen, only_trains
+from .plan import check, chosen, fields, only_trains
 from .plan import techniques as plans
 from .plan.optimizer import named as optimizer_named
 from .read.source import Named, Ready, built, find
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from .cluster import Cluster
-    from .keywords import Attention, Execution, Mode, Optimizer, Recompute, Techniques
+    from .keywords import Attention, Each, Execution, Mode, Optimizer, Recompute, Techniques
     from .layout import Layout
     from .search import Found
 
@@ -45,14 +45,14 @@ def estimate(
     seq: Size = None,
     image: Size = None,
     sound: Size = None,
-    mode: Mode = "train",
+    mode: Mode | None = "train",
     dtype: str | None = None,
     optimizer: Optimizer | None = None,
-    recompute: Recompute = "none",
+    recompute: Recompute | None = "none",
     attention: Attention | None = None,
     execution: Execution | None = None,
     stack: str | Stack | None = None,
-    device: str | Device = "h200",
+    device: str | Device | None = "h200",
     reserve: float | str | None = None,
     layout: str | Mapping[str, Any] | Layout | None = None,
     devices: int | None = None,
@@ -65,43 +65,50 @@ def estimate(
 ) -> Estimate:
     """What a network costs, in parameters, FLOPs, bytes and seconds.
 
+    budget.estimate("llama-3-8b", batch=4, seq=8192, device="h100", recompute="full").times.step
+    budget.estimate("transformer", config={"d_model": 512, "heads": 8})
+
     model: a preset's name, an architecture's name, a path to a Hugging Face config.json, such a
     config as a dict, a Model, or a torch module, which brings its own dtype and attention.
-    config: settings that override the architecture's. inputs: a torch module's, as a dict, a tuple or
-    one tensor (without them, tokens or images of the requested sizes).
+    config: settings of the network itself, over the architecture's or the preset's (`budget list
+    architectures` has them). inputs: a torch module's, as a dict, a tuple or one tensor (without them, tokens
+    or images of the requested sizes).
+    mode: train (a step), forward, prefill (a prompt) or decode (a token of each sequence). None: not said.
     batch, seq, image, sound: sizes on one device (tokens, pixels along a side, seconds); whole numbers or
     NumPy arrays of one shape.
     layout: how a step is spread over devices, as `tp=8,pp=4,dp=16`, a table or a Layout. devices: how many;
-    without a layout, the best one of a small search (search.py). cluster: what joins them. global_batch:
-    samples of all devices in a step, or tokens (`4M-tokens`: the nearest number of whole samples).
-    micro_batch: of one device at once; so is batch.
+    without a layout, the best one of a small search (budget.plan has all that it tried). cluster: what joins
+    them. global_batch: samples of all devices in a step, or tokens (`4M-tokens`: the nearest number of whole
+    samples). micro_batch: of one device at once; so is batch.
     stack: the software that runs it (data/stacks/), with its defaults of what is not given here.
     reserve: memory that is not for tensors, in bytes or as `2GiB` or `10%` (data/reserve.json).
     techniques: settings of the files of plan/: precision, accumulate, lora_rank, offload, ...
     Raises InputError, which names the field and what is allowed.
     """
-    device, devices = several(device, devices)
+    mode, recompute = "train" if mode is None else mode, "none" if recompute is None else recompute
+    device, devices = several(usual_device(cluster) if device is None else device, devices)
     if devices is not None and layout is None:
         settings = {
             k: v for k, v in locals().items() if k not in ("model", "devices", "layout", "techniques")
         }
         return plan(model, devices, **settings, **techniques).best.estimate  # type: ignore[return-value] # has one
+    given = said(techniques)
     stepped = optimizer_named(optimizer) if isinstance(optimizer, str) else optimizer
     choices(mode=mode, execution=execution, attention=attention, recompute=recompute, optimizer=stepped)
     if mode != "train" and (stepped or "none") != "none":
         raise only_trains("optimizer", mode)
     divided = None if layout is None else _layout(layout, mode, devices)
     asked = _sizes(batch=_one_of(batch=batch, micro_batch=micro_batch), seq=seq, image=image, sound=sound)
-    requested = {"recompute": recompute, "attention": attention, **techniques}
+    requested = {"recompute": recompute, "attention": attention, **given}
     source = find(model, mode, asked, table("config", config), inputs, dtype, requested)
     target = _device(device)
-    software = defaults.software(stack, execution, target, source, techniques)
+    software = defaults.software(stack, execution, target, source, given)
     kind = defaults.dtype(dtype, source, target, software)
-    usual = defaults.settings(software, recompute, kind, source, techniques)
+    usual = defaults.settings(software, recompute, kind, source, given)
     if global_batch is not None:
         from .batches import micro_batches
 
-        techniques = {**techniques, "accumulate": micro_batches(global_batch, divided, source, techniques)}
+        given = {**given, "accumulate": micro_batches(global_batch, divided, source, given)}
     task = Task(
         workload=source.workload,
         dtype=kind,
@@ -109,7 +116,7 @@ def estimate(
         recompute=recompute,
         attention=attention or usual["attention"],
         execution=execution or usual["execution"],
-        techniques=chosen({**{k: v for k, v in usual.items() if k not in UNSAID}, **techniques}),
+        techniques=_chosen({k: v for k, v in usual.items() if k not in UNSAID}, given, source.network),
         layout=divided,
         **{field: source.usual[field] for field in OF_NETWORKS if field in source.usual},
     )
@@ -144,11 +151,20 @@ def _joined(
     return counted, spread.groups(task.layout, software), joined
 
 
-def plan(model: object, devices: int, **settings: Any) -> Found:
-    """The layouts of so many devices, the best first. settings: as those of `estimate`. Raises InputError."""
+def plan(model: object, devices: int | None = None, **settings: Unpack[Each]) -> Found:
+    """The layouts of so many devices, the best first. Raises InputError.
+
+    budget.plan("llama-3-70b", 64, device="h100", global_batch=128).best.layout
+
+    settings: those of budget.estimate. Its devices=64 is the best one's estimate.
+    """
     from .planning import layouts
 
-    return layouts(partial(estimate, model), devices, settings)
+    given = said(settings)
+    given["device"], number = several(given.get("device", "h200"), devices)
+    if number is None or "layout" in given:
+        raise InputError("devices", "missing; allowed: how many devices, and no layout")
+    return layouts(partial(estimate, model), number, given)
 
 
 def _layout(layout: object, mode: str, devices: int | None) -> Layout:
@@ -175,11 +191,39 @@ def _one_of(**sizes: Size) -> Size:
     return next(iter(given.values()), None)
 
 
+def _chosen(usual: Mapping[str, Any], asked: Mapping[str, Any], network: Named | Ready) -> Any:
+    """The techniques' settings: the stack's and those that are asked for. Raises InputError."""
+    try:
+        return chosen({**usual, **asked})
+    except InputError as error:
+        name = error.field
+        if name in fields() or name not in asked:
+            raise
+    own = network.settings.fields if isinstance(network, Named) else {}
+    if name in own:
+        config = {k: v for k, v in asked.items() if k in own and k not in fields()}
+        raise InputError(name, f"the network's own; allowed: config={shown(config, 200)}") from None
+    if name in (Estimate.priced.__kwdefaults__ or ()):
+        raise InputError(name, f"allowed: of an answer, estimate(...).priced({name}=...)") from None
+    known = {*fields(), *own, *(estimate.__kwdefaults__ or ())}
+    raise unknown(name, name, known, "help(budget.estimate) has all") from None
+
+
+def usual_device(cluster: object) -> str:
+    """The device that a cluster is sold with, where one is given. Raises InputError."""
+    if cluster is None:
+        return "h200"
+    from .cluster import named
+
+    return next(iter(named(cluster).sold), "h200")
+
+
 def _device(device: object) -> Device:
     """A device, by its name or as it is. Raises InputError."""
     found = load_device(device) if isinstance(device, str) else device
     if not isinstance(found, Device):
-        raise InputError("device", f"got {shown(device)}; allowed: a device's name, or a Device")
+        allowed = "a device's name, or a Device; of several: budget.compare"
+        raise InputError("device", f"got {shown(device)}; allowed: {allowed}")
     return found
 
 

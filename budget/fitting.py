@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from math import inf
 
 from .answer import Estimate
-from .config import table
+from .config import said, table
 from .errors import InputError
 from .estimate import estimate
 from .face import Shown
@@ -76,13 +76,14 @@ def fit(model: object, solve: str = "", **settings: Unpack[Settings]) -> Fit:
 
     bool(budget.fit("llama-3-8b", device="h100")); budget.fit("gpt2", "batch", device="a100").largest
     """
+    given = said(settings)
     if solve:
-        solved = fewest(model, **settings) if solve == DEVICES else largest(model, solve, **settings)
+        solved = fewest(model, **given) if solve == DEVICES else largest(model, solve, **given)
         best, found = solved
         if found is not None:
             return Fit(found, solve, best, NONE)
-    now = estimate(model, **settings)
-    return Fit(now, solve, 0, NONE if now.fits else advise(model, **settings))
+    now = estimate(model, **given)
+    return Fit(now, solve, 0, NONE if now.fits else advise(model, **given))
 
 
 def largest(model: object, solve: str, **settings: Any) -> tuple[int, Estimate | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .cost import Bill, Terms, bill
 from .errors import InputError
-from .goodput import Goodput, goodput
+from .failures import Goodput, goodput
 from .named import Any, NamedTuple
 from .quantity import COUNT, read
 

@@ -104,130 +104,135 @@ Quantize = Literal[
 class _Alone(TypedDict, total=False):
     """The techniques of which `compare` takes one."""
 
-    activation_inputs: Literal["none", "fp8"]
-    adalora_rank: int
-    adapter_bias: Literal["none", "all", "lora_only"]
-    adapters: int
-    adapter_targets: str
-    boft_block_size: int
-    boft_dropout: float
-    cache_implementation: Literal["static", "dynamic", "tuple"]
-    teacher: str
-    documents: int
-    freeze: str
-    freeze_layers: int
-    reduce_dtype: str
-    fsdp_root: Literal["whole", "parts"]
-    fuse: str
-    gradient_accumulation_fusion: bool
-    dummy_gradients: bool
-    hold_checkpoints: bool
-    ia3: bool
-    input_gradients: bool
-    prompts: int
-    prompts_from: int
-    rescale: bool
-    loha_rank: int
-    lokr_rank: int
-    lora_targets: str
-    rank_pattern: str
-    lora_dtype: str
-    lora_dropout: float
-    use_dora: bool
-    use_rslora: bool
-    loss_chunk: int
-    hold_logits: Literal["none", "step", "next", "compiled"]
-    output_dtype: str
-    loss_logits: Literal["fp32", "shifted", "replaced", "own", "own_shifted"]
-    loss_parallel: Literal["none", "dtensor", "in_place", "native"]
-    memory_format: Literal["channels_last", "channels_first"]
-    offload: str
-    oft_block_size: int
-    p_tuning: int
-    p_tuning_hidden: int
-    target_modules: str
-    adapter_dtype: str
-    rank_dropout: float
-    module_dropout: float
-    modules_to_save: str
-    frozen_dtype: str
-    quantize_weights: Literal["pass", "step"]
-    grad_dtype: str
-    prefix_tuning: int
-    prompt_logits: Literal["last", "all", "fp32"]
-    prompt_tuning: int
-    sparse: str
-    quantize_head: bool
-    quantize_half: bool
-    quantize_own: bool
-    quantize_keeps: Literal["none", "pass", "loss"]
-    recompute_modules: str
-    recompute_every: int
-    recompute_layers: int
-    scatter_gather: bool
-    gradient_sums: Literal["in_place", "new"]
-    vera_rank: int
-    vera_dropout: float
+    activation_inputs: Literal["none", "fp8"] | None
+    adalora_rank: int | None
+    adapter_bias: Literal["none", "all", "lora_only"] | None
+    adapters: int | None
+    adapter_targets: str | None
+    boft_block_size: int | None
+    boft_dropout: float | None
+    cache_implementation: Literal["static", "dynamic", "tuple"] | None
+    teacher: str | None
+    documents: int | None
+    freeze: str | None
+    freeze_layers: int | None
+    reduce_dtype: str | None
+    fsdp_root: Literal["whole", "parts"] | None
+    fuse: str | None
+    gradient_accumulation_fusion: bool | None
+    dummy_gradients: bool | None
+    hold_checkpoints: bool | None
+    ia3: bool | None
+    input_gradients: bool | None
+    prompts: int | None
+    prompts_from: int | None
+    rescale: bool | None
+    loha_rank: int | None
+    lokr_rank: int | None
+    lora_targets: str | None
+    rank_pattern: str | None
+    lora_dtype: str | None
+    lora_dropout: float | None
+    use_dora: bool | None
+    use_rslora: bool | None
+    loss_chunk: int | None
+    hold_logits: Literal["none", "step", "next", "compiled"] | None
+    output_dtype: str | None
+    loss_logits: Literal["fp32", "shifted", "replaced", "own", "own_shifted"] | None
+    loss_parallel: Literal["none", "dtensor", "in_place", "native"] | None
+    memory_format: Literal["channels_last", "channels_first"] | None
+    offload: str | None
+    oft_block_size: int | None
+    p_tuning: int | None
+    p_tuning_hidden: int | None
+    target_modules: str | None
+    adapter_dtype: str | None
+    rank_dropout: float | None
+    module_dropout: float | None
+    modules_to_save: str | None
+    frozen_dtype: str | None
+    quantize_weights: Literal["pass", "step"] | None
+    grad_dtype: str | None
+    prefix_tuning: int | None
+    prompt_logits: Literal["last", "all", "fp32"] | None
+    prompt_tuning: int | None
+    sparse: str | None
+    quantize_head: bool | None
+    quantize_half: bool | None
+    quantize_own: bool | None
+    quantize_keeps: Literal["none", "pass", "loss"] | None
+    recompute_modules: str | None
+    recompute_every: int | None
+    recompute_layers: int | None
+    scatter_gather: bool | None
+    gradient_sums: Literal["in_place", "new"] | None
+    vera_rank: int | None
+    vera_dropout: float | None
 
 
 class Techniques(_Alone, total=False):
     """Settings of the techniques (docs/techniques.md)."""
 
-    accumulate: int
-    kv_dtype: str
-    lora_rank: int
-    precision: Precision
-    quantize: Quantize
+    accumulate: int | None
+    kv_dtype: str | None
+    lora_rank: int | None
+    precision: Precision | None
+    quantize: Quantize | None
 
 
 class _Others(TypedDict, total=False):
     """What else `compare` takes one of."""
 
-    reserve: float | str
-    layout: str | Mapping[str, Any] | Layout
+    reserve: float | str | None
+    layout: str | Mapping[str, Any] | Layout | None
     cluster: Any
     global_batch: Size
     micro_batch: Size
-    config: Mapping[str, Any]
+    config: Mapping[str, Any] | None
     inputs: Any
 
 
-class Settings(Techniques, _Others, total=False):
-    """All that `estimate` takes besides the model."""
+class Each(Techniques, _Others, total=False):
+    """All that `plan` takes besides these two."""
 
     batch: Size
     seq: Size
     image: Size
     sound: Size
-    mode: Mode
-    dtype: str
-    optimizer: Optimizer
-    recompute: Recompute
-    attention: Attention
-    execution: Execution
-    stack: str | Stack
-    device: str | Device
-    devices: int
+    mode: Mode | None
+    dtype: str | None
+    optimizer: Optimizer | None
+    recompute: Recompute | None
+    attention: Attention | None
+    execution: Execution | None
+    stack: str | Stack | None
+    device: str | Device | None
+
+
+class Settings(Each, total=False):
+    """All that `estimate` takes besides the model."""
+
+    devices: int | None
 
 
 class Lists(_Alone, _Others, total=False):
     """The same for `compare`: some may be lists."""
 
-    accumulate: int | Sequence[int]
-    kv_dtype: str | Sequence[str]
-    lora_rank: int | Sequence[int]
-    precision: Precision | Sequence[Precision]
-    quantize: Quantize | Sequence[Quantize]
-    batch: Size | Sequence[Size]
-    seq: Size | Sequence[Size]
-    image: Size | Sequence[Size]
-    sound: Size | Sequence[Size]
-    mode: Mode | Sequence[Mode]
-    dtype: str | Sequence[str]
-    optimizer: Optimizer | Sequence[Optimizer]
-    recompute: Recompute | Sequence[Recompute]
-    attention: Attention | Sequence[Attention]
-    execution: Execution | Sequence[Execution]
-    stack: str | Stack | Sequence[str | Stack]
-    device: str | Device | Sequence[str | Device]
-    devices: int | Sequence[int]
+    accumulate: int | Sequence[int] | None
+    kv_dtype: str | Sequence[str] | None
+    lora_rank: int | Sequence[int] | None
+    precision: Precision | Sequence[Precision] | None
+    quantize: Quantize | Sequence[Quantize] | None
+    batch: Size | Sequence[Size] | None
+    seq: Size | Sequence[Size] | None
+    image: Size | Sequence[Size] | None
+    sound: Size | Sequence[Size] | None
+    mode: Mode | Sequence[Mode] | None
+    dtype: str | Sequence[str] | None
+    optimizer: Optimizer | Sequence[Optimizer] | None
+    recompute: Recompute | Sequence[Recompute] | None
+    attention: Attention | Sequence[Attention] | None
+    execution: Execution | Sequence[Execution] | None
+    stack: str | Stack | Sequence[str | Stack] | None
+    device: str | Device | Sequence[str | Device] | None
+    devices: int | Sequence[int] | None

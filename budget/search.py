@@ -97,6 +97,11 @@ class Found(Shown, _Found):
         """The best one that fits, or the one that comes nearest to it."""
         return self.tried[0]
 
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON object of `budget plan`."""
+        found: dict[str, Any] = self._as("dict")
+        return found
+
 
 def facts(one: Estimate, samples: int, batch: int | None, recompute: str) -> Facts:
     """What an estimate's network allows; batch and recompute: as given, else to be chosen."""

@@ -18,15 +18,21 @@ from functools import cache
 from math import ceil
 
 from .answer import Estimate
-from .config import size
+from .config import said, size
 from .device import several
 from .errors import InputError, shown
 from .estimate import estimate
 from .fitting import largest
 from .layout import layout as parse
-from .named import Any, NamedTuple
+from .named import TYPE_CHECKING, Any, NamedTuple
 from .quantity import PER_SECOND, SECONDS, read
 from .served import SHARES, Asked, Point, Serving
+from .size import NUMBER
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from .keywords import Settings
 
 PROMPT = 4096  # tokens, where none are given and the network's own length has room for them
 MOST = 4096  # users of the last point, where the cache has places for so many
@@ -36,15 +42,15 @@ def serve(
     model: object,
     *,
     context: int | None = None,
-    output_tokens: int = 256,
-    users: Sequence[int] = (),
+    output_tokens: int | None = 256,
+    users: int | Sequence[int] | None = (),
     ttft: float | str | None = None,
     tpot: float | str | None = None,
     rate: float | str | None = None,
     length: int | None = None,
     places: int | None = None,
     share: float | None = None,
-    **settings: Any,
+    **settings: Unpack[Settings],
 ) -> Serving:
     """What a request takes and how many are answered, of prompts of `context` tokens (4,096, or what the
     network's own length leaves beside the answer) and answers of `output_tokens`, for each number of users,
@@ -58,18 +64,20 @@ def serve(
     budget.estimate; a layout's dp are replicas, and of devices without a layout those replicas are taken
     that answer the most users the fastest. Raises InputError, also where not one user fits.
     """
-    answer = size("--output-tokens", output_tokens)
+    answer = size("--output-tokens", 256 if output_tokens is None else output_tokens)
+    users = (users,) if isinstance(users, int) else users or ()
+    given = said(settings)
     for field in ("mode", "batch", "seq"):
-        if settings.pop(field, None) not in (None, "train", "decode"):
+        if given.pop(field, None) not in (None, "train", "decode"):
             raise InputError(
                 f"--{field}", "serving has its own; allowed: --context, --output-tokens, --users"
             )
-    settings["device"], devices = several(settings.get("device", "h200"), settings.pop("devices", None))
-    spread = settings.pop("layout", None)
-    context = _context(context, answer, length, model, settings)
+    given["device"], devices = several(given.get("device", "h200"), given.pop("devices", None))
+    spread = given.pop("layout", None)
+    context = _context(context, answer, length, model, given)
     limits = (("--ttft", ttft, SECONDS), ("--tpot", tpot, SECONDS), ("--rate", rate, PER_SECOND))
     asked = Asked(*(x if x is None else read(flag, x, kind) for flag, x, kind in limits))
-    of = _Requests(model, settings, context, answer, None if places is None else size("places", places))
+    of = _Requests(model, given, context, answer, None if places is None else size("places", places))
     of = of.within(share)
     if spread is None and devices is not None:
         return _best(of, size("devices", devices), users, asked)
@@ -113,14 +121,15 @@ class _Requests(NamedTuple):
         """The same on a layout."""
         return self._replace(settings={**self.settings, "layout": layout})
 
-    def within(self, share: float | None) -> _Requests:
+    def within(self, share: Any) -> _Requests:
         """The same in a share of the device's memory; None: what its software takes by itself."""
         if self.settings.get("reserve") is not None:
             return self
         one = self.decode(1)
         share = one.stack.share if share is None else share
-        if not 0 < share <= 1:
-            raise InputError("--share", f"got {share:g}; allowed: {SHARES}")
+        number = isinstance(share, NUMBER)
+        if not (number and 0 < share <= 1):
+            raise InputError("--share", f"got {f'{share:g}' if number else shown(share)}; allowed: {SHARES}")
         reserve = one.reserve.bytes + round((1 - share) * one.device.usable_bytes)
         return (
             self._replace(settings={**self.settings, "reserve": reserve}, share=share) if share < 1 else self

@@ -5,7 +5,7 @@ from __future__ import annotations
 from . import table
 from .answer import Estimate
 from .cost import Stated
-from .goodput import goodput
+from .failures import goodput
 from .law import FLOPS
 
 

@@ -41,7 +41,9 @@ def literal(choices: tuple[str, ...]) -> str:
 
 
 def typed(name: str, base: str, about: str, types: Mapping[str, str]) -> str:
-    lines = "\n".join(f"    {key}: {kind}" for key, kind in types.items())
+    """A TypedDict; None says nothing, and may be said of each."""
+    nothing = {"Any": "", "Size": ""}
+    lines = "\n".join(f"    {key}: {kind}{nothing.get(kind, ' | None')}" for key, kind in types.items())
     return f'class {name}({base}, total=False):\n    """{about}"""\n\n{lines}\n'
 
 
@@ -53,11 +55,13 @@ def written() -> str:
     techniques |= {name: name.capitalize() for name in named if name in techniques}
     lists = {name: f"{kind} | Sequence[{kind}]" for name, kind in {**techniques, **TYPES}.items()}
     (alone, one_of), (others, another_of) = _by_lists(techniques), _by_lists(TYPES)
+    devices = {"devices": another_of.pop("devices")}
     classes = (
         typed("_Alone", "TypedDict", "The techniques of which `compare` takes one.", alone),
         typed("Techniques", "_Alone", "Settings of the techniques (docs/techniques.md).", one_of),
         typed("_Others", "TypedDict", "What else `compare` takes one of.", others),
-        typed("Settings", "Techniques, _Others", "All that `estimate` takes besides the model.", another_of),
+        typed("Each", "Techniques, _Others", "All that `plan` takes besides these two.", another_of),
+        typed("Settings", "Each", "All that `estimate` takes besides the model.", devices),
         typed("Lists", "_Alone, _Others", "The same for `compare`: some may be lists.", _by_lists(lists)[1]),
     )
     return "\n\n".join([f"{HEAD}\n{names}\n", *classes])

@@ -17,7 +17,7 @@ from budget.report import render
 MODEL = mlp.build(mlp.Config(), Workload("forward", 4))
 
 WRONG = [
-    ({"device": None}, "device: got None; allowed: a device's name, or a Device"),
+    ({"device": 3}, "device: got 3; allowed: a device's name, or a Device"),
     ({"device": 7}, "device: got 7"),
     ({"config": "x"}, "config: got 'x'; allowed: a table of settings"),
     ({"config": ["layers"]}, "config: got "),

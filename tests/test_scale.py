@@ -14,7 +14,7 @@ from budget import cost, device, law, table
 from budget.__main__ import main
 from budget.errors import InputError
 from budget.estimate import plan as layouts
-from budget.goodput import goodput
+from budget.failures import goodput
 from budget.shape import shape
 from budget.utilisation import one_device
 

@@ -11,6 +11,7 @@ from ..comparison import LISTS
 from ..config import Field, Settings
 from ..defaults import CHOICES
 from ..errors import InputError, shown, unknown
+from ..estimate import usual_device
 from ..named import Any
 from ..plan import fields
 from ..read.source import resolve
@@ -192,7 +193,7 @@ def run_settings(args: Namespace) -> dict[str, Any]:
         "execution": names(args.execution),
         "stack": names(args.stack),
         **technique_settings(args),
-        "device": names(_usual_device(args.cluster) if args.device is None else args.device),
+        "device": names(usual_device(args.cluster) if args.device is None else args.device),
         "reserve": number(args.reserve),
         "layout": args.layout,
         "devices": how_many(args.devices),
@@ -256,12 +257,3 @@ def _value(kind: str, value: Any) -> Any:
     if kind == "int":
         return size(value)
     return number(value) if kind == "float" else value
-
-
-def _usual_device(cluster: str | None) -> str:
-    """The device that a cluster is sold with, where one is named. Raises InputError."""
-    if cluster is None:
-        return "h200"
-    from ..cluster import load
-
-    return next(iter(load(cluster).sold), "h200")

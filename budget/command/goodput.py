@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 
 from ..errors import InputError
-from ..goodput import CHECKPOINT_S, DEVICE_MTBF_S, RESTART_S, Goodput, goodput, young
+from ..failures import CHECKPOINT_S, DEVICE_MTBF_S, RESTART_S, Goodput, goodput, young
 from ..quantity import DEVICES, HOURS, SECONDS, read
 from ..report._answer import Answer, Column, Table
 from ..report._units import seconds

@@ -20,7 +20,7 @@ def trust(e: Estimate) -> Iterator[str]:
     peaks = provenance(e.stack, e.task.workload.mode)
     yield f"trust       counts {counts}{but}{missing}; time {e.profile.summary}; memory by {peaks}"
     if e.spread is not None and e.task.workload.mode == "train":
-        from ..goodput import MANY
+        from ..failures import MANY
 
         if bool(e.devices >= MANY):
             yield f"stragglers  {_stragglers(float(e.spread.layout.straggler))}"
@@ -30,7 +30,7 @@ def _stragglers(factor: float) -> str:
     """What is taken of the slowest device, and what was seen elsewhere."""
     if factor != 1:
         return f"kernels of the slowest device take {factor:g} x as long, as you say"
-    from ..goodput import JOBS, MANY, WASTED, WASTED_MOST
+    from ..failures import JOBS, MANY, WASTED, WASTED_MOST
 
     usual = 1 / (1 - WASTED)
     return (

@@ -10,7 +10,7 @@ import budget
 from budget import cost, device
 from budget.__main__ import main
 from budget.errors import InputError
-from budget.sensitivity import sensitivity
+from budget.levers import sensitivity
 
 
 def found(**asked):
