@@ -30,6 +30,7 @@ from ..size import is_zero
 from ._needs import flow, inside, last_apart
 
 Grads = dict[str, list[Tensor]]
+Pair = tuple[Tensor, Tensor]  # an operand and its gradient
 QUANTIZED = ("float8", "nvfp4", "int8")
 
 
@@ -89,20 +90,20 @@ def _reverse_op(o: Op, grads: Grads, needs: set[str], shared: bool) -> Iterator[
     if o.tag == LEAF and not any(t.role == WEIGHT or t.name in needs for t in o.ins):
         # The graph holds a leaf, and this its gradient, to the end.
         end = (_gradient(o.out, f"d:{o.out.name}@leaf"),)
-        found = Op(f"d:{o.name}", "view", (arrived[0],), end, o.sizes, "backward", o.name, o.group)
-        yield found._replace(holds=(o.out.name,))
+        last = Op(f"d:{o.name}", "view", (arrived[0],), end, o.sizes, "backward", o.name, o.group)
+        yield last._replace(holds=(o.out.name,))
         return
-    wanted: list[tuple[Tensor, Tensor]] = []  # (operand, its gradient)
+    wanted: list[Pair] = []
     for i, t in enumerate(o.ins):
         if t.role == WEIGHT and not shared and t.name not in grads:
             wanted.append((t, _of_weight(t)))
         elif t.role == WEIGHT or t.name in needs:
             wanted.append((t, _gradient(t, f"d:{t.name}<{o.name}.{i}")))
-    made: list[tuple[Tensor, Tensor]] = []
+    found, made = _gradients(o, arrived, wanted, needs)
     # A convolution's gradients are one call.
     others = -1 if o.kind == "contract" and is_convolution(o) else 0
     beside, copies = o.beside[1], o.copies[1]
-    for back in _gradients(o, arrived, wanted, made, needs):
+    for back in found:
         plain = is_zero(beside) and not copies
         yield back if plain else back._replace(beside=(beside, 0), copies=(copies, ()))
         beside, copies = others, ()
@@ -121,70 +122,72 @@ def _of_weight(t: Tensor) -> Tensor:
 
 
 def _gradients(
-    o: Op,
-    arrived: list[Tensor],
-    wanted: list[tuple[Tensor, Tensor]],
-    made: list[tuple[Tensor, Tensor]],
-    needs: set[str],
-) -> Iterator[Op]:
-    """The backward operators of one operator; `made` receives each operand's gradient."""
-    g, rule = arrived[0], o.rule
-    how = rule.gradient
-    if rule.solves:
-        yield from _solved(o, g, wanted, made)
-        return
-    fused: list[tuple[Tensor, Tensor]] = []
+    o: Op, arrived: Sequence[Tensor], wanted: Sequence[Pair], needs: set[str]
+) -> tuple[list[Op], list[Pair]]:
+    """The backward operators of one operator, and each operand with its gradient."""
+    if o.rule.solves:
+        return _solved(o, arrived[0], wanted), [*wanted]
+    found: list[Op] = []
+    made: list[Pair] = []
+    together: list[Pair] = []
     for t, grad in wanted:
-        # Whether its gradient is the output's, unchanged.
-        passes = t.role != WEIGHT and (t.added or rule.linear) and t.dims == o.out.dims
-        if how == SAME:
-            made.append((t, g))
-        elif passes and t.dtype != g.dtype and not (rule.casts or o.kernel):
-            yield _op(o, "cast", (g,), (grad,))  # of a narrower summand
-            made.append((t, grad))
-        elif passes or (rule.view and len(o.outs) == 1 and not how):
-            made.append((t, g if g.dims == t.dims else g._replace(dims=t.dims)))
-        elif how and (t.added or how != o.kind):
-            yield _op(o, "reduce" if t.added else how, (g,), (grad,))
-            made.append((t, grad))
-        elif how == o.kind:  # a contraction
-            back = _op(o, how, (g, *[u for u in o.ins if u is not t and not u.added]), (grad,))
-            # A convolution's backward pass is one call, which keeps what either gradient needs.
-            kept = t.role == ACTIVATION and is_convolution(o)
-            yield back._replace(holds=(*o.holds, t.name)) if kept else back
-            made.append((t, grad))
-        elif rule.view:
-            yield _op(o, "copy", tuple(arrived), (grad,))
-            made.append((t, grad))
+        if (one := _apart(o, t, grad, arrived)) is None:
+            together.append((t, grad))
         else:
-            fused.append((t, grad))
-    if fused:
-        alone = fused[0][0].name if rule.cross and len(fused) == 1 else ""
-        saved = [t for t in o.saved(needs) if t.name != alone]
-        reads = (*arrived, *saved, *(() if rule.looks_up else o.weights))
-        outs = tuple([_whole(o, t, grad) for t, grad in fused])
-        yield _op(o, rule.plain or o.kind, reads, outs)
-        for (_, grad), out in zip(fused, outs, strict=True):
-            if out is not grad:
-                shaped = _op(o, "cast" if out.dims == grad.dims else "reduce", (out,), (grad,))
-                # A product's are shaped before autograd frees what they were made from.
-                held = [t.name for t in reads] if rule.cross else ()
-                yield shaped._replace(holds=(*o.holds, *held), tag=SHAPED)
-        made += fused
+            found += one[0]
+            made.append((t, one[1]))
+    if together:
+        found += _together(o, together, arrived, needs)
+    return found, made + together
 
 
-def _solved(
-    o: Op, g: Tensor, wanted: list[tuple[Tensor, Tensor]], made: list[tuple[Tensor, Tensor]]
-) -> Iterator[Op]:
+def _apart(o: Op, t: Tensor, grad: Tensor, arrived: Sequence[Tensor]) -> tuple[list[Op], Tensor] | None:
+    """What makes one operand's gradient, and that: the output's own where it is that unchanged. None where
+    one kernel makes it with the others'.
+    """
+    g, rule, how = arrived[0], o.rule, o.rule.gradient
+    passes = t.role != WEIGHT and (t.added or rule.linear) and t.dims == o.out.dims
+    if how == SAME:
+        return [], g
+    if passes and t.dtype != g.dtype and not (rule.casts or o.kernel):
+        return [_op(o, "cast", (g,), (grad,))], grad  # of a narrower summand
+    if passes or (rule.view and len(o.outs) == 1 and not how):
+        return [], g if g.dims == t.dims else g._replace(dims=t.dims)
+    if how and (t.added or how != o.kind):
+        return [_op(o, "reduce" if t.added else how, (g,), (grad,))], grad
+    if how == o.kind:  # a contraction
+        back = _op(o, how, (g, *[u for u in o.ins if u is not t and not u.added]), (grad,))
+        # A convolution's backward pass is one call, which keeps what either gradient needs.
+        kept = t.role == ACTIVATION and is_convolution(o)
+        return [back._replace(holds=(*o.holds, t.name)) if kept else back], grad
+    return ([_op(o, "copy", tuple(arrived), (grad,))], grad) if rule.view else None
+
+
+def _together(o: Op, wanted: Sequence[Pair], arrived: Sequence[Tensor], needs: set[str]) -> Iterator[Op]:
+    """One kernel that makes several operands' gradients, and what brings them to their shapes and dtypes."""
+    alone = wanted[0][0].name if o.rule.cross and len(wanted) == 1 else ""
+    saved = [t for t in o.saved(needs) if t.name != alone]
+    reads = (*arrived, *saved, *(() if o.rule.looks_up else o.weights))
+    outs = tuple([_whole(o, t, grad) for t, grad in wanted])
+    yield _op(o, o.rule.plain or o.kind, reads, outs)
+    # A product's are shaped before autograd frees what they were made from.
+    held = [t.name for t in reads] if o.rule.cross else ()
+    for (_, grad), out in zip(wanted, outs, strict=True):
+        if out is not grad:
+            shaped = _op(o, "cast" if out.dims == grad.dims else "reduce", (out,), (grad,))
+            yield shaped._replace(holds=(*o.holds, *held), tag=SHAPED)
+
+
+def _solved(o: Op, g: Tensor, wanted: Sequence[Pair]) -> list[Op]:
     """Of X = A^-1 B: B's gradient is solved in its turn, A's is the product of that and X."""
     system, right = o.ins
     found = {t.name: grad for t, grad in wanted}
     solved = found.get(right.name, _gradient(right, f"d:{right.name}<{o.name}.1"))
-    yield _op(o, o.kind, (system, g), (solved,))
-    if system.name in found:
-        rows, columns = solved._replace(dims=o.out.dims), o.out._replace(dims=right.dims)
-        yield _op(o, "contract", (rows, columns), (found[system.name],))
-    made += wanted
+    first = _op(o, o.kind, (system, g), (solved,))
+    if system.name not in found:
+        return [first]
+    rows, columns = solved._replace(dims=o.out.dims), o.out._replace(dims=right.dims)
+    return [first, _op(o, "contract", (rows, columns), (found[system.name],))]
 
 
 def _whole(o: Op, t: Tensor, grad: Tensor) -> Tensor:
