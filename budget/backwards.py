@@ -6,7 +6,7 @@ device-hours times stated rates (cost.py). A scaling law says which parameters a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from math import ceil
 
@@ -21,6 +21,7 @@ from .errors import InputError, shown
 from .estimate import estimate
 from .estimate import plan as layouts
 from .law import FLOPS, USUAL, Law
+from .layout import Layout
 from .layout import layout as parse_layout
 from .named import TYPE_CHECKING, Any
 from .planning import MOST
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from .search import Tried
 
 SCHEMA = "budget.scale/1"
-BUDGETS = {"compute": COMPUTE, "usd": USD, "kwh": KWH, "params": COUNT, "tokens": COUNT}
+UNITS = {"compute": COMPUTE, "usd": USD, "kwh": KWH, "params": COUNT, "tokens": COUNT, "days": DAYS}
 START = 0.4  # an MFU to begin with
 ROUNDS = 5  # of finding an MFU of a shape whose size follows from the MFU
 CLOSE = 0.02  # of a size: how near to it the one is for which a layout was searched
@@ -73,22 +74,18 @@ def scale(
     None: not said. Raises InputError.
     """
     device, devices = several("h100" if device is None else device, devices)
-    asked = {"compute": compute, "usd": usd, "kwh": kwh, "params": params, "tokens": tokens}
-    given = {k: read(k, v, BUDGETS[k]) for k, v in asked.items() if v is not None}
-    given |= {"days": read("days", days, DAYS)} if days is not None else {}
-    given |= {"devices": _devices(devices)} if devices is not None else {}
+    asked = {"compute": compute, "usd": usd, "kwh": kwh, "params": params, "tokens": tokens, "days": days}
     spread = None if layout is None else parse_layout(layout)
-    if spread is not None and given.setdefault("devices", spread.devices) != spread.devices:
-        raise InputError("devices", f"got {shown(devices)}; allowed: the layout's {spread.devices:,}")
     more = {"unique": unique_tokens, "experts": experts}
     if experts is not None and read("experts", experts, COUNT) < 1:
         raise InputError("experts", f"got {shown(experts)}; allowed: from 1")
+    found = load_device(device) if isinstance(device, str) else device
     return plan(
         Ask(
-            given=_one_budget(given),
+            given=_one_budget(_given(asked, devices, spread)),
             law=_law(USUAL if law is None else law),
             more={k: read(k, v, COUNT) for k, v in more.items() if v is not None},
-            device=(found := load_device(device) if isinstance(device, str) else device),
+            device=found,
             dtype="bf16" if dtype is None else dtype,
             terms=cost.terms(found, price, power, pue, grid),
             mfu=None if mfu is None else Stated(*(read("mfu", mfu, SHARE),) * 3, "your MFU"),
@@ -96,6 +93,15 @@ def scale(
             batch=None if global_batch is None else read("global_batch", global_batch, COUNT),
         )
     )
+
+
+def _given(asked: Mapping[str, Any], devices: Any, layout: Layout | None) -> dict[str, float]:
+    """The quantities that are asked for as numbers, with the devices or those of the layout."""
+    given = {k: read(k, v, UNITS[k]) for k, v in asked.items() if v is not None}
+    given |= {"devices": _devices(devices)} if devices is not None else {}
+    if layout is not None and given.setdefault("devices", layout.devices) != layout.devices:
+        raise InputError("devices", f"got {shown(devices)}; allowed: the layout's {layout.devices:,}")
+    return given
 
 
 def _devices(given: Any) -> float:

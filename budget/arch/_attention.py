@@ -115,9 +115,7 @@ def attention(
     yield from _project(name, a, mode, x, memory)
     length = _length(memory, mode)
     if a.norm and not a.norm_last:
-        q, k = ("h r k", "h k") if a.norm_heads else ("k", "k")
-        yield norm(f"{name}.q_norm", a.norm, "q", "q", bias=not a.norm_heads, dim=q)
-        yield norm(f"{name}.k_norm", a.norm, "k", "k", bias=not a.norm_heads, dim=k)
+        yield from _norms(name, a)
     if a.value_norm:
         yield norm(f"{name}.v_norm", a.value_norm, "v", "v", dim="k")
     if a.cosine:
@@ -132,8 +130,7 @@ def attention(
     if a.rope:
         yield from _rotate(name, a, layout)
     if a.norm and a.norm_last:
-        yield norm(f"{name}.q_norm", a.norm, "q", "q", dim="k")
-        yield norm(f"{name}.k_norm", a.norm, "k", "k", dim="k")
+        yield from _norms(name, a)
     sizes: dict[str, Size] = {} if cached is None else {"t": cached}
     none: dict[str, Size] = {length: 0} if memory and mode == "decode" else {}
     made = f"b {length} h k"
@@ -150,6 +147,13 @@ def attention(
     out_bias = ", +*d" if a.out_bias else ""
     last = op(f"{name}.o", f"y: b s h r k, *h r k d{out_bias} -> {out}: b s d", tag=OUTPUT)
     yield last._replace(callers=(x, "q", "k", "v", "p", *(PASSED if a.rope_apart else ())))
+
+
+def _norms(name: str, a: Attention) -> Iterator[Op]:
+    """Queries' norm and keys'."""
+    q, k = ("h r k", "h k") if a.norm_heads else ("k", "k")
+    yield norm(f"{name}.q_norm", a.norm, "q", "q", bias=not a.norm_heads, dim=q)
+    yield norm(f"{name}.k_norm", a.norm, "k", "k", bias=not a.norm_heads, dim=k)
 
 
 def _copying(o: Op, length: str) -> Op:

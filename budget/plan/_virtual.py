@@ -6,7 +6,7 @@ has them; peft learns as many for the decoder, which then reads none. Source: pe
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 from ..errors import InputError
 from ..ir import EMBED, INPUT, KEY_SEQ, SEQ, WEIGHT, Model, Op, Tensor, is_convolution, rewrite, walk
@@ -24,41 +24,17 @@ def virtual_tokens(model: Model, field: str, n: Size, dtype: str, encode: Encode
     encode: what is made of the table's rows [virtual, d], of that width. Raises InputError.
     """
     untrained(model, field)
-    embeds = [node for node in model.nodes if isinstance(node, Op) and node.tag == EMBED]
+    base = frozen(model, None)
+    places = [i for i, node in enumerate(base.nodes) if isinstance(node, Op) and node.tag == EMBED]
+    embeds = [node for node in base.nodes if isinstance(node, Op) and node.tag == EMBED]
     rows = {len(o.out.dims) for o in embeds}
     if rows != {3} or any(is_convolution(o) for o, _ in walk(model.nodes)):
         raise InputError(field, f"{model.name} reads no tokens, or has convolutions; allowed: 0")
-    b, s, d = embeds[0].out.dims
-    learned = n * len(embeds)
-    sizes = {**embeds[0].sizes, TOKENS: learned, "words": embeds[0].sizes[s], s: embeds[0].sizes[s] + n}
-    made: list[Op] = []
-
-    def make(name: str, kind: str, ins: tuple[Tensor, ...], dims: tuple[str, ...], own: str) -> Tensor:
-        out = Tensor(f"{name}~", dims, dtype=own)
-        made.append(Op(f"prompt_encoder.{name}", kind, ins, (out,), sizes))
-        return out
-
-    ids = Tensor("virtual_ids", (TOKENS,), INPUT, "int64")
-    table = Tensor("prompt_encoder.embedding.weight", (f"~{TOKENS}", d), WEIGHT, dtype)
-    ops, tokens = encode(make("embedding", "gather", (ids, table), (TOKENS, d), dtype), sizes[d])
-    made += (o._replace(sizes={**sizes, **o.sizes}) for o in ops)
-    tokens = make("repeat", "repeat", (tokens,), (b, TOKENS, d), dtype)
-    if dtype:
-        tokens = make("cast", "cast", (tokens,), tokens.dims, "")
-    if len(embeds) > 1:
-        rest = Tensor("virtual_unread", (b, "unread", d))
-        read = Tensor("virtual_read", (b, "read", d))
-        made.append(
-            Op("prompt_encoder.read", "split", (tokens,), (read, rest), {**sizes, "read": n, "unread": n})
-        )
-        tokens, sizes = read, {**sizes, "read": n}
-    words = Tensor(f"{embeds[0].out.name}~words", (b, "words", d))
-    join = Op("prompt_encoder.join", "join", (tokens, words), embeds[0].outs, sizes)
-    base = frozen(model, None)
-    where = [i for i, node in enumerate(base.nodes) if isinstance(node, Op) and node.tag == EMBED]
-    end = where[1] if len(where) > 1 else len(base.nodes)
-    before, stack = base.nodes[: where[0]], base.nodes[where[0] + 1 : end]
-    before, whole = (rewrite(nodes, lambda o: (longer(o, n, (SEQ, KEY_SEQ)),)) for nodes in (before, stack))
+    first, end = places[0], (*places, len(base.nodes))[1]
+    before, stack = (
+        rewrite(nodes, lambda o: (longer(o, n, (SEQ, KEY_SEQ)),))
+        for nodes in (base.nodes[:first], base.nodes[first + 1 : end])
+    )
     given = {t.name for o, _ in walk(stack) for t in o.outs}
 
     def change(o: Op) -> tuple[Op]:
@@ -67,10 +43,43 @@ def virtual_tokens(model: Model, field: str, n: Size, dtype: str, encode: Encode
         given.update(t.name for t in o.outs if along and KEY_SEQ in t.dims)
         return (longer(o, n, (KEY_SEQ,)) if along else o,)
 
-    own = next(o for o in base.nodes if isinstance(o, Op) and o.tag == EMBED)
-    embed = own._replace(outs=(words._replace(dims=(b, s, d)),))
-    nodes = (*before, embed, *made, join, *whole, *rewrite(base.nodes[end:], change))
+    decoder = rewrite(base.nodes[end:], change)
+    nodes = (*before, *_embedding(embeds, n, dtype, encode), *stack, *decoder)
     return sound(base._replace(nodes=nodes), field)
+
+
+def _embedding(embeds: Sequence[Op], n: Size, dtype: str, encode: Encode) -> Iterator[Op]:
+    """The first embedding's words, behind n virtual tokens; as many are learned for a second one, and not
+    read.
+    """
+    words = embeds[0]
+    b, s, d = words.out.dims
+    unread = n * (len(embeds) - 1)
+    sizes = {**words.sizes, TOKENS: n + unread, "read": n, "unread": unread}
+    sizes |= {"words": words.sizes[s], s: words.sizes[s] + n}
+
+    def op(name: str, kind: str, ins: tuple[Tensor, ...], *outs: Tensor) -> Op:
+        return Op(f"prompt_encoder.{name}", kind, ins, outs, sizes)
+
+    out = words.out._replace(name=f"{words.out.name}~words")
+    yield words._replace(outs=(out,))
+    ids = Tensor("virtual_ids", (TOKENS,), INPUT, "int64")
+    table = Tensor("prompt_encoder.embedding.weight", (f"~{TOKENS}", d), WEIGHT, dtype)
+    found = Tensor("embedding~", (TOKENS, d), dtype=dtype)
+    yield op("embedding", "gather", (ids, table), found)
+    ops, encoded = encode(found, sizes[d])
+    yield from (o._replace(sizes={**sizes, **o.sizes}) for o in ops)
+    tokens = Tensor("repeat~", (b, TOKENS, d), dtype=dtype)
+    yield op("repeat", "repeat", (encoded,), tokens)
+    if dtype:
+        cast = tokens._replace(name="cast~", dtype="")
+        yield op("cast", "cast", (tokens,), cast)
+        tokens = cast
+    if len(embeds) > 1:
+        read, rest = (Tensor(f"virtual_{part}", (b, part, d)) for part in ("read", "unread"))
+        yield op("read", "split", (tokens,), read, rest)
+        tokens = read
+    yield op("join", "join", (tokens, Tensor(out.name, (b, "words", d))), *words.outs)
 
 
 def longer(o: Op, n: Size, dims: tuple[str, ...]) -> Op:
