@@ -126,13 +126,9 @@ def _layered(parts: Sequence[Span], size: Size, alone: bool, switch: bool = Fals
     part.
     """
     first = parts[0]
-    if switch:
-        sent, rate = (
-            size * (first.members + 1) / first.members,
-            first.tier.bandwidth * first.tier.link.reduced,
-        )
-    else:
-        sent, rate = 2 * size, bandwidth(first, alone, 2)
+    sent = size * (first.members + 1) / first.members if switch else 2 * size
+    reduced = first.tier.bandwidth * first.tier.link.reduced
+    rate = reduced if switch else bandwidth(first, alone, 2)
     slowest = sent / rate * used(first)
     for s in parts[1:]:
         within = s.members / s.inner

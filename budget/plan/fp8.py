@@ -9,7 +9,7 @@ Sources: transformer-engine, transformer-engine-nvfp4.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from ..ir import (
     HEAD,
@@ -28,6 +28,7 @@ from ..ir import (
     is_convolution,
     walk,
 )
+from ..named import NamedTuple
 from ._names import is_trained
 
 AMAX_HISTORY = 1024  # steps whose largest values are remembered, for each tensor. Source: transformer-engine
@@ -79,53 +80,54 @@ def quantized(nodes: Iterable[Node], dtype: str, tag: str) -> Iterator[Node]:
 def trained(model: Model, dtype: str = "float8") -> Model:
     """The training program with outputs' gradients quantized, those of weights not. After `backward`."""
     is_trained(model, "precision")
+    copies = [(o, times) for o, times in walk(model.nodes) if o.kind == "quantize"]
     # The gradient of a weight's copy is the weight's: its product writes it straight away.
-    direct = {
-        o.ins[0].name: o.out
-        for o, _ in walk(model.nodes)
-        if o.phase == "backward" and o.kind == "quantize" and o.out.role == WEIGHT
-    }
-    made = [
-        (o.out.name, times)
-        for o, times in walk(model.nodes)
-        if o.kind == "quantize" and o.weights and o.phase == "forward"
-    ]
-    narrow_weights, layers = {name for name, _ in made}, sum(times for _, times in made)
+    backward = (o for o, _ in copies if o.phase == "backward" and o.out.role == WEIGHT)
+    direct = {o.ins[0].name: o.out for o in backward}
+    made = [(o.out.name, times) for o, times in copies if o.weights and o.phase == "forward"]
+    narrow = _Narrow(dtype, direct, frozenset(name for name, _ in made))
+    nodes = tuple(narrow.run(model.nodes, set()))
+    if dtype != "float8":
+        return model._replace(nodes=nodes)
+    history, layers = Tensor("fp8.amax", ("n",), STATE, "float32"), sum(times for _, times in made)
+    sizes = {"n": AMAX_HISTORY * TENSORS * layers}
+    return model._replace(nodes=(*nodes, Op("fp8.amax", "reduce", (history,), (history,), sizes, "backward")))
 
-    def change(o: Op, done: set[str]) -> Iterator[Op]:
-        if o.phase != "backward" or not any(t.dtype == dtype for t in o.ins):
-            if not (o.kind == "quantize" and o.ins[0].name in direct):
+
+class _Narrow(NamedTuple):
+    """Backward products in few bits. direct: by the gradient of a weight's copy, the weight's; weights: the
+    copies.
+    """
+
+    dtype: str
+    direct: Mapping[str, Tensor]
+    weights: Collection[str]
+
+    def run(self, nodes: Iterable[Node], done: set[str]) -> Iterator[Node]:
+        """The nodes. done: gradients that are quantized already; one within a block is known there alone."""
+        for node in nodes:
+            if isinstance(node, Block):
+                yield node._replace(body=tuple(self.run(node.body, set(done))))
+            else:
+                yield from self.op(node, done)
+
+    def op(self, o: Op, done: set[str]) -> Iterator[Op]:
+        """An operator, a product behind what quantizes its output's gradient."""
+        if o.phase != "backward" or not any(t.dtype == self.dtype for t in o.ins):
+            if not (o.kind == "quantize" and o.ins[0].name in self.direct):
                 yield o
             return
         g, *others = o.ins
-        narrow = g._replace(name=f"{g.name}~{dtype}", dtype=dtype)
+        narrow = g._replace(name=f"{g.name}~{self.dtype}", dtype=self.dtype)
         if g.name not in done:
             done.add(g.name)
-            yield o._replace(
-                name=f"{o.name}.quantize", kind="quantize", ins=(g,), outs=(narrow, _transposed(narrow))
-            )
-        weights = {t.name for t in others if t.name in narrow_weights}
+            both = (narrow, _transposed(narrow))
+            yield o._replace(name=f"{o.name}.quantize", kind="quantize", ins=(g,), outs=both)
+        weights = {t.name for t in others if t.name in self.weights}
         read = (_transposed(t) if t.name in weights else t for t in others)
         left = narrow if weights else _transposed(narrow)
-        outs = tuple(direct.get(t.name, t) for t in o.outs)
+        outs = tuple(self.direct.get(t.name, t) for t in o.outs)
         yield o._replace(ins=(left, *read), outs=outs, holds=(*o.holds, *weights))
-
-    def visit(nodes: Iterable[Node], done: set[str]) -> Iterator[Node]:
-        """What is quantized within a block is known to that block only."""
-        for node in nodes:
-            if isinstance(node, Block):
-                yield node._replace(body=tuple(visit(node.body, set(done))))
-            else:
-                yield from change(node, done)
-
-    nodes = tuple(visit(model.nodes, set()))
-    if dtype != "float8":
-        return model._replace(nodes=nodes)
-    history = Tensor("fp8.amax", ("n",), STATE, "float32")
-    update = Op(
-        "fp8.amax", "reduce", (history,), (history,), {"n": AMAX_HISTORY * TENSORS * layers}, "backward"
-    )
-    return model._replace(nodes=(*nodes, update))
 
 
 def _transposed(t: Tensor) -> Tensor:

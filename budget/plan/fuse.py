@@ -158,15 +158,8 @@ def _fuse(
             yield node._replace(body=tuple(_fuse(node.body, groups, choice, needs, masks)))
         elif id(node) in fused:
             own = _of(node, choice)
-            ins, outs = (tuple([_on_chip(t, chip) for t in ts]) for ts in (node.ins, node.outs))
             kind = "merge" if node.ins[0].name in apart else node.rule.fused or node.kind
-            kind = DENSE.get(own, {}).get(kind, kind)
-            # The kernel's backward pass reads its output and its values, whatever else needs a gradient.
-            read = [node.out.name] if kind == "copy" else [t.name for t in ins if not t.on_chip]
-            holds = (*node.holds, *read) if kind == "copy" or node.tag == MIX else node.holds
-            new = node._replace(kind=kind, ins=ins, outs=outs, kernel=node.group, holds=holds)
-            if kind in BESIDE:
-                new = new._replace(outs=(*outs, *new.kept(())))
+            new = _as_part(node, DENSE.get(own, {}).get(kind, kind), chip)
             held |= {
                 t.name: None for t in (*new.ins, *new.outs[1:]) if not t.on_chip and t.role == ACTIVATION
             }
@@ -183,6 +176,16 @@ def _fuse(
             yield node._replace(kind="expand")  # read as often as there are heads, and never written
         else:
             yield node
+
+
+def _as_part(o: Op, kind: str, chip: set[str]) -> Op:
+    """An operator as one of this kind in a kernel, which keeps some tensors on the chip."""
+    ins, outs = (tuple([_on_chip(t, chip) for t in ts]) for ts in (o.ins, o.outs))
+    # The kernel's backward pass reads its output and its values, whatever else needs a gradient.
+    read = [o.out.name] if kind == "copy" else [t.name for t in ins if not t.on_chip]
+    holds = (*o.holds, *read) if kind == "copy" or o.tag == MIX else o.holds
+    new = o._replace(kind=kind, ins=ins, outs=outs, kernel=o.group, holds=holds)
+    return new._replace(outs=(*outs, *new.kept(()))) if kind in BESIDE else new
 
 
 def _on_chip(t: Tensor, chip: set[str]) -> Tensor:
