@@ -161,47 +161,60 @@ def _tower(c: Sight, tower: vit.Config, w: Workload) -> Iterator[Node]:
         yield op(f"deep{i}", f"x: b s d -> deep{i}: b n m", "view")
         done = behind
     kept = "s" if c.class_tokens or is_zero(tower.extra_tokens + tower.registers) else "p"
-    how = "slice" if kept == "p" else "view"
-    several = sorted({*c.read_layers}) if _several(c) else []
-    for behind in several:
-        yield from vit.layers(tower, w, f"layers{behind}", behind - done)
-        done = behind
-        if behind != tower.layers:  # then it is normed before
-            yield op(f"read{behind}", f"x: b s d -> read{behind}: b {kept} d", how)
-    unread = tower.layers - done if several else c.unread_layers
-    yield from vit.layers(tower, w, "layers", tower.layers - unread - done)
-    last = "x"
-    if not is_zero(unread):
-        last = "late"
-        yield op("late", "x: b s d -> late: b s d", "view")
-        yield from vit.layers(tower, w, "late_layers", unread, x=last)
-    yield from vit.pooling(tower, last)
-    if several:
-        if done == tower.layers:
-            yield op(f"read{done}", f"x: b s d -> read{done}: b {kept} d", how)
-        read = ", ".join(f"read{behind}: b {kept} d" for behind in c.read_layers)
-        yield op("read", f"{read} -> z: b {kept} m", "cat")
-        yield op("merge", f"z: b {kept} m -> z: b n m", "view")
+    if _several(c):
+        yield from _read(c, tower, w, kept, done)
         return
+    yield from vit.layers(tower, w, "layers", tower.layers - c.unread_layers - done)
+    yield from _unread(tower, w, c.unread_layers)
     if kept == "p":
         yield op("patches", "x: b s d -> x: b p d", "slice")
-    if c.pool_product and not is_one(c.pool):
-        yield op("pool.weights", f"!cells/int64: b {kept} -> weights/float32: b {kept} n", "table")
-        yield op("pool.upcast", f"x: b {kept} d -> whole/float32:", "cast")
-        yield op("pool", f"whole: b {kept} d, weights: b {kept} n -> pooled/float32: b n d")
-        yield op("pool.downcast", "pooled: -> x:", "cast")
-        kept = "n"
-    elif not is_one(c.pool):
-        across = floor_div(w.image, tower.patch)
-        out = floor_div(across, c.pool)
-        grid: dict[str, Size] = {"y": out, "x": out, "y+i": across, "x+j": across, "i": c.pool, "j": c.pool}
-        yield op("pool.grid", f"x: b {kept} d -> x: b d y+i x+j", "copy", **grid)
-        yield op("pool", "x: b d y+i x+j -> x: b d y x", "avg_pool", **grid)
-        yield op("pool.tokens", "x: b d y x -> x: b n d", "view", **grid)
+    if not is_one(c.pool):
+        yield from _pooled(c, floor_div(w.image, tower.patch), kept)
         kept = "n"
     if c.merge_norm:
         yield norm("merge.norm", c.merge_norm, "x", "x")
     yield op("merge", f"x: b {kept} d -> z: b n m", "copy" if c.merge_copies else "view")
+
+
+def _read(c: Sight, tower: vit.Config, w: Workload, kept: str, done: Size) -> Iterator[Node]:
+    """Several layers' outputs side by side, of the tokens that are kept: the last one's behind its norm."""
+    how = "slice" if kept == "p" else "view"
+    for behind in sorted({*c.read_layers}):
+        yield from vit.layers(tower, w, f"layers{behind}", behind - done)
+        done = behind
+        if behind != tower.layers:
+            yield op(f"read{behind}", f"x: b s d -> read{behind}: b {kept} d", how)
+    yield from _unread(tower, w, tower.layers - done)
+    if done == tower.layers:
+        yield op(f"read{done}", f"x: b s d -> read{done}: b {kept} d", how)
+    read = ", ".join(f"read{behind}: b {kept} d" for behind in c.read_layers)
+    yield op("read", f"{read} -> z: b {kept} m", "cat")
+    yield op("merge", f"z: b {kept} m -> z: b n m", "view")
+
+
+def _unread(tower: vit.Config, w: Workload, layers: Size) -> Iterator[Node]:
+    """The last layers, which nothing reads, and the norm."""
+    last = "x"
+    if not is_zero(layers):
+        last = "late"
+        yield op("late", "x: b s d -> late: b s d", "view")
+        yield from vit.layers(tower, w, "late_layers", layers, x=last)
+    yield from vit.pooling(tower, last)
+
+
+def _pooled(c: Sight, across: Size, kept: str) -> Iterator[Node]:
+    """Squares of patches, so many across, averaged to a token each."""
+    if c.pool_product:
+        yield op("pool.weights", f"!cells/int64: b {kept} -> weights/float32: b {kept} n", "table")
+        yield op("pool.upcast", f"x: b {kept} d -> whole/float32:", "cast")
+        yield op("pool", f"whole: b {kept} d, weights: b {kept} n -> pooled/float32: b n d")
+        yield op("pool.downcast", "pooled: -> x:", "cast")
+        return
+    out = floor_div(across, c.pool)
+    grid: dict[str, Size] = {"y": out, "x": out, "y+i": across, "x+j": across, "i": c.pool, "j": c.pool}
+    yield op("pool.grid", f"x: b {kept} d -> x: b d y+i x+j", "copy", **grid)
+    yield op("pool", "x: b d y+i x+j -> x: b d y x", "avg_pool", **grid)
+    yield op("pool.tokens", "x: b d y x -> x: b n d", "view", **grid)
 
 
 def _projections(c: Sight, tower: vit.Config) -> Iterator[Node]:
