@@ -57,6 +57,7 @@ CONTRACTIONS = {
     "_grouped_mm/2,2": "0: m k, 1: k n -> ~e m n",
 }
 
+LOOKS_UP = {"embedding": "gather", "_embedding_bag": "embedding_bag"}
 ADDED = frozenset(name for name, spec in CONTRACTIONS.items() if "+0" in spec)  # times beta, which may be 0
 
 
@@ -91,23 +92,14 @@ def operators(name: str, args: Args, outs: list[Any], named: Named, make: Any) -
     elif name == "_trilinear":
         yield from _trilinear(args, outs[0], named, make)
     elif name in ("convolution", "_convolution", "convolution_overrideable"):
-        x, weight, bias = args[:3]
-        dims, sizes = _window(x, weight, outs[0], *args[6:9:2])
-        added = (named(bias)._replace(added=True),) if bias is not None else ()
-        ins = tuple(named(t)._replace(dims=d) for t, d in zip((x, weight), dims, strict=False))
-        yield make("contract", (*ins, *added), (named(outs[0])._replace(dims=dims[2]),), sizes)
+        yield _convolution(args, outs[0], named, make)
     elif name == "convolution_backward":
         yield from _convolution_backward(args, outs, named, make)
-    elif name == "embedding":
+    elif kind := LOOKS_UP.get(name):
         table, ids = args[:2]
         rows, width = map(str, table.shape)
         ins = (named(ids), named(table)._replace(dims=(f"~{rows}", width)))
-        yield make("gather", ins, (named(outs[0]),))
-    elif name == "_embedding_bag":
-        table, ids = args[:2]
-        rows, width = map(str, table.shape)
-        ins = (named(ids), named(table)._replace(dims=(f"~{rows}", width)))
-        yield make("embedding_bag", ins, tuple(map(named, outs)))
+        yield make(kind, ins, tuple(map(named, outs)))
     elif name == "embedding_dense_backward":
         yield make("gather", (named(args[0]), named(args[1])), (named(outs[0]),))
     elif name == "flex_attention":
@@ -193,6 +185,15 @@ def _window(x: Any, weight: Any, y: Any, transposed: bool, groups: int) -> tuple
     if transposed:
         return [(*ends[0], *space), ("g", "c", "f", *window), (*ends[1], *slid)], sizes
     return [(*ends[0], *slid), ("g", "f", "c", *window), (*ends[1], *space)], sizes
+
+
+def _convolution(args: Args, out: Any, named: Named, make: Any) -> Op:
+    x, weight, bias = args[:3]
+    dims, sizes = _window(x, weight, out, *args[6:9:2])
+    added = (named(bias)._replace(added=True),) if bias is not None else ()
+    ins = tuple(named(t)._replace(dims=d) for t, d in zip((x, weight), dims, strict=False))
+    found: Op = make("contract", (*ins, *added), (named(out)._replace(dims=dims[2]),), sizes)
+    return found
 
 
 def _convolution_backward(args: Args, outs: list[Any], named: Named, make: Any) -> Iterator[Op]:

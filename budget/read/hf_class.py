@@ -6,7 +6,7 @@ Only transformers' own code runs, which is installed here; a config's `auto_map`
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from copy import deepcopy
 
@@ -258,12 +258,18 @@ def _program(values: Mapping[str, Any], why: UncoveredError, workload: Workload,
                 failed.append((len(given), error))
                 continue
             return described(model, made, values, given)
-    for _, why_not in failed:  # a pass that came as far as looking at numbers had the right inputs
-        if isinstance(why_not, torch_module.NeedsDataError):
-            raise _whole_instead(values["model_type"]) or why_not
+    raise _without_inputs(failed, values["model_type"], type(made).__name__)
+
+
+def _without_inputs(failed: Sequence[tuple[int, InputError]], kind: str, name: str) -> InputError:
+    """Why a class runs on no inputs that are known, of what each of them led to and how many these were."""
+    from .torch_module import NeedsDataError
+
+    # A pass that came as far as looking at numbers had the right inputs.
+    if looked := [why_not for _, why_not in failed if isinstance(why_not, NeedsDataError)]:
+        return _whole_instead(kind) or looked[0]
     if failed and failed[0][1].field != "inputs":
-        raise failed[0][1]
+        return failed[0][1]
     most = max(failed, key=lambda pair: pair[0])[1] if failed else ""  # what it says when given the most
     told = str(most).removeprefix("inputs: ").partition("; given ")[0][:140]
-    name = type(made).__name__
-    raise InputError("config", f"the inputs of {name} are not known here{': ' * bool(told)}{told}{WAY_OUT}")
+    return InputError("config", f"the inputs of {name} are not known here{': ' * bool(told)}{told}{WAY_OUT}")
