@@ -37,8 +37,9 @@ RATED = {f"{u}{day}": 86400.0 for u in ("FLOP/s", "FLOPs", "F") for day in ("day
 COUNT = Kind(COUNTED | WORDS | {p + w: x for p, x in COUNTED.items() for w in WORDS}, "70B or 4M-tokens")
 DEVICES = Kind(COUNTED, "16384 or 16k")
 FLOPS = Kind(DECIMAL | _prefixed(DECIMAL, WORK | RATED), "1e24, 2 EFLOP or 3640 PFLOP/s-days")
-USD = Kind(COUNTED | {"USD": 1.0, "usd": 1.0, "dollars": 1.0}, "$1e6, 250k or 2M")
-KWH = Kind({"kWh": 1.0, "Wh": 1e-3, "MWh": 1e3, "GWh": 1e6, "TWh": 1e9}, "400000, 400 MWh or 1.2 GWh")
+# Above all that there is: the world has some 5e14 dollars, and makes 3e13 kWh a year. Recalled, not read.
+USD = Kind(COUNTED | {"USD": 1.0, "usd": 1.0, "dollars": 1.0}, "$1e6, 250k or 2M", 1e15)
+KWH = Kind({"kWh": 1.0, "Wh": 1e-3, "MWh": 1e3, "GWh": 1e6, "TWh": 1e9}, "400000, 400 MWh or 1.2 GWh", 1e15)
 DAYS = Kind({name: t / 86400 for name, t in TIME.items()}, "30, 30d, 6 weeks or 12h", 1e7)
 HOURS = Kind({name: t / 3600 for name, t in TIME.items()}, "50000, 50000h or 5 years", 1e12)
 SECONDS = Kind(TIME, "0.2, 200ms or 15min", 1e15)

@@ -65,6 +65,13 @@ def test_the_light_install_says_so_in_one_line():
     assert "pip install 'compute-budget[hf]'" in told.stderr
 
 
+@pytest.mark.parametrize("name", ["sdxl", "flux.1-dev"])
+def test_a_preset_that_diffusers_builds_says_what_to_install(monkeypatch, name):
+    monkeypatch.setitem(sys.modules, "diffusers", None)
+    with pytest.raises(InputError, match=r"^model: .*pip install 'compute-budget\[hf\]'"):
+        estimate(name, image=96)
+
+
 def test_without_transformers_one_line_says_what_would_answer(monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     for table in ({"model_type": "esm"}, {"model_type": "bert", "architectures": ["BertForNothing"]}):

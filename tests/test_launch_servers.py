@@ -155,8 +155,8 @@ def test_requests_keep_within_what_a_server_is_told(tmp_path, capsys):
 
 def test_as_many_devices_as_are_named_are_replicas(tmp_path, capsys):
     path = written(tmp_path, "a.sh", "vllm serve gpt2 -tp 2")
-    for given, replicas in (([], 1), (["--devices", "8"], 4), (["--device", "8xh100"], 4)):
-        found = _json(capsys, "serve", "--run", path, "--device", "h100", "--users", "1", *given)
+    for device, given, replicas in (("h100", [], 1), ("h100", ["--devices", "8"], 4), ("8xh100", [], 4)):
+        found = _json(capsys, "serve", "--run", path, "--device", device, "--users", "1", *given)
         assert (found["replicas"], found["devices"]) == (replicas, 2 * replicas)
     told = "devices: got 8; allowed: the layout's 2, or no layout"
     assert told in run(capsys, "serve", "gpt2", "--layout", "tp=2", "--device", "8xh100")[2]
@@ -308,3 +308,74 @@ def test_a_path_of_another_machine_is_the_preset_that_it_is_called_by(tmp_path, 
     told = read(written(tmp_path, "a.sh", f"vllm serve '{path}'"))
     assert told.model == "Qwen3-8B"
     assert read(written(tmp_path, "a.sh", "vllm serve /models/mine")).model == "/models/mine"
+
+
+CHAINED = """# syntax=docker/dockerfile:1
+ARG BASE=vllm/vllm-openai
+FROM --platform=linux/amd64 ${BASE}:v0.11.0 AS serving
+FROM python:3.12 AS build
+RUN pip wheel . \\
+    # all of them
+    && true
+FROM serving
+ENV VLLM_LOGGING_LEVEL=INFO
+COPY --from=build /wheels /wheels
+HEALTHCHECK CMD curl -f http://localhost:8000/health
+CMD ["--model", "Qwen/Qwen3-8B"]
+"""
+PULLED = """FROM ollama/ollama
+ENV OLLAMA_CONTEXT_LENGTH 4096
+RUN ollama serve & sleep 5 && ollama pull qwen3:8b
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "form", "model", "settings"),
+    [
+        ('FROM vllm/vllm-openai:latest\nCMD ["--model", "Qwen/Qwen3-8B"]', "vllm", "Qwen/Qwen3-8B", {}),
+        ("from vllm/vllm-openai\ncmd --model Qwen/Qwen3-8B", "vllm", "Qwen/Qwen3-8B", {}),
+        (CHAINED, "vllm", "Qwen/Qwen3-8B", {}),
+        (
+            'FROM nvidia/cuda\nENTRYPOINT ["vllm", "serve"]\nCMD ["Qwen/Qwen3-8B", "--dtype", "half"]',
+            "vllm",
+            "Qwen/Qwen3-8B",
+            {"dtype": "float16"},
+        ),
+        (
+            "FROM lmsysorg/sglang\nENV M=Qwen/Qwen3-8B\nCMD python3 -m sglang.launch_server --model $M",
+            "sglang",
+            "Qwen/Qwen3-8B",
+            {},
+        ),
+        (
+            "FROM ghcr.io/huggingface/text-generation-inference:3\nENV MODEL_ID=Qwen/Qwen3-8B DTYPE=float16",
+            "tgi",
+            "Qwen/Qwen3-8B",
+            {"dtype": "float16"},
+        ),
+        (PULLED, "ollama", "qwen3:8b", {"quantize": "q4_k_m", "seq": 4096}),
+    ],
+)
+def test_a_dockerfile_starts_what_its_last_stage_does(tmp_path, text, form, model, settings):
+    told = read(written(tmp_path, "Dockerfile", text))
+    assert (told.form, told.model) == (form, model)
+    assert {k: told.settings.get(k) for k in settings} == settings
+    assert told.settings["mode"] == "decode"
+
+
+def test_a_dockerfile_s_entrypoint_replaces_its_image_s(tmp_path):
+    text = 'FROM vllm/vllm-openai\nENTRYPOINT ["bash", "-c"]\nCMD ["sleep inf"]\n'
+    with pytest.raises(InputError, match="of no known format"):
+        read(written(tmp_path, "Dockerfile", text))
+
+
+def test_a_dockerfile_trains_what_its_command_does(tmp_path):
+    line = ["python", "train.py", "--model_name_or_path", "gpt2", "--per_device_train_batch_size", "4"]
+    told = read(written(tmp_path, "Dockerfile", f"FROM pytorch/pytorch\nCMD {json.dumps(line)}\n"))
+    assert (told.form, told.model, told.settings["batch"]) == ("training_arguments", "gpt2", 4)
+
+
+def test_an_adapter_s_folder_is_its_file(tmp_path):
+    adapter = {"peft_type": "LORA", "base_model_name_or_path": "gpt2", "r": 16}
+    written(tmp_path, "adapter_config.json", json.dumps(adapter))
+    assert read(str(tmp_path)) == read(str(tmp_path / "adapter_config.json"))

@@ -18,7 +18,7 @@ from ..read.source import resolve
 from ..size import number
 from ..stack import usual
 from ._lists import how_many, names, size, sizes
-from ._parser import Parser, left_over
+from ._parser import Parser, Several, left_over
 
 DEFAULT_ARCH = "transformer"
 
@@ -63,7 +63,7 @@ def workload_flags(parser: Parser, lists: Any = "store") -> None:
     add("--micro-batch", metavar="N", help="samples of one device at once: the same as --batch")
     add("--reserve", metavar="R", help="memory not for tensors: 2GiB, 10%% (the device's usual)")
     parser.set_defaults(techniques={})
-    parser.open = True
+    parser.open, parser.lists = True, () if lists is Several else LISTS
     parser.later, parser.settled = technique_flags, _of_architectures
 
 
@@ -88,7 +88,8 @@ def technique_flags(parser: Parser) -> None:
         choices = f": {', '.join(f.choices)}" if f.choices else ""
         default = "the stack's" if f.name in stacks else f.default
         default = f" ({default})" if default not in ("", 0) else ""
-        _add_setting(group, f, f.help + choices + default)
+        many = {"action": Several} if f.name in LISTS and not parser.lists else {}
+        _add_setting(group, f, f.help + choices + default, **many)
 
 
 def source_flags(parser: ArgumentParser) -> None:
@@ -240,11 +241,11 @@ def architecture_parser(cls: type[Settings]) -> Parser:
     return parser
 
 
-def _add_setting(parser: Any, f: Field, text: str) -> None:
+def _add_setting(parser: Any, f: Field, text: str, **settings: Any) -> None:
     if f.type == "bool":
         parser.add_argument(_flag(f.name), action=BooleanOptionalAction, help=text)
     else:
-        parser.add_argument(_flag(f.name), metavar="X", help=text)
+        parser.add_argument(_flag(f.name), metavar="X", help=text, **settings)
 
 
 def _shown(default: object) -> str:

@@ -27,6 +27,7 @@ from ..named import Any, NamedTuple
 from ..read import preset
 from ..size import number
 
+ADAPTER = "adapter_config.json"  # of a folder that peft saved
 LARGEST = 1_000_000  # bytes; a launch file has a few thousand
 ALIASES = 100  # of a YAML file: more is an explosion
 CALLER = ("nnodes", "nproc_per_node", "gradient_accumulation_steps")  # what a script is often given
@@ -156,6 +157,11 @@ def _at_hand(model: str) -> tuple[str, dict[str, str]]:
 
 def load(path: str) -> Mapping[str, Any]:
     """The table in a TOML, JSON or YAML file, or the arguments of a shell's line. Raises InputError."""
+    if os.path.isdir(path):
+        path = os.path.join(path, ADAPTER)
+        if not os.path.exists(path):
+            allowed = f"a launch file, or an adapter's folder, which has {ADAPTER}"
+            raise InputError("--run", f"{_name(os.path.dirname(path))} is a folder; allowed: {allowed}")
     try:
         with open(path, "rb") as file:
             content = file.read(LARGEST + 1)
@@ -182,6 +188,7 @@ def _parsed(ending: str, text: str) -> Any:
         return tomllib.loads(text)
     if ending == ".json":
         return json.loads(text)
+    from . import _docker
     from ._commands import commands, contained
     from ._servers import started
     from ._shell import programs, words
@@ -190,6 +197,7 @@ def _parsed(ending: str, text: str) -> Any:
         tables = _yaml(text)
         served = started(contained(tables))
         return arguments(served) if served else tables[0] if len(tables) == 1 else tables
+    text = _docker.script(text) if _docker.is_mine(text) else text
     return arguments(started(commands(text)) or programs(words(text)))
 
 

@@ -50,8 +50,8 @@ def _program(text: str, mode: str, dtype: str, attention: str, sizes: tuple[tupl
         import diffusers
         import torch
     except ImportError:
-        way = "pip install 'compute-budget[hf]' answers what diffusers can build"
-        raise InputError(NAME, f"got {shown(name)}; {way}") from None
+        way = "answered where diffusers is installed: pip install 'compute-budget[hf]'"
+        raise InputError("model", f"{shown(name)} is diffusers' own class; {way}") from None
     from ..dtype import of_class
     from . import _diffusers_inputs, torch_module
 

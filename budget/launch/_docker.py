@@ -1,0 +1,77 @@
+"""A Dockerfile as the shell's script of what is run: its last stage's RUN lines, and the command that its
+container starts behind the environment that it has.
+
+Nothing is built. Source: dockerfile.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from copy import deepcopy
+
+from ..named import Any
+from ._shell import filled
+
+FIRST = re.compile(r"(?i)\A(\s*#.*\n|\s*\n)*\s*(ARG|FROM)\s+\S")
+FROM = re.compile(r"(?im)^\s*FROM\s+(?:--\S+\s+)*(\S+)(?:\s+AS\s+(\S+))?\s*$")
+INSTRUCTION = re.compile(r"\s*([A-Za-z]+)\s+(\S.*)")
+
+
+def is_mine(text: str) -> bool:
+    """Whether a text is a Dockerfile."""
+    return bool(FIRST.match(text) and FROM.search(text))
+
+
+def script(text: str) -> str:
+    """The script of a Dockerfile. Of an image whose entrypoint is its own, its name stands before what CMD
+    has, as in `docker run`.
+    """
+    stages: dict[str, dict[str, Any]] = {}
+    arguments: dict[str, str] = {}
+    last: dict[str, Any] = {"image": "", "run": [], "env": {}}
+    for name, told in _instructions(text):
+        if name == "FROM" and (found := FROM.fullmatch(f"FROM {told}")):
+            image = filled(found[1], arguments)
+            last = deepcopy(stages.get(image, {"image": image, "run": [], "env": {}}))
+            stages[found[2] or image] = last
+        elif name == "ARG":
+            arguments |= _variables(told)
+        elif name == "ENV":
+            last["env"] |= _variables(told)
+        elif name == "RUN":
+            last["run"].append(_words(told))
+        elif name in ("ENTRYPOINT", "CMD"):
+            last[name] = _words(told)
+    environment = (f"{name}={shlex.quote(value)}" for name, value in last["env"].items())
+    start = last.get("ENTRYPOINT", last["image"])
+    return "\n".join([*last["run"], " ".join([*environment, start, last.get("CMD", "")])])
+
+
+def _instructions(text: str) -> Iterator[tuple[str, str]]:
+    """The instructions with what they say, each in one line."""
+    lines = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
+    for line in re.sub(r"\\\s*\n", " ", lines).splitlines():
+        if found := INSTRUCTION.fullmatch(line.rstrip()):
+            yield found[1].upper(), found[2]
+
+
+def _variables(told: str) -> dict[str, str]:
+    """`NAME=value ...`, or `NAME value`."""
+    name, given, value = told.partition("=")
+    if not given or " " in name:
+        name, _, value = told.partition(" ")
+        return {name: value.strip()}
+    pairs = (word.partition("=") for word in shlex.split(told))
+    return {name: value for name, _, value in pairs}
+
+
+def _words(told: str) -> str:
+    """A command as a shell has it, of one in JSON its words."""
+    try:
+        words = json.loads(told)
+    except ValueError:
+        return told
+    return shlex.join(map(str, words)) if isinstance(words, list) else told
