@@ -10,7 +10,7 @@ budget.fit("llama-3-8b", device="4090")                # what would make it fit
 budget.plan("llama-3-70b", 64, device="h100")          # layouts, the best first
 budget.serve("llama-3-8b", context=8192, device="h100")
 budget.scale(usd=1e6, device="h100")                   # backwards from a budget
-budget.sensitivity(budget.scale(usd=1e6)); budget.goodput(1024)
+budget.sensitivity(usd=1e6); budget.goodput(1024)
 budget.presets(), budget.devices(), budget.stacks()    # names
 """
 

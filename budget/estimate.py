@@ -82,7 +82,8 @@ def estimate(
     samples). micro_batch: of one device at once; so is batch.
     stack: the software that runs it (data/stacks/), with its defaults of what is not given here.
     reserve: memory that is not for tensors, in bytes or as `2GiB` or `10%` (data/reserve.json).
-    techniques: settings of the files of plan/: precision, accumulate, lora_rank, offload, ...
+    techniques: precision, accumulate, lora_rank, offload, quantize, ...: each is a flag of `budget estimate
+    --help` and explained in docs/techniques.md.
     Raises InputError, which names the field and what is allowed.
     """
     mode, recompute = "train" if mode is None else mode, "none" if recompute is None else recompute
@@ -206,7 +207,7 @@ def _chosen(usual: Mapping[str, Any], asked: Mapping[str, Any], network: Named |
     if name in (Estimate.priced.__kwdefaults__ or ()):
         raise InputError(name, f"allowed: of an answer, estimate(...).priced({name}=...)") from None
     known = {*fields(), *own, *(estimate.__kwdefaults__ or ())}
-    raise unknown(name, name, known, "help(budget.estimate) has all") from None
+    raise unknown(name, name, known, "each is a flag of `budget estimate --help`") from None
 
 
 def usual_device(cluster: object) -> str:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 
-from .errors import InputError
-from .named import NamedTuple
+from .errors import InputError, shown
+from .named import Any, NamedTuple
 
 # Unexpected interruptions of Llama 3 405B: 419 in 54 days on 16,384 H100, one in 50,700 hours of a device.
 # Source: llama-3-interruptions.
@@ -53,10 +53,10 @@ def goodput(
 
     interval_s: training between two checkpoints; None: the best. Raises InputError.
     """
-    given = {"devices": devices, "device_mtbf_s": device_mtbf_s, "checkpoint_s": checkpoint_s}
+    given: dict[str, Any] = {"devices": devices, "device_mtbf_s": device_mtbf_s, "checkpoint_s": checkpoint_s}
     for name, value in {**given, "interval_s": 1.0 if interval_s is None else interval_s}.items():
-        if not 0 < value < 1e15:
-            raise InputError(name, f"got {value}; allowed: numbers above 0")
+        if isinstance(value, str) or not 0 < value < 1e15:
+            raise InputError(name, f"got {shown(value)}; allowed: numbers above 0")
     if not 0 <= restart_s < 1e15:
         raise InputError("restart_s", f"got {restart_s}; allowed: numbers from 0")
     mtbf = device_mtbf_s / devices

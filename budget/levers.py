@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from math import log
 
-from .backwards import plan
+from .backwards import plan, scale
 from .chain import Plan
 from .cost import Stated, Terms
 from .face import Shown
@@ -59,8 +59,13 @@ class Sensitivity(Shown, _Sensitivity):
         return f"Sensitivity of {self.base!r}: {', '.join(m.input for m in self.moved)}"
 
 
-def sensitivity(base: Plan) -> Sensitivity:
-    """Each input of a plan in turn at its ends, the one that moves most first."""
+def sensitivity(base: Plan | None = None, **asked: Any) -> Sensitivity:
+    """Each input of a plan in turn at its ends, the one that moves most first: of a plan of budget.scale, or
+    of what it is asked. Raises InputError.
+
+    budget.sensitivity(usd=1e6, device="h100")
+    """
+    base = scale(**asked) if base is None else base
     found = sorted(_each(base), key=lambda m: -m.size(base))
     return Sensitivity(base, tuple(found))
 

@@ -76,7 +76,7 @@ WRONG = [
     ("gpt2", {"batchsize": 8}, "batchsize: .*did you mean 'batch'"),
     ("gpt2", {"devise": "h100"}, "devise: .*did you mean 'device'"),
     ("gpt2", {"n_layers": 3}, "n_layers: .*did you mean 'layers'"),
-    ("gpt2", {"xyzzy": 3}, r"xyzzy: .*help\(budget.estimate\)"),
+    ("gpt2", {"xyzzy": 3}, r"xyzzy: .*budget estimate --help"),
     ("gpt2", {"tokens": 1e9}, r"tokens: .*priced\(tokens="),
     ("gpt2", {"device": ["a100", "h100"]}, "device: got .*budget.compare"),
     ("gpt2", {"lora_rank": "8"}, "lora_rank: got '8'; allowed: whole numbers"),
@@ -101,5 +101,15 @@ def test_what_every_function_takes_is_known_to_editors():
         found = inspect.signature(getattr(budget, name)).parameters.values()
         assert all(p.annotation is not p.empty for p in found)
         assert [str(p.annotation) for p in found if p.kind is p.VAR_KEYWORD] in (
-            [], ["Unpack[Techniques]"], ["Unpack[Lists]"], ["Unpack[Settings]"], ["Unpack[Each]"],
+            [], ["Any"], ["Unpack[Techniques]"], ["Unpack[Lists]"], ["Unpack[Settings]"], ["Unpack[Each]"],
         )  # fmt: skip
+
+
+def test_what_moves_a_plan_is_asked_as_the_plan_is():
+    asked = {"compute": 1e20, "mfu": 0.4}
+    assert budget.sensitivity(**asked) == budget.sensitivity(budget.scale(**asked))
+
+
+def test_devices_that_are_no_number_are_refused():
+    with pytest.raises(budget.InputError, match=r"^devices: got 'x'; allowed: numbers above 0"):
+        budget.goodput("x")
