@@ -13,12 +13,12 @@ from math import ceil
 from . import cost, law
 from .answer import Estimate
 from .chain import Ask, Plan, batch_of, samples_of, sizes
+from .checked import text
 from .cluster import usual
 from .cost import Stated
 from .device import Device, several
-from .device import load as load_device
 from .errors import InputError, shown
-from .estimate import estimate
+from .estimate import as_device, estimate
 from .estimate import plan as layouts
 from .law import FLOPS, USUAL, Law
 from .layout import Layout
@@ -79,14 +79,14 @@ def scale(
     more = {"unique": unique_tokens, "experts": experts}
     if experts is not None and read("experts", experts, COUNT) < 1:
         raise InputError("experts", f"got {shown(experts)}; allowed: from 1")
-    found = load_device(device) if isinstance(device, str) else device
+    found = as_device(device)
     return plan(
         Ask(
             given=_one_budget(_given(asked, devices, spread)),
-            law=_law(USUAL if law is None else law),
+            law=_law(USUAL if law is None else text("law", law)),
             more={k: read(k, v, COUNT) for k, v in more.items() if v is not None},
             device=found,
-            dtype="bf16" if dtype is None else dtype,
+            dtype="bf16" if dtype is None else text("dtype", dtype),
             terms=cost.terms(found, price, power, pue, grid),
             mfu=None if mfu is None else Stated(*(read("mfu", mfu, SHARE),) * 3, "your MFU"),
             layout=spread,

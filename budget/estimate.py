@@ -102,7 +102,7 @@ def estimate(
     asked = _sizes(batch=_one_of(batch=batch, micro_batch=micro_batch), seq=seq, image=image, sound=sound)
     requested = {"recompute": recompute, "attention": attention, **given}
     source = find(model, mode, asked, table("config", config), inputs, dtype, requested)
-    target = _device(device)
+    target = as_device(device)
     software = defaults.software(stack, execution, target, source, given)
     kind = defaults.dtype(dtype, source, target, software)
     usual = defaults.settings(software, recompute, kind, source, given)
@@ -219,7 +219,7 @@ def usual_device(cluster: object) -> str:
     return next(iter(named(cluster).sold), "h200")
 
 
-def _device(device: object) -> Device:
+def as_device(device: object) -> Device:
     """A device, by its name or as it is. Raises InputError."""
     found = load_device(device) if isinstance(device, str) else device
     if not isinstance(found, Device):

@@ -113,3 +113,9 @@ def test_what_moves_a_plan_is_asked_as_the_plan_is():
 def test_devices_that_are_no_number_are_refused():
     with pytest.raises(budget.InputError, match=r"^devices: got 'x'; allowed: numbers above 0"):
         budget.goodput("x")
+
+
+@pytest.mark.parametrize("name", ["device", "law", "dtype"])
+def test_a_plan_s_names_are_text(name):
+    with pytest.raises(budget.InputError, match=rf"^{name}: got 3; allowed: "):
+        budget.scale(usd=1e6, **{name: 3})
