@@ -1,15 +1,18 @@
 """Devices: the data against the table it is from, look-up by name, and this machine."""
 
 import csv
+import json
+import os
 import statistics
 from pathlib import Path
 
 import pytest
 
 from budget import device, stack
-from budget.device import GIB, MIB
-from budget.device.profile import profile_for
+from budget.device import GIB, MIB, software
+from budget.device.profile import FOLDER, load, profile_for
 from budget.errors import InputError
+from budget.table import DATA
 
 
 def read(file: str) -> list[dict[str, str]]:
@@ -132,7 +135,6 @@ def test_every_device_computes_every_format(name):
     ]
     assert all(rate > 0 for rate in wide)
     assert d.rate("fp8") >= d.rate("fp16") >= d.rate("fp32") >= d.rate("vector")
-    assert d.launch_s > 0
     assert d.uncertainty == 1
 
 
@@ -217,3 +219,34 @@ def test_products_reach_what_torch_was_measured_to_reach(name, dtype, tflops):
         profile_for(device.load("h100"), "bf16", plain).forms["matmul"].share / 0.752
     )  # what all stacks share
     assert profile.forms["matmul"].share * one.rate(dtype) / usual == pytest.approx(tflops * 1e12, rel=0.1)
+
+
+# As their makers print the boost clock; recalled, not read.
+CLOCKS = {
+    "v100-sxm-16gb": 1.53, "t4": 1.59, "rtx-2080-ti": 1.545, "a100-80gb": 1.41, "rtx-3090": 1.695,
+    "a10": 1.695, "l4": 2.04, "rtx-4090": 2.52, "h100-sxm": 1.98, "rtx-5090": 2.407, "gtx-1080": 1.733,
+    "p100-sxm": 1.48, "m1": 1.278, "m2-max": 1.398,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CLOCKS)
+def test_the_clock_follows_from_the_rate_of_float32(name):
+    assert device.load(name).hertz == pytest.approx(CLOCKS[name] * 1e9, rel=0.01)
+
+
+def test_a_start_takes_cycles():
+    slow, fast, unknown = (device.load(name) for name in ("a100-80gb", "h100-sxm", "mi300x"))
+    base, eager = (
+        load(os.path.join(FOLDER, "datasheet.json")),
+        stack.load("torch-eager")._replace(reached={"": {}}),
+    )
+    starts = [software.profile(base, d, eager, "bfloat16").launch_s for d in (slow, fast, unknown)]
+    assert starts[0] / starts[1] == pytest.approx(fast.hertz / slow.hertz)
+    assert unknown.hertz is None
+    assert starts[2] == pytest.approx(base.launch_s)
+
+
+@pytest.mark.parametrize("name", [n for n in device.names() if device.load(n).vendor == "Apple"])
+def test_cores_are_those_of_the_name(name):
+    table = json.loads(Path(DATA, "devices", f"{name}.json").read_text())
+    assert f"({table['cores']}-core" in table["name"]

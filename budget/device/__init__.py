@@ -13,16 +13,13 @@ from ..dtype import SHORT
 from ..errors import InputError, unknown
 from ..named import Any, NamedTuple
 from ..stack import HERE
+from . import clock
 
 # Memories and caches are sold in binary units: an "80 GB" GPU has 80 x 2^30 bytes of chips, of which
 # its driver shows 79.6 (H100) to 80 (A100), and 15/16 where the ECC lives in the same chips (T4, A10,
 # L4, L40S), and of a B300's 288 GB 268.6 GiB. Sources: modal-gpu-memory, driver-memory. The data says it
 # as `visible_mib` where it is known. B200's 7.7 TB/s: torchao reads them. Source: torchao-b200.
 GIB, MIB = 2**30, 2**20
-
-# An empty kernel launched again and again, on an NVIDIA GPU; assumed for all others, CPUs too.
-# Source: kernel-launch.
-LAUNCH_S = 3e-6
 
 # The format that is used instead of one without a stated rate, and the fraction of its rate.
 # Quantized operands are widened. Float32 on a TPU is six bfloat16 passes. Source: jax-precision.
@@ -61,7 +58,7 @@ class Device(NamedTuple):
     float32 without tensor units, for pointwise work. `rate` fills the gaps.
     measured: matrix products as someone measured them, FLOP/s by format.
     intra, inter: the link to the devices of the same node, and the network card to other nodes.
-    launch_s: the shortest time from the start of one kernel to the start of the next.
+    hertz: the clock at which its ordinary units have their rate, where their number is known.
     usd_per_hour: a low and a high price in clouds.
     provenance: where the rates come from, and uncertainty: the factor by which they may be off.
     """
@@ -82,7 +79,7 @@ class Device(NamedTuple):
     intra: Link | None
     inter: Link | None
     usd_per_hour: tuple[float, float] | None
-    launch_s: float
+    hertz: float | None
     source: str
     confidence: str
     provenance: str
@@ -252,7 +249,7 @@ def cpu() -> Device:
         intra=None,
         inter=None,
         usd_per_hour=None,
-        launch_s=LAUNCH_S,
+        hertz=facts.hertz,
         source="peak-flops-per-cycle",
         confidence="assumed",
         provenance=f"assumed: {facts.cores} x {facts.hertz / 1e9:.2g} GHz x {unit}, 10 GB/s a core",
@@ -284,7 +281,7 @@ def _device(device: str, t: Mapping[str, Any]) -> Device:
         intra=Link(t["link"], t["link_gb_s"] * 1e9) if "link_gb_s" in t else None,
         inter=Link("network card", t["nic_gbit_s"] * 1e9 / 8) if "nic_gbit_s" in t else None,
         usd_per_hour=tuple(t["usd_per_hour"]) if "usd_per_hour" in t else None,
-        launch_s=LAUNCH_S,
+        hertz=clock.hertz(t),
         source=t["source"],
         confidence=t["confidence"],
         provenance="datasheet",

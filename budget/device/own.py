@@ -14,7 +14,7 @@ RATES = (
     "int8_tops", "measured_bf16_tflops", "measured_fp8_tflops",
 )  # fmt: skip
 NUMBERS = (
-    "memory_gb", "visible_mib", "bandwidth_gb_s", "year", "sms", "l2_mb", "tdp_w", *RATES,
+    "memory_gb", "visible_mib", "bandwidth_gb_s", "year", "sms", "cores", "l2_mb", "tdp_w", *RATES,
     "link_gb_s", "nic_gbit_s", "host_gb_s",
 )  # fmt: skip
 TEXTS = ("name", "vendor", "generation", "memory", "link", "host", "source", "confidence", "notes")

@@ -39,6 +39,10 @@ DEPTHWISE_WEIGHTS = 0.015
 # assumed; ResNets at batch 1 on a V100 and a T4 agree. Source: cutlass-convolution.
 WHOLE = 64.0
 WIDE = ("bf16", "fp16", "tf32")  # formats whose products were measured as bf16's
+# The clock of what all stacks share, an H100's: a kernel's start takes cycles (its blocks are handed out, and
+# the first of them wait for memory), so seconds go with the clock. An assumption that pairs which no fit has
+# seen bear out (docs/record.md).
+HERTZ = 1.98e9
 COPIES = 25 / 31.5  # of a host link's rate, what copies reach. Source: pcie
 
 
@@ -74,12 +78,17 @@ def profile(base: Profile, device: Device, stack: Stack, dtype: str, *, several:
         provenance="published" if known else "datasheet",
         forms=complete(forms),
         memory=stream,
-        launch_s=base.launch_s * of["launch"],
+        launch_s=_launch(base, device) * of["launch"],
         dispatch=_dispatch(base.dispatch, of["host"], stack.dispatch),
         turn=(base.turn[0] * of["turn"], base.turn[1] * of["sequence"]),
         low=low,
         high=high,
     )
+
+
+def _launch(base: Profile, device: Device) -> float:
+    """Seconds of a kernel's start on a device: the same cycles on each, whose clock is known."""
+    return base.launch_s * HERTZ / (device.hertz or HERTZ)
 
 
 def _dispatch(base: Dispatch, host: float, share: float) -> Dispatch:
@@ -128,7 +137,7 @@ def _matmuls(
     """Products, those of experts, and both of weights of few bits, which reach `packed` of the bandwidth."""
     generation = device.generation
     usual, way = base.forms["grouped"], stack.experts_on(generation)
-    start, widens = _fused(device, base.launch_s) if way == "fused" else (0.0, 0.0)
+    start, widens = _fused(device, _launch(base, device)) if way == "fused" else (0.0, 0.0)
     data = table.load("kernels.json")
     share = 1.0 if way == "loop" else data["grouped"] * usual.share
     bandwidth = usual.bandwidth * stack.reached_on(generation)["experts"]
