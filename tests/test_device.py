@@ -246,6 +246,20 @@ def test_a_start_takes_cycles():
     assert starts[2] == pytest.approx(base.launch_s)
 
 
+def test_a_host_is_as_old_as_its_device():
+    h100 = device.load("h100-sxm")
+    base, eager = (
+        load(os.path.join(FOLDER, "datasheet.json")),
+        stack.load("torch-eager")._replace(reached={"": {}}),
+    )
+    first, later, unknown = (
+        software.profile(base, h100._replace(year=year), eager, "bfloat16") for year in (2017, 2022, None)
+    )
+    assert first.dispatch.forward / later.dispatch.forward == pytest.approx(1.1**5)
+    assert first.turn[1] / later.turn[1] == pytest.approx(1.1**5)
+    assert unknown.dispatch == later.dispatch
+
+
 @pytest.mark.parametrize("name", [n for n in device.names() if device.load(n).vendor == "Apple"])
 def test_cores_are_those_of_the_name(name):
     table = json.loads(Path(DATA, "devices", f"{name}.json").read_text())

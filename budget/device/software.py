@@ -39,10 +39,11 @@ DEPTHWISE_WEIGHTS = 0.015
 # assumed; ResNets at batch 1 on a V100 and a T4 agree. Source: cutlass-convolution.
 WHOLE = 64.0
 WIDE = ("bf16", "fp16", "tf32")  # formats whose products were measured as bf16's
-# The clock of what all stacks share, an H100's: a kernel's start takes cycles (its blocks are handed out, and
-# the first of them wait for memory), so seconds go with the clock. An assumption that pairs which no fit has
-# seen bear out (docs/record.md).
-HERTZ = 1.98e9
+# What all stacks share is an H100's. A kernel's start takes cycles (its blocks are handed out, and the first
+# of them wait for memory), so its seconds go with the clock; a host is taken to be as old as its device, and
+# a core to be a tenth faster each year. Assumptions that pairs which no fit has seen bear out
+# (docs/record.md). Source: single-thread-trend.
+HERTZ, YEAR, YEARLY = 1.98e9, 2022, 1.1
 COPIES = 25 / 31.5  # of a host link's rate, what copies reach. Source: pcie
 
 
@@ -68,6 +69,7 @@ def profile(base: Profile, device: Device, stack: Stack, dtype: str, *, several:
         **_attention(stack.attention_on(generation), device, attention, matmul.units),
         "state": KernelClass(traffic=stack.states),
     }
+    host = YEARLY ** (YEAR - (device.year or YEAR))
     known = generation != "" and generation in stack.intervals
     low, high = interval_on(stack.intervals, generation) or (base.low, base.high)
     if several:  # no surer than one
@@ -79,8 +81,8 @@ def profile(base: Profile, device: Device, stack: Stack, dtype: str, *, several:
         forms=complete(forms),
         memory=stream,
         launch_s=_launch(base, device) * of["launch"],
-        dispatch=_dispatch(base.dispatch, of["host"], stack.dispatch),
-        turn=(base.turn[0] * of["turn"], base.turn[1] * of["sequence"]),
+        dispatch=_dispatch(base.dispatch, of["host"] * host, stack.dispatch),
+        turn=(base.turn[0] * of["turn"] * host, base.turn[1] * of["sequence"] * host),
         low=low,
         high=high,
     )
