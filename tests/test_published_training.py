@@ -1,14 +1,10 @@
 """What rows of published training runs say of kernels, by their words and their software's versions."""
 
-import csv
-from itertools import pairwise
-
 import pytest
 from budget.bench.published import training
-from budget.bench.published.rows import NotCoveredError, device, precision, stack
+from budget.bench.published.rows import NotCoveredError, precision, stack
 from budget.bench.published.techniques import fused, optimizer
 from budget.bench.published.usual import filled
-from published_tables import DATA
 
 ROW = {"model": "GPT-2 124M", "gpu": "A100", "n_gpus": "1", "micro_batch": "16", "seq": "1024"}
 ROW |= {"id": "a", "precision": "bf16-amp", "kind": "llm_train", "tokens_per_s_per_gpu": "1"}
@@ -184,34 +180,3 @@ def test_an_encoder_reads_the_column_s_length_where_notes_say_how_long_targets_a
     (found,) = training.asked(row)
     settings = found.parts[0].settings
     assert (settings["seq"], settings["config"]["source_seq"]) == (114, 512)
-
-
-def _rate(row):
-    """Tokens or pictures a second of a device, whichever column has them."""
-    batch, seq = float(row["global_batch"] or row["micro_batch"] or 1), float(row["seq"] or 1)
-    if row["tokens_per_s_per_gpu"]:
-        return float(row["tokens_per_s_per_gpu"])
-    steps = (
-        float(row["samples_per_s_total"]) / batch if not row["iter_time_s"] else 1 / float(row["iter_time_s"])
-    )
-    return batch * steps * seq / float(row["n_gpus"])
-
-
-def test_no_page_is_read_twice():
-    """One figure of a device and a length is of one source, but for rounded ones."""
-    found = []
-    for name in ("training_throughput.csv", "unseen_training.csv"):
-        with open(DATA / name) as file:
-            for row in csv.DictReader(file):
-                try:
-                    of = device(row["gpu"]).id, row["n_gpus"], row["seq"], row["precision"][:4]
-                    found.append((of, _rate(row), row["source"], row["id"]))
-                except (NotCoveredError, ValueError):
-                    continue
-    twice = [
-        (a[3], b[3])
-        for a, b in pairwise(sorted(found))
-        if a[0] == b[0] and a[1] == pytest.approx(b[1], rel=1e-4) and a[2] != b[2] and a[1] % 100
-    ]
-    assert len(found) > 1000
-    assert not twice

@@ -1,0 +1,58 @@
+"""No page is read twice: one figure of a device and a network is of one source, but for rounded ones."""
+
+import csv
+from itertools import pairwise
+
+import pytest
+from budget.bench.published.rows import NotCoveredError, device
+from published_tables import DATA
+
+
+def _trained(row):
+    """Tokens or pictures a second of a device, whichever column has them, and what they are of."""
+    batch, seq = float(row["global_batch"] or row["micro_batch"] or 1), float(row["seq"] or 1)
+    of = row["n_gpus"], row["seq"], row["precision"][:4]
+    if row["tokens_per_s_per_gpu"]:
+        return of, float(row["tokens_per_s_per_gpu"])
+    total = row["samples_per_s_total"]
+    steps = 1 / float(row["iter_time_s"]) if row["iter_time_s"] else float(total) / batch
+    return of, batch * steps * seq / float(row["n_gpus"])
+
+
+def _decoded(row):
+    """Tokens a second, and the beginning of the network's name, as pages spell it in several ways."""
+    of = row["n_gpus"], row["model"].lower().replace("-", "").replace(" ", "")[:6]
+    total = row.get("decode_tok_s_total") or row.get("output_tok_s_total")
+    batch = float(row["batch"] or row["concurrency"] or 1)
+    return of, float(total) if total else batch * 1e3 / float(row["tpot_ms"])
+
+
+TABLES = {
+    ("training_throughput.csv", "unseen_training.csv"): _trained,
+    ("inference.csv", "unseen_inference.csv"): _decoded,
+}
+
+
+@pytest.mark.parametrize("tables", TABLES, ids="+".join)
+def test_no_page_is_read_twice(tables):
+    found = []
+    for name in tables:
+        with open(DATA / name) as file:
+            for row in csv.DictReader(file):
+                try:
+                    of, rate = TABLES[tables](row)
+                    found.append((device(row["gpu"]).id, *of, rate, row["source"], row["id"]))
+                except (NotCoveredError, ValueError):
+                    continue
+    twice = [
+        (a[-1], b[-1])
+        for a, b in pairwise(sorted(found))
+        if a[:-3] == b[:-3] and a[-3] == pytest.approx(b[-3], rel=5e-5) and a[-2] != b[-2] and _told(a[-3])
+    ]
+    assert len(found) > 1000
+    assert not twice
+
+
+def _told(rate):
+    """Whether a rate has so many digits that two sources won't agree by chance."""
+    return len(f"{rate:.6g}".replace(".", "").strip("0")) >= 4
