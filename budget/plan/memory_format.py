@@ -4,8 +4,8 @@ A convolution on tensor units that is given channels first copies what it reads 
 makes back: a kernel each, whose memory is not counted. From timm's tables, of boards with both: ResNet-18
 takes 18 microseconds a picture longer on an RTX 3090, VGG-16 115 on a 4090, and the copies around
 convolutions of several taps move 15.6 and 108 MB. One tap is a product in either; a group of one channel, or
-of many, has kernels of its own: the gradient of one channel's weights is torch's (device/software.py).
-cuDNN's; others may not need them. Sources: channels-last, timm, aten-depthwise.
+of many, has kernels of its own: cuDNN's, but for the gradient of one channel's weights, which is torch's
+(device/software.py). Other libraries may not copy. Sources: channels-last, timm, aten-depthwise.
 """
 
 from __future__ import annotations
