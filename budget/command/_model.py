@@ -63,7 +63,7 @@ def workload_flags(parser: Parser, lists: Any = "store") -> None:
     add("--micro-batch", metavar="N", help="samples of one device at once: the same as --batch")
     add("--reserve", metavar="R", help="memory not for tensors: 2GiB, 10%% (the device's usual)")
     parser.set_defaults(techniques={})
-    parser.open, parser.lists = True, () if lists is Several else LISTS
+    parser.open, parser.lists = True, lists is Several
     parser.later, parser.settled = technique_flags, _of_architectures
 
 
@@ -88,7 +88,7 @@ def technique_flags(parser: Parser) -> None:
         choices = f": {', '.join(f.choices)}" if f.choices else ""
         default = "the stack's" if f.name in stacks else f.default
         default = f" ({default})" if default not in ("", 0) else ""
-        many = {"action": Several} if f.name in LISTS and not parser.lists else {}
+        many = {"action": Several} if f.name in LISTS and parser.lists else {}
         _add_setting(group, f, f.help + choices + default, **many)
 
 

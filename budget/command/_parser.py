@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from types import SimpleNamespace
 
-from ..errors import InputError, shown, unknown
+from ..errors import InputError, unknown
 from ..named import Any, NoReturn
 
 # argparse has its headings translated by gettext, which takes as long to import as argparse itself.
@@ -25,18 +25,6 @@ class Help(RawDescriptionHelpFormatter):
 
     def __init__(self, prog: str):
         super().__init__(prog, width=79)
-
-
-class Once(Action):
-    """A flag of one value: what is told twice is told twice the same."""
-
-    def __call__(self, parser: Any, args: Namespace, value: Any, flag: str | None = None) -> None:
-        """Keep the value. Raises InputError for a second one."""
-        before = getattr(args, self.dest, self.default)
-        if flag and before is not self.default and before != value:
-            allowed = "one of the two" + "; several: budget compare" * (self.dest in parser.lists)
-            raise InputError(flag, f"got {shown(before)} and {shown(value)}; allowed: {allowed}")
-        setattr(args, self.dest, value)
 
 
 class Several(Action):
@@ -61,21 +49,18 @@ class Parser(ArgumentParser):
 
     later: the function that adds them. Importing what defines them would slow every command down.
     settled: whether arguments that were not recognized are no such flags. open: whether the command takes
-    these: models, and the flags of their architectures. lists: of which flags `compare` takes lists, and this
-    command does not.
+    these: models, and the flags of their architectures. lists: whether its flags take lists, as compare's do.
     """
 
     later: Callable[[Parser], None] | None = None
     settled: Callable[[Namespace, list[str]], bool]
     open = False
-    lists: Sequence[str] = ()
+    lists = False
 
     def __init__(self, **settings: Any):
         # argparse asks a formatter about each flag that is added: one is enough, without compiled patterns.
         bare = cache(lambda prog: Help.__new__(Help))
         super().__init__(formatter_class=bare, allow_abbrev=False, **settings)
-        for action in (None, "store"):
-            self.register("action", action, Once)
         self._negative_number_matcher = re.compile(r"-[\d.$]")  # -128k is a value, too
 
     def flags(self) -> list[str]:
