@@ -23,7 +23,7 @@ def test_the_processor_of_this_machine():
     assert d.name
 
 
-def test_a_processor_serves_with_llama_cpp_from_weights_of_16_bits(monkeypatch):
+def test_a_processor_serves_with_llama_cpp_from_weights_of_16_bits(monkeypatch, folder):
     """What people run there; its bandwidth is assumed, which is said beside what is made of it."""
     monkeypatch.setattr(device.profile, "_measured", lambda folder: [])
     for mode in ("prefill", "decode"):
