@@ -50,7 +50,8 @@ def check(x, residual, weight, eps, offset, where, seed):
     assert runs[0][0].dtype == x.dtype
     names = ["out", "sum", "x", *["residual"] * (residual is not None), "weight"]
     for name, *triple in zip(names, *runs, strict=False):
-        terms = {"x": _terms(x, residual, weight, eps, offset), "residual": 0.0}.get(name, 0.0)
+        of = {"x": _terms(x, residual, weight, eps, offset), "weight": _rounded(x, residual, eps, grads[0])}
+        terms = of.get(name, 0.0)
         assert_close(name, *(t.detach() for t in triple), terms=terms)
 
 
@@ -61,6 +62,18 @@ def _terms(x, residual, weight, eps, offset):
     if not wide.numel():
         return 0.0
     return 4 * 4 * factor * (wide.square().mean(-1) + eps).rsqrt().max().item()
+
+
+def _rounded(x, residual, eps, grad):
+    """What the gradient of a weight is a sum of, in float32's roundings: of each row, where a residual was
+    added, off by one in x's dtype. Torch's own errors may cancel in few rows.
+    """
+    if residual is None or not x.numel():
+        return 0.0
+    wide = x.double() + residual.double()
+    summands = grad.double() * wide * (wide.square().mean(-1, keepdim=True) + eps).rsqrt()
+    units = torch.finfo(x.dtype).eps / torch.finfo(torch.float32).eps
+    return units * summands.abs().reshape(-1, x.shape[-1]).sum(0).max().item()
 
 
 @examples(40)
