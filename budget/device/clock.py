@@ -1,4 +1,10 @@
-"""The clock of a device, as its table tells it: a kernel's start takes cycles, not seconds."""
+"""The clock of a device, as its table tells it, and the age of its host: what starts cost there.
+
+What all stacks share is an H100's. A kernel's start takes cycles, not seconds: its blocks are handed out, and
+the first of them wait for memory. A host is taken to be as old as its device, and a core to be a tenth faster
+each year. Assumptions that pairs which no fit has seen bear out (docs/record.md).
+Source: single-thread-trend.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +12,7 @@ from collections.abc import Mapping
 
 from ..named import Any
 
+HERTZ, YEAR, YEARLY = 1.98e9, 2022, 1.1
 # Multiply-adds of float32 that a unit starts in a cycle, by generation; of no others is the clock known.
 # Sources: cuda-throughput, apple-cores.
 LANES = {
@@ -23,3 +30,13 @@ def hertz(table: Mapping[str, Any]) -> float | None:
     if not (units and lanes and "fp32_tflops" in table):
         return None
     return float(table["fp32_tflops"] * 1e12 / (2 * lanes * units))
+
+
+def start(seconds: float, clock: float | None) -> float:
+    """A kernel's start that takes so many seconds on an H100: the same cycles where the clock is known."""
+    return seconds * HERTZ / (clock or HERTZ)
+
+
+def host(year: int | None) -> float:
+    """The seconds of a host as old as a device of a year, to an H100's."""
+    return YEARLY ** (YEAR - (year or YEAR))

@@ -12,7 +12,7 @@ import math
 from .. import table
 from ..dtype import BYTES, SHORT, full_name
 from ..stack import SEVERAL, Stack
-from . import Device
+from . import Device, clock
 from .generation import interval_on, nearest
 from .kernel_class import Dispatch, KernelClass, Profile, complete
 
@@ -39,11 +39,6 @@ DEPTHWISE_WEIGHTS = 0.015
 # assumed; ResNets at batch 1 on a V100 and a T4 agree. Source: cutlass-convolution.
 WHOLE = 64.0
 WIDE = ("bf16", "fp16", "tf32")  # formats whose products were measured as bf16's
-# What all stacks share is an H100's. A kernel's start takes cycles (its blocks are handed out, and the first
-# of them wait for memory), so its seconds go with the clock; a host is taken to be as old as its device, and
-# a core to be a tenth faster each year. Assumptions that pairs which no fit has seen bear out
-# (docs/record.md). Source: single-thread-trend.
-HERTZ, YEAR, YEARLY = 1.98e9, 2022, 1.1
 COPIES = 25 / 31.5  # of a host link's rate, what copies reach. Source: pcie
 
 
@@ -69,7 +64,7 @@ def profile(base: Profile, device: Device, stack: Stack, dtype: str, *, several:
         **_attention(stack.attention_on(generation), device, attention, matmul.units),
         "state": KernelClass(traffic=stack.states),
     }
-    host = YEARLY ** (YEAR - (device.year or YEAR))
+    host = clock.host(device.year)
     known = generation != "" and generation in stack.intervals
     low, high = interval_on(stack.intervals, generation) or (base.low, base.high)
     if several:  # no surer than one
@@ -80,17 +75,12 @@ def profile(base: Profile, device: Device, stack: Stack, dtype: str, *, several:
         provenance="published" if known else "datasheet",
         forms=complete(forms),
         memory=stream,
-        launch_s=_launch(base, device) * of["launch"],
+        launch_s=clock.start(base.launch_s, device.hertz) * of["launch"],
         dispatch=_dispatch(base.dispatch, of["host"] * host, stack.dispatch),
         turn=(base.turn[0] * of["turn"] * host, base.turn[1] * of["sequence"] * host),
         low=low,
         high=high,
     )
-
-
-def _launch(base: Profile, device: Device) -> float:
-    """Seconds of a kernel's start on a device: the same cycles on each, whose clock is known."""
-    return base.launch_s * HERTZ / (device.hertz or HERTZ)
 
 
 def _dispatch(base: Dispatch, host: float, share: float) -> Dispatch:
@@ -139,7 +129,7 @@ def _matmuls(
     """Products, those of experts, and both of weights of few bits, which reach `packed` of the bandwidth."""
     generation = device.generation
     usual, way = base.forms["grouped"], stack.experts_on(generation)
-    start, widens = _fused(device, _launch(base, device)) if way == "fused" else (0.0, 0.0)
+    start, widens = _fused(device, clock.start(base.launch_s, device.hertz)) if way == "fused" else (0.0, 0.0)
     data = table.load("kernels.json")
     share = 1.0 if way == "loop" else data["grouped"] * usual.share
     bandwidth = usual.bandwidth * stack.reached_on(generation)["experts"]
