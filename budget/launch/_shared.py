@@ -71,6 +71,11 @@ def when(told: Told) -> Callable[[Any], Told]:
     return lambda value: told if value is True or str(value).lower() in ("true", "full", "1") else {}
 
 
+def eager_if(word: str) -> Callable[[Any], Told]:
+    """What a choice of attention's kernel says where it is this word: scores are written."""
+    return lambda value: {"attention": "eager"} if value == word else {}
+
+
 # Kernels that Liger puts in place of a network's own, where nobody chooses among them. Source: liger.
 LIGER = when({"fuse": "norm,gate,chunked_cross_entropy"})
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from ..errors import InputError, shown
 from ..named import Any
 from . import deepspeed
-from ._shared import LIGER, one_of, several, targets, when, whole
+from ._shared import LIGER, eager_if, one_of, several, targets, when, whole
 
 STACK = "transformers"
 OPTIMIZERS = {"fused_adam": "adamw_fused", "fusedadam": "adamw_fused", "cpu_adam": "adamw"}
@@ -17,7 +17,7 @@ FIELDS = {
     "type": "kind", "model.name_or_path": "model", "model.dtype": one_of("model.dtype", DTYPES, "dtype"),
     "model.type": lambda v: LIGER(v == "liger"),
     "model.disable_activation_checkpoint": when({"recompute": "none"}),
-    "model.attn_implementation": lambda v: {"attention": "eager"} if v == "eager" else {},
+    "model.attn_implementation": eager_if("eager"),
     "model.peft_config.r": whole("lora_rank"), "model.peft_config.lora_dropout": "lora_dropout",
     "model.peft_config.target_modules": targets,
     "micro_batch_size": whole("batch"), "gradient_accumulation_steps": whole("accumulate"),

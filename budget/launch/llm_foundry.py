@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 from ..errors import InputError, shown
 from ..named import Any
-from ._shared import one_of, several, targets, when, whole
+from ._shared import eager_if, one_of, several, targets, when, whole
 
 STACK = "llm-foundry"
 OURS, THEIRS = "mpt_causal_lm", "hf_causal_lm"
@@ -48,8 +48,8 @@ FIELDS = {
     "model.attn_config.alibi": when({"config.positions": "alibi"}),
     "model.attn_config.rope": when({"config.positions": "rotary"}),
     "model.attn_config.kv_n_heads": whole("config.kv_heads"),
-    "model.attn_config.attn_impl": lambda v: {"attention": "eager"} if v == "torch" else {},
-    "model.config_overrides.attn_config.attn_impl": lambda v: {"attention": "eager"} if v == "torch" else {},
+    "model.attn_config.attn_impl": eager_if("torch"),
+    "model.config_overrides.attn_config.attn_impl": eager_if("torch"),
     "model.peft_config.r": whole("lora_rank"), "model.peft_config.lora_dropout": "lora_dropout",
     "model.peft_config.target_modules": targets,
     "variables.max_seq_len": _size("seq"), "max_seq_len": _size("seq"),
