@@ -14,7 +14,7 @@ BLOCKS = [
 PAGES = [
     readme.ROOT / "README.md",
     readme.ROOT / "CONTRIBUTING.md",
-    *sorted((readme.ROOT / "docs").glob("*.md")),
+    *sorted((readme.ROOT / "docs").rglob("*.md")),
 ]
 CODE = [code for text in TEXTS.values() for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL)]
 

@@ -2,7 +2,7 @@
 
 What all stacks share is an H100's. A kernel's start takes cycles, not seconds: its blocks are handed out, and
 the first of them wait for memory. A host is taken to be as old as its device, and a core to be a tenth faster
-each year. Assumptions that pairs which no fit has seen bear out (docs/record.md).
+each year. Assumptions that pairs which no fit has seen bear out (docs/record/fit.md).
 Source: single-thread-trend.
 """
 
