@@ -31,9 +31,6 @@ BESIDE = {
     "nanogpt": RETURNED,
     r"torch\.compile": {"fuse": "norm,gate"},
 }
-# Megatron-LM's loss, fused only where a flag says so, by its own kernels. Source: megatron-cross-entropy.
-UNFUSED = {"fuse": "norm,gate", "loss_parallel": "in_place"}
-NATIVE = {"fuse": "norm,gate", "loss_parallel": "native"}
 SAID = r"weights in (bf16|fp16|bfloat16|float16|16 bits)"
 METHODS = ("", "full", "pretrain", "lora", "qlora")
 QUANT = ("nf4", "fp4", "bnb.nf4", "gptq", "int8", "none")  # of frozen weights beside adapters
@@ -70,15 +67,17 @@ def beside(row: Row, software: str) -> dict[str, Any]:
 
 
 def loss(row: Row, software: str) -> dict[str, Any]:
-    """Settings of Megatron's loss where it is not fused: by a row's notes, or by default but in NeMo. A plain
-    loop's is torch's own.
+    """Settings of the kernels of a loss, where software has several: by a row's notes, else by what it does
+    where no program over it fuses its loss. A plain loop's is torch's own.
     """
     notes, source = text_of(row, "notes"), text_of(row, "source")
     if software == "torch-eager" or "torch.compile" in source:
         return {"loss_logits": "own"}
-    own, told = software == "megatron" and "nemo" not in source, "loss fused" in notes
-    unfused = software.startswith("megatron") and "loss not fused" in notes
-    return NATIVE if own and told else UNFUSED if own or unfused else {}
+    said = "unfused" if "loss not fused" in notes else "fused" if "loss fused" in notes else "usual"
+    kernels = differs(software).get("loss", {}).get(said)
+    if not kernels or (said != "unfused" and programs("fuses_loss", source)):
+        return {}
+    return {"fuse": "norm,gate", "loss_parallel": kernels}
 
 
 def stepped(row: Row, software: str, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,5 +31,5 @@ def programs(what: str, text: str) -> list[Any]:
 
 @cache
 def differs(software: str) -> Mapping[str, Any]:
-    """How a stack differs from others; nothing where it does not."""
-    return next((of for of in said()["of"] if software in of["stacks"]), {})
+    """How a stack differs from others, by all tables that name it; nothing where it does not."""
+    return {fact: told for of in said()["of"] if software in of["stacks"] for fact, told in of.items()}
