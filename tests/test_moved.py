@@ -183,3 +183,13 @@ def test_an_activation_of_one_call_reads_and_writes_what_torch_s_does(kind):
     assert ours["forward"][0] == captured["forward"][0] - loss["forward"][0] + 2 * n
     assert ours["backward"][0] == captured["backward"][0] - loss["backward"][0]
     assert (ours["forward"][1], ours["backward"][1]) == (RULES[kind].flops * n / 2, RULES[kind].back * n / 2)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 40])
+def test_a_bag_reads_every_row_that_it_adds_up(rows):
+    """Bags of different rows, by what torch's call is given: numbers, those rows, and what it makes."""
+    table, ids = torch.zeros(1000, 8), torch.randperm(1000)[: 20 * rows].view(20, rows)
+    out = torch.nn.functional.embedding_bag(ids, table, mode="sum")
+    moved = sum(t.numel() * t.element_size() for t in (ids, table[ids.flatten()], out))
+    bag = op("bag", "!ids/int64: b l, *~v d -> x: b d", "embedding_bag", b=20, l=rows, v=1000, d=8)
+    assert [w.bytes for w in works((bag,), "float32")] == [moved]

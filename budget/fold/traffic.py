@@ -177,7 +177,9 @@ def moved_bytes(t: Tensor, o: Op, dtype: str) -> Size:
     if not axis or (picked(o.out) == axis and o.rule.family != "dequantize"):
         return n * size
     own = o.weights[0].dims if t.role == SCALE else t.dims  # what lies beside a weight is picked with it
-    choices = product(o.sizes[d] for d in o.out.dims if d not in own and len(window(d)) == 1)
+    numbers = o.ins[0].dims if o.rule.looks_up else ()  # of rows: those of a bag are added up
+    by = dict.fromkeys((*o.out.dims, *numbers))
+    choices = product(o.sizes[d] for d in by if d not in own and len(window(d)) == 1)
     return _distinct(o, o.sizes[axis], choices) * (n / o.sizes[axis]) * size
 
 
