@@ -24,9 +24,9 @@ from . import sensors
 from .cases import Case
 from .measure import Samples, measure, sets_of_inputs
 
-ROUNDS = {"quick": (3, 40), "full": (10, 200), "campaign": (5, 100)}
+ROUNDS = {"quick": (3, 20), "full": (10, 200), "campaign": (5, 100)}
 BUDGET_S = {
-    "quick": 0.15,
+    "quick": 0.1,
     "full": 0.5,
     "campaign": 0.15,
 }  # for each group of implementations, when rounds are short

@@ -35,6 +35,7 @@ class Record(NamedTuple):
     workload: Mapping[str, Any]
     seconds: float
     info: Mapping[str, Any]
+    again: float = 0.0  # how much longer the slowest of other runs of the same case took, of the seconds
 
     @property
     def is_network(self) -> bool:
@@ -168,6 +169,12 @@ def newest(paths: Iterable[str], device: str) -> list[Record]:
                     "results", f"{path} is of {shown(record.info['device'])}; asked for: {device}"
                 )
             before = latest.get(record.name)
-            if before is None or not (_same(before, record) and before.seconds < record.seconds):
-                latest[record.name] = record
+            latest[record.name] = _least(before, record) if before and _same(before, record) else record
     return list(latest.values())
+
+
+def _least(one: Record, other: Record) -> Record:
+    """The faster of two runs of one case, which says how much longer the slowest of all took."""
+    slowest = max(r.seconds * (1 + r.again) for r in (one, other))
+    least = min(one, other, key=lambda r: r.seconds)
+    return least._replace(again=slowest / least.seconds - 1)
