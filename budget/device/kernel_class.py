@@ -30,6 +30,7 @@ LIKE = {
     "optimizer": "pointwise",
 }
 CLASSES = ("matmul", "pointwise", *LIKE)
+BACKWARD = "_backward"  # behind a kind's name: its gradient's own numbers
 # What a product is where a device has no products in the few bits of its weights, which it widens.
 WIDENED = {"matmul": "weight_only_matmul", "grouped": "weight_only_grouped"}
 

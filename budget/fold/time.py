@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from ..config import FUSED
 from ..device import Device
-from ..device.kernel_class import WIDENED, Dispatch, KernelClass, Profile
+from ..device.kernel_class import BACKWARD, WIDENED, Dispatch, KernelClass, Profile
 from ..device.software import four_bits, host_bandwidth
 from ..dtype import BYTES, full_name
 from ..ir import Model
@@ -113,7 +113,11 @@ def runs(w: Work, r: Rates) -> bool:
 
 
 def form_of(w: Work, r: Rates) -> str:
-    """Whose numbers a kernel has: its own operator's, its class's, or that of weights that are widened."""
+    """Whose numbers a kernel has: its own operator's (of a gradient its own, if a profile has them), its
+    class's, or that of weights that are widened.
+    """
+    if w.phase == "backward" and (gradient := w.own + BACKWARD) in r.forms:
+        return gradient
     widened = w.narrow and w.narrow not in r.narrow
     return w.own if w.own in r.forms else WIDENED.get(w.form, w.form) if widened else w.form
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ..device import Device
-from ..device.kernel_class import Dispatch, KernelClass, Profile, complete
+from ..device.kernel_class import BACKWARD, Dispatch, KernelClass, Profile, complete
 from ..device.profile import key
 from ..errors import InputError
 from ..ir import RULES
@@ -136,7 +136,8 @@ def _stages(cases: Sequence[Case]) -> Iterable[Stage]:
 
     edges = ("share", "edge.0", "edge.1", "edge.2", "start_s")
     moving = of("memory_bandwidth", "softmax", "cross_entropy", "rms_norm", "rope")
-    kinds = sorted({line[2] for c in moving for line in c.record.workload["ops"]} & OWN)
+    own = [w for c in moving for w in c.program.kernels if w.own in OWN]
+    kinds = sorted({w.own + BACKWARD * (w.phase == "backward") for w in own})
     yield Stage(
         (
             "memory",
