@@ -19,6 +19,8 @@ NEOX = """{
   "train_micro_batch_size_per_gpu": 16, "checkpoint_activations": true, "hidden_dropout": 0,
   "attention_dropout": 0, "fp16": {"enabled": true}, "tokenizer_type": "HFTokenizer", "fancy": 1
 }"""
+
+
 NANOTRON = """
 tokens: {micro_batch_size: 3, sequence_length: 256, batch_accumulation_per_replica: 2}
 parallelism: {dp: 4, tp: 1, pp: 1, tp_mode: REDUCE_SCATTER, recompute_layer: true}
@@ -31,6 +33,8 @@ model:
                  intermediate_size: 200, vocab_size: 1000, hidden_act: silu, tie_word_embeddings: false,
                  max_position_embeddings: 256, is_llama_config: true}
 """
+
+
 LITGPT = """
 checkpoint_dir: checkpoints/tiiuae/falcon-7b
 out_dir: out
@@ -42,6 +46,8 @@ lora_value: true
 train: {micro_batch_size: 1, global_batch_size: 8, max_seq_length: 512}
 optimizer: {class_path: torch.optim.AdamW, init_args: {lr: 0.0002}}
 """
+
+
 TORCHTUNE = """
 model: {_component_: torchtune.models.llama3_1.qlora_llama3_1_8b, lora_rank: 16, apply_lora_to_mlp: true,
         lora_attn_modules: [q_proj, v_proj, output_proj]}
@@ -55,6 +61,8 @@ enable_activation_checkpointing: true
 enable_activation_offloading: true
 optimizer_in_bwd: true
 """
+
+
 ACCELERATE = """
 distributed_type: FSDP
 mixed_precision: bf16
@@ -63,16 +71,22 @@ num_processes: 8
 fsdp_config: {fsdp_version: 2, fsdp_reshard_after_forward: true, fsdp_activation_checkpointing: true,
               fsdp_offload_params: true}
 """
+
+
 SWIFT = """
 NPROC_PER_NODE=4 swift sft --model Qwen/Qwen2.5-7B-Instruct --tuner_type lora --torch_dtype bfloat16 \\
   --per_device_train_batch_size 2 --gradient_accumulation_steps $(expr 16 / 4) --target_modules all-linear \\
   --max_length 1024 --deepspeed zero2 --packing true
 """
+
+
 BRIDGE = """
 model: {seq_length: 4096, tensor_model_parallel_size: 2, sequence_parallel: true, freeze_vision_model: true}
 train: {train_iters: 10, global_batch_size: 32, micro_batch_size: 1}
 checkpoint: {save: x}
 """
+
+
 FILES = {
     "a.yml": (
         NEOX, "gpt_neox", "transformer", {"zero": 1},
@@ -165,33 +179,6 @@ def test_adapters_have_the_weights_that_their_programs_make(tmp_path):
     assert found.trainable == 32 * 16 * sum(map(sum, pairs))
 
 
-def test_an_adapters_file_as_peft_writes_it(tmp_path):
-    from peft import IA3Config, LoHaConfig, LoraConfig, PrefixTuningConfig, get_peft_model
-    from transformers import LlamaConfig, LlamaForCausalLM, T5Config, T5ForConditionalGeneration
-
-    sizes = dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-                 intermediate_size=96, vocab_size=500)  # fmt: skip
-    modules = ["q_proj", "v_proj"]
-    configs = (
-        LoraConfig(r=6, target_modules=modules, task_type="CAUSAL_LM", use_dora=True),
-        LoHaConfig(r=4, target_modules=modules, task_type="CAUSAL_LM"),
-        IA3Config(task_type="CAUSAL_LM"),
-        PrefixTuningConfig(num_virtual_tokens=5, task_type="CAUSAL_LM"),
-    )
-    t5 = dict(d_model=64, d_kv=16, d_ff=96, num_layers=2, num_heads=4, vocab_size=300)
-    pairs = [(LlamaForCausalLM, LlamaConfig(**sizes), config) for config in configs]
-    pairs.append(
-        (T5ForConditionalGeneration, T5Config(**t5), LoraConfig(r=4, target_modules=["q", "v", "o"]))
-    )
-    for cls, network, config in pairs:
-        with torch.device("meta"):
-            trained, _ = get_peft_model(cls(network), config).get_nb_trainable_parameters()
-        config.save_pretrained(tmp_path)
-        run = read(str(tmp_path / "adapter_config.json"))
-        found = estimate(network.to_dict(), batch=1, seq=16, **run.settings)
-        assert found.params.trainable == trained, config.peft_type
-
-
 @pytest.mark.parametrize(
     ("name", "text", "problem"),
     [
@@ -222,117 +209,3 @@ def test_what_is_not_known_is_refused(tmp_path, name, text, problem):
         read(written(tmp_path, name, text))
     assert problem in str(error.value)
     assert len(str(error.value)) <= 300
-
-
-AUTOMODEL = """
-recipe: TrainFinetuneRecipeForNextTokenPrediction
-step_scheduler: {global_batch_size: 64, local_batch_size: 8, max_steps: 100}
-model: {_target_: nemo_automodel.NeMoAutoModelForCausalLM.from_pretrained, torch_dtype: bf16,
-  pretrained_model_name_or_path: Qwen/Qwen3-30B-A3B}
-distributed: {strategy: fsdp2, dp_size: none, tp_size: 1, ep_size: 8, activation_checkpointing: true}
-packed_sequence: {packed_sequence_size: 0}
-dataset: {seq_length: 2048}
-optimizer: {_target_: torch.optim.AdamW, lr: 1.0e-5}
-peft: {_target_: nemo_automodel.components._peft.lora.PeftConfig, dim: 8, target_modules: "*_proj", alpha: 32}
-fp8: {enabled: true}
-"""
-
-
-def test_a_recipe_of_automodel_is_its_model_its_batch_and_fsdp_over_what_is_left(tmp_path):
-    told = read(written(tmp_path, "a.yaml", AUTOMODEL))
-    assert (told.form, told.model, told.left) == ("nemo_automodel", "Qwen/Qwen3-30B-A3B", ("fp8.enabled",))
-    assert told.settings | {"mode": "", "stack": ""} == {
-        "mode": "", "stack": "", "batch": 8, "seq": 2048, "dtype": "bfloat16", "precision": "pure",
-        "optimizer": "adamw", "recompute": "full", "lora_rank": 8, "lora_targets": "all-linear",
-    }  # fmt: skip
-    assert (told.spread({}, 16), told.global_batch) == ({"ep": 8, "dp": 16, "zero": 3}, 64)
-
-
-def test_a_recipe_of_automodel_that_distills_is_refused(tmp_path):
-    text = AUTOMODEL.replace("TrainFinetuneRecipe", "KnowledgeDistillationRecipe")
-    with pytest.raises(InputError, match=r"^recipe: got 'KnowledgeDistillation.*', which runs several"):
-        read(written(tmp_path, "a.yaml", text))
-
-
-FOUNDRY = """
-variables: {max_seq_len: 2048, run_name: null}
-max_seq_len: ${variables.max_seq_len}
-model: {name: mpt_causal_lm, init_device: meta, d_model: 768, n_heads: 12, n_layers: 12, expansion_ratio: 4,
-  max_seq_len: "${max_seq_len}", vocab_size: 50368, attn_config: {attn_impl: flash}}
-optimizer: {name: decoupled_adamw, lr: 6.0e-4}
-algorithms: {gradient_clipping: {clipping_type: norm}, alibi: {x: 1}}
-global_train_batch_size: 256
-device_train_microbatch_size: 16
-precision: amp_bf16
-fsdp_config: {sharding_strategy: FULL_SHARD, mixed_precision: PURE, activation_checkpointing: true,
-  activation_checkpointing_reentrant: false, limit_all_gathers: true}
-"""
-
-
-def test_llm_foundrys_mpt_is_its_preset_and_fsdp_casts_its_weights(tmp_path):
-    told = read(written(tmp_path, "a.yaml", FOUNDRY))
-    assert (told.form, told.model, told.left) == ("llm_foundry", "transformer", ("algorithms.alibi.x",))
-    assert told.settings == {
-        "mode": "train", "stack": "llm-foundry", "batch": 16, "seq": 2048, "dtype": "bfloat16",
-        "precision": "fsdp", "reduce_dtype": "bfloat16", "optimizer": "adamw_loop", "recompute": "full",
-    }  # fmt: skip
-    assert (told.spread({"dp": 8}), told.global_batch) == ({"dp": 8, "zero": 3}, 256)
-    asked = {"mode": "forward", "seq": 64, "batch": 1}
-    ours, known = estimate(told.model, config=told.config, **asked), estimate("llm-foundry-125m", **asked)
-    assert (ours.params, ours.flops.forward) == (known.params, known.flops.forward)
-
-
-def test_llm_foundrys_other_networks_are_of_transformers_and_what_mpt_is_made_with_is_read(tmp_path):
-    network = "{name: hf_causal_lm, pretrained_model_name_or_path: meta-llama/Meta-Llama-3-8B,"
-    network += " peft_config: {r: 64, peft_type: LORA, target_modules: [q_proj, v_proj]}}"
-    other = {"model": network, "device_train_microbatch_size": 1, "precision": "amp_bf16"}
-    path = written(tmp_path, "b.yaml", "\n".join(f"{name}: {value}" for name, value in other.items()))
-    told = read(path)
-    assert (told.model, told.layout, told.left) == ("meta-llama/Meta-Llama-3-8B", {}, ())
-    assert told.settings == {
-        "mode": "train", "stack": "transformers", "batch": 1, "dtype": "bfloat16", "precision": "autocast",
-        "lora_rank": 64, "lora_targets": "q_proj,v_proj",
-    }  # fmt: skip
-    made = (
-        "attn_impl: flash",
-        "attn_impl: torch, alibi: true, kv_n_heads: 4}, no_bias: true, ffn_config: {x: 1",
-    )
-    run = read(written(tmp_path, "c.yaml", FOUNDRY.replace(*made).replace("ratio: 4", "ratio: 2")))
-    own = {"positions": "alibi", "kv_heads": 4, "norm_bias": False, "mlp_bias": False, "d_ff": 1536}
-    assert own.items() <= run.config.items()
-    assert run.settings["attention"] == "eager"
-    with pytest.raises(InputError, match=r"^model\.name: got 'hf_t5'"):
-        read(written(tmp_path, "d.yaml", FOUNDRY.replace("mpt_causal_lm", "hf_t5")))
-
-
-ARCTIC = """
-type: sft
-micro_batch_size: 1
-activation_checkpoint_cpu_offload: true
-tiled_mlp_compute: true
-sequence_parallel_size: 8
-deepspeed:
-  zero_optimization: {stage: 3, offload_optimizer: {device: cpu}}
-  seq_parallel_communication_data_type: bf16
-optimizer: {type: cpu_adam, learning_rate: 0.00001}
-model: {type: liger, name_or_path: meta-llama/Llama-3.1-8B-Instruct, attn_implementation: flash_attention_2}
-data: {sources: [{type: huggingface_instruct}], pack_samples: true, max_length: 3_800_000}
-logger: {level: WARNING}
-"""
-
-
-def test_arctic_training_is_deepspeed_with_heads_that_go_round(tmp_path):
-    told = read(written(tmp_path, "a.yml", ARCTIC))
-    assert (told.form, told.model) == ("arctic_training", "meta-llama/Llama-3.1-8B-Instruct")
-    assert told.left == ("tiled_mlp_compute",)
-    assert told.settings == {
-        "mode": "train", "stack": "transformers", "batch": 1, "seq": 3_800_000, "dtype": "bfloat16",
-        "precision": "master", "optimizer": "adamw", "offload": "activations,optimizer", "recompute": "full",
-        "fuse": "norm,gate,chunked_cross_entropy",
-    }  # fmt: skip
-    assert told.spread({}) == {"cp": 8, "cp_kind": "ulysses", "zero": 3}
-    plain = "model: {name_or_path: gpt2, disable_activation_checkpoint: true}\ndata: {}\nmicro_batch_size: 2"
-    run = read(written(tmp_path, "b.yml", plain))
-    assert (run.layout, run.settings.get("recompute"), run.settings["batch"]) == ({"zero": 2}, None, 2)
-    with pytest.raises(InputError, match=r"^type: got 'dpo'"):
-        read(written(tmp_path, "c.yml", ARCTIC.replace("type: sft", "type: dpo")))

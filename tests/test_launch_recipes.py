@@ -1,0 +1,121 @@
+"""Recipes of NeMo AutoModel, LLM Foundry and ArcticTraining."""
+
+import pytest
+from launch_files import written
+
+from budget import estimate
+from budget.errors import InputError
+from budget.launch import read
+
+AUTOMODEL = """
+recipe: TrainFinetuneRecipeForNextTokenPrediction
+step_scheduler: {global_batch_size: 64, local_batch_size: 8, max_steps: 100}
+model: {_target_: nemo_automodel.NeMoAutoModelForCausalLM.from_pretrained, torch_dtype: bf16,
+  pretrained_model_name_or_path: Qwen/Qwen3-30B-A3B}
+distributed: {strategy: fsdp2, dp_size: none, tp_size: 1, ep_size: 8, activation_checkpointing: true}
+packed_sequence: {packed_sequence_size: 0}
+dataset: {seq_length: 2048}
+optimizer: {_target_: torch.optim.AdamW, lr: 1.0e-5}
+peft: {_target_: nemo_automodel.components._peft.lora.PeftConfig, dim: 8, target_modules: "*_proj", alpha: 32}
+fp8: {enabled: true}
+"""
+
+
+def test_a_recipe_of_automodel_is_its_model_its_batch_and_fsdp_over_what_is_left(tmp_path):
+    told = read(written(tmp_path, "a.yaml", AUTOMODEL))
+    assert (told.form, told.model, told.left) == ("nemo_automodel", "Qwen/Qwen3-30B-A3B", ("fp8.enabled",))
+    assert told.settings | {"mode": "", "stack": ""} == {
+        "mode": "", "stack": "", "batch": 8, "seq": 2048, "dtype": "bfloat16", "precision": "pure",
+        "optimizer": "adamw", "recompute": "full", "lora_rank": 8, "lora_targets": "all-linear",
+    }  # fmt: skip
+    assert (told.spread({}, 16), told.global_batch) == ({"ep": 8, "dp": 16, "zero": 3}, 64)
+
+
+def test_a_recipe_of_automodel_that_distills_is_refused(tmp_path):
+    text = AUTOMODEL.replace("TrainFinetuneRecipe", "KnowledgeDistillationRecipe")
+    with pytest.raises(InputError, match=r"^recipe: got 'KnowledgeDistillation.*', which runs several"):
+        read(written(tmp_path, "a.yaml", text))
+
+
+FOUNDRY = """
+variables: {max_seq_len: 2048, run_name: null}
+max_seq_len: ${variables.max_seq_len}
+model: {name: mpt_causal_lm, init_device: meta, d_model: 768, n_heads: 12, n_layers: 12, expansion_ratio: 4,
+  max_seq_len: "${max_seq_len}", vocab_size: 50368, attn_config: {attn_impl: flash}}
+optimizer: {name: decoupled_adamw, lr: 6.0e-4}
+algorithms: {gradient_clipping: {clipping_type: norm}, alibi: {x: 1}}
+global_train_batch_size: 256
+device_train_microbatch_size: 16
+precision: amp_bf16
+fsdp_config: {sharding_strategy: FULL_SHARD, mixed_precision: PURE, activation_checkpointing: true,
+  activation_checkpointing_reentrant: false, limit_all_gathers: true}
+"""
+
+
+def test_llm_foundrys_mpt_is_its_preset_and_fsdp_casts_its_weights(tmp_path):
+    told = read(written(tmp_path, "a.yaml", FOUNDRY))
+    assert (told.form, told.model, told.left) == ("llm_foundry", "transformer", ("algorithms.alibi.x",))
+    assert told.settings == {
+        "mode": "train", "stack": "llm-foundry", "batch": 16, "seq": 2048, "dtype": "bfloat16",
+        "precision": "fsdp", "reduce_dtype": "bfloat16", "optimizer": "adamw_loop", "recompute": "full",
+    }  # fmt: skip
+    assert (told.spread({"dp": 8}), told.global_batch) == ({"dp": 8, "zero": 3}, 256)
+    asked = {"mode": "forward", "seq": 64, "batch": 1}
+    ours, known = estimate(told.model, config=told.config, **asked), estimate("llm-foundry-125m", **asked)
+    assert (ours.params, ours.flops.forward) == (known.params, known.flops.forward)
+
+
+def test_llm_foundrys_other_networks_are_of_transformers_and_what_mpt_is_made_with_is_read(tmp_path):
+    network = "{name: hf_causal_lm, pretrained_model_name_or_path: meta-llama/Meta-Llama-3-8B,"
+    network += " peft_config: {r: 64, peft_type: LORA, target_modules: [q_proj, v_proj]}}"
+    other = {"model": network, "device_train_microbatch_size": 1, "precision": "amp_bf16"}
+    path = written(tmp_path, "b.yaml", "\n".join(f"{name}: {value}" for name, value in other.items()))
+    told = read(path)
+    assert (told.model, told.layout, told.left) == ("meta-llama/Meta-Llama-3-8B", {}, ())
+    assert told.settings == {
+        "mode": "train", "stack": "transformers", "batch": 1, "dtype": "bfloat16", "precision": "autocast",
+        "lora_rank": 64, "lora_targets": "q_proj,v_proj",
+    }  # fmt: skip
+    made = (
+        "attn_impl: flash",
+        "attn_impl: torch, alibi: true, kv_n_heads: 4}, no_bias: true, ffn_config: {x: 1",
+    )
+    run = read(written(tmp_path, "c.yaml", FOUNDRY.replace(*made).replace("ratio: 4", "ratio: 2")))
+    own = {"positions": "alibi", "kv_heads": 4, "norm_bias": False, "mlp_bias": False, "d_ff": 1536}
+    assert own.items() <= run.config.items()
+    assert run.settings["attention"] == "eager"
+    with pytest.raises(InputError, match=r"^model\.name: got 'hf_t5'"):
+        read(written(tmp_path, "d.yaml", FOUNDRY.replace("mpt_causal_lm", "hf_t5")))
+
+
+ARCTIC = """
+type: sft
+micro_batch_size: 1
+activation_checkpoint_cpu_offload: true
+tiled_mlp_compute: true
+sequence_parallel_size: 8
+deepspeed:
+  zero_optimization: {stage: 3, offload_optimizer: {device: cpu}}
+  seq_parallel_communication_data_type: bf16
+optimizer: {type: cpu_adam, learning_rate: 0.00001}
+model: {type: liger, name_or_path: meta-llama/Llama-3.1-8B-Instruct, attn_implementation: flash_attention_2}
+data: {sources: [{type: huggingface_instruct}], pack_samples: true, max_length: 3_800_000}
+logger: {level: WARNING}
+"""
+
+
+def test_arctic_training_is_deepspeed_with_heads_that_go_round(tmp_path):
+    told = read(written(tmp_path, "a.yml", ARCTIC))
+    assert (told.form, told.model) == ("arctic_training", "meta-llama/Llama-3.1-8B-Instruct")
+    assert told.left == ("tiled_mlp_compute",)
+    assert told.settings == {
+        "mode": "train", "stack": "transformers", "batch": 1, "seq": 3_800_000, "dtype": "bfloat16",
+        "precision": "master", "optimizer": "adamw", "offload": "activations,optimizer", "recompute": "full",
+        "fuse": "norm,gate,chunked_cross_entropy",
+    }  # fmt: skip
+    assert told.spread({}) == {"cp": 8, "cp_kind": "ulysses", "zero": 3}
+    plain = "model: {name_or_path: gpt2, disable_activation_checkpoint: true}\ndata: {}\nmicro_batch_size: 2"
+    run = read(written(tmp_path, "b.yml", plain))
+    assert (run.layout, run.settings.get("recompute"), run.settings["batch"]) == ({"zero": 2}, None, 2)
+    with pytest.raises(InputError, match=r"^type: got 'dpo'"):
+        read(written(tmp_path, "c.yml", ARCTIC.replace("type: sft", "type: dpo")))
