@@ -136,7 +136,9 @@ def test_a_device_is_known_by_the_name_that_lists_show():
         assert device.load(device.load(name).name).id == name
 
 
-@pytest.mark.parametrize("text", ["2x h100", "2 x H100", "2xh100", "h100 x2", "h100x2", "2 * h100"])
+@pytest.mark.parametrize(
+    "text", ["2x h100", "2 x H100", "2xh100", "2x-h100", "2 h100", "h100 x2", "h100x2", "2 * h100", "H100:2"]
+)
 def test_a_name_may_say_how_many(text):
     assert device.several(text, None) == device.several(text, 2) == ("h100", 2)
     with pytest.raises(InputError, match=r"^devices: got 4, and "):
@@ -170,3 +172,31 @@ def test_instances_as_their_makers_describe_them(name, of, many):
 @pytest.mark.parametrize("name", ["rtx4090", "gtx 1080 ti", "mi300x", "2x h999", "h100", "auto"])
 def test_a_name_without_a_number_of_devices_stays(name):
     assert device.several(name, 8) == (name, 8)
+
+
+@pytest.mark.parametrize(
+    ("name", "of", "many"),  # Source: cloud-tpu-slices
+    [
+        ("v5litepod-8", "tpu-v5e", 8),
+        ("v5e-16", "tpu-v5e", 16),  # and no chip of 16 GB
+        ("v6e-256", "tpu-v6e", 256),
+        ("v2-8", "tpu-v2", 4),
+        ("v3-32", "tpu-v3", 16),
+        ("tpu-v4-32", "tpu-v4", 16),
+        ("V5p-128", "tpu-v5p", 64),
+    ],
+)
+def test_a_slice_of_tpus_has_its_chips(name, of, many):
+    assert device.several(name, None) == device.several(name, many) == (of, many)
+    with pytest.raises(InputError, match=r"^devices: got 3, and "):
+        device.several(name, 3)
+
+
+def test_half_a_chip_is_no_slice():
+    with pytest.raises(InputError, match=r"^device: got 'v4-7'; allowed: a multiple of 2"):
+        device.several("v4-7", None)
+
+
+def test_instances_of_sagemaker_are_those_of_aws():
+    assert device.several("ml.p4d.24xlarge", None) == ("a100-40gb", 8)
+    assert device.several("DGX H100", None) == ("h100-sxm", 8)

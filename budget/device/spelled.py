@@ -18,8 +18,12 @@ MEMORY = re.compile(r"(.+)[\s_-]+(\d{1,3})(?:\s*gi?b?)?", re.IGNORECASE)  # a na
 AMID = re.compile(r"(.+?)[\s_-]+(\d{1,3}\s*gi?b)[\s_-]+(.+)", re.IGNORECASE)  # in its midst: A100 80GB SXM
 KINDS = ("super", "mobile")  # left out where a memory tells a board from its namesake: RTX 4090 16GB
 
-# How many, before a name or behind it: `2x h100`, `8 * 4090`, `h100 x8`.
-MANY = (re.compile(r"(?P<n>\d+)\s*[x*]\s*(?P<of>.+)"), re.compile(r"(?P<of>.+?)\s*[x*]\s*(?P<n>\d+)"))
+# How many, before a name or behind it: `2x h100`, `8 * 4090`, `8 h100`, `h100 x8`, `H100:8`.
+MANY = (
+    re.compile(r"(?P<n>\d+)(\s*[x*][\s-]*|\s+)(?P<of>.+)"),
+    re.compile(r"(?P<of>.+?)\s*[x*:]\s*(?P<n>\d+)"),
+)
+SLICE = re.compile(r"(?:tpu[\s-]*)?(?P<of>v\d\w*?)-(?P<n>\d+)")  # of a pod of TPUs: v5e-8, v4-32
 
 
 @cache
@@ -61,26 +65,47 @@ def several(name: str, devices: Any) -> tuple[str, Any]:
     """A name without how many it says there are, and how many are meant. Raises InputError where `devices`
     says something else. Of what a cloud rents (`p4d.24xlarge`) `devices` are those of several.
     """
-    if find(name):
+    told = _slice(name)
+    if told is None and find(name):
         return name, devices
-    if rented := _rented().get(name.strip().lower().removeprefix("standard_")):
+    if rented := _rented().get(_type(name)):
         device, many = several(rented, None)
         return device, many if devices is None else devices
-    for pattern in MANY:
-        told = pattern.fullmatch(name.strip().lower())
-        if told and find(told["of"]):
-            many = int(told["n"])
-            if devices not in (None, many):
-                raise InputError("devices", f"got {devices}, and {name!r}; allowed: one of them")
-            return told["of"], many
-    return name, devices
+    for found in filter(None, (pattern.fullmatch(name.strip().lower()) for pattern in MANY)):
+        if told is None and find(found["of"]):
+            told = found["of"], int(found["n"])
+    if told is None:
+        return name, devices
+    if devices not in (None, told[1]):
+        raise InputError("devices", f"got {devices}, and {name!r}; allowed: one of them")
+    return told
+
+
+def _slice(name: str) -> tuple[str, int] | None:
+    """The chip and how many of them a slice of TPUs has, by its accelerator type: v5e-8 has 8, v4-8, which
+    counts TensorCores, 4. Source: cloud-tpu-slices.
+    """
+    told = SLICE.fullmatch(name.strip().lower())
+    chip = told and find(told["of"])
+    cores = chip and table.load("instances.json")["cores"].get(chip[0])
+    if not (told and chip and cores):
+        return None
+    if (many := int(told["n"])) % cores or not many:
+        raise InputError("device", f"got {name!r}; allowed: a multiple of {cores}, the TensorCores of a chip")
+    return chip[0], many // cores
 
 
 @cache
 def _rented() -> dict[str, str]:
-    """Instance types of clouds, without Azure's first word, and the devices that each has."""
+    """Instance types of clouds and the devices that each has."""
     clouds = table.load("instances.json")["rented"]
-    return {name.lower().removeprefix("standard_"): has for has, names in clouds.items() for name in names}
+    return {_type(name): has for has, names in clouds.items() for name in names}
+
+
+def _type(name: str) -> str:
+    """An instance type without Azure's first word and SageMaker's: `ml.g5.xlarge` is a g5.xlarge."""
+    bare = "-".join(name.lower().split())
+    return bare.removeprefix("standard_").removeprefix("ml.")
 
 
 def aliases() -> list[str]:
