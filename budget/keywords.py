@@ -49,6 +49,7 @@ Quantize = Literal[
     "nf4-dq",
     "int8",
     "int8-2024",
+    "int8-whole",
     "gptq",
     "gptq-8bit",
     "awq",

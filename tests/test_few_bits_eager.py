@@ -64,7 +64,7 @@ def test_a_widened_weight_takes_memory_only_where_there_is_one():
     assert kernels("gptq", 4, mode="decode")[0].memory.peak < kernels("nf4", 4, mode="decode")[0].memory.peak
 
 
-@pytest.mark.parametrize(("form", "launches"), [("int8", 20), ("int8-2024", 40)])
+@pytest.mark.parametrize(("form", "launches"), [("int8", 20), ("int8-2024", 40), ("int8-whole", 3)])
 def test_eight_bits_with_outliers_start_many_kernels(form, launches):
     """A product's own, those that quantize its rows, and those that find, cut out and multiply outliers."""
     for rows in (1, 700):
@@ -80,5 +80,5 @@ def test_an_old_kernel_multiplies_few_rows_on_ordinary_units():
 
 
 def test_a_formats_stored_bytes_are_those_of_its_matrices():
-    for form in ("int8", "int8-2024"):
+    for form in ("int8", "int8-2024", "int8-whole"):
         assert kernels(form, 1)[0].memory.parameters == kernels("int8", 1)[0].memory.parameters

@@ -183,6 +183,19 @@ def test_mxfp4_is_of_experts():
         estimate(LLAMA, mode="forward", seq=16, quantize="mxfp4")
 
 
+def test_without_a_threshold_no_outliers_are_multiplied_apart():
+    def asked(**told):
+        table = {"quant_method": "bitsandbytes", "load_in_8bit": True, **told}
+        return estimate({**LLAMA, "quantization_config": table}, mode="decode", seq=16, device="a100-80gb",
+                        stack="transformers")  # fmt: skip
+
+    usual, whole = asked(), asked(llm_int8_threshold=0.0)
+    assert usual.memory.parameters == whole.memory.parameters
+    assert whole.times.step < asked(llm_int8_threshold=6).times.step == usual.times.step
+    with pytest.raises(InputError, match=r"llm_int8_threshold: got '0'; allowed: a number, 0 or more"):
+        asked(llm_int8_threshold="0")
+
+
 def test_a_checkpoint_is_not_quantized_again():
     with pytest.raises(InputError, match=r"^quantize: got int8, and the checkpoint is in awq"):
         estimate({**LLAMA, "quantization_config": {"quant_method": "awq", "bits": 4}}, mode="forward",

@@ -60,5 +60,7 @@ def weights(text: str, column: str, software: str = "", engine: str = "") -> dic
         if word.startswith(start):
             if start == "int8" and before({"engine_version": word}, "bitsandbytes", (0, 45)):
                 return {"quantize": "int8-2024"}
+            if start == "int8" and re.search(r"threshold[ =:]*0(?![.\d]*[1-9])|without outliers", word):
+                return {"quantize": "int8-whole"}
             return dict(own.get(start, WEIGHTS[start]))
     raise NotCoveredError(f"{column} {text[:30]!r}" if text else f"{column} is not stated")

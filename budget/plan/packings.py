@@ -65,11 +65,11 @@ MODELOPT = {
 }
 
 
-def bitsandbytes(kind: str, *, double: bool = False) -> Packing:
+def bitsandbytes(kind: str, *, double: bool = False, outliers: bool = True) -> Packing:
     """int8: a float32 for each output. nf4, fp4: 64 elements share one, which may be in few bits again."""
     if kind == "int8":
-        outliers = "dequantize_int8"
-        return Packing("bitsandbytes int8", "int8", (Part("SCB", "float32", 1),), (HEAD,), kernel=outliers)
+        kernel = "dequantize_int8" if outliers else "dequantize_int8_whole"
+        return Packing("bitsandbytes int8", "int8", (Part("SCB", "float32", 1),), (HEAD,), kernel=kernel)
     once = (Part("absmax", "float32", flat=64), Part("quant_map", "float32", fixed=16))
     twice = (
         Part("absmax", "uint8", flat=64),

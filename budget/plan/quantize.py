@@ -24,21 +24,23 @@ from .loss import hold_inputs
 from .packed import Part, beside, packed
 from .packings import NAMED, bitsandbytes
 
-QUANTIZED = ("none", "nf4", "nf4-dq", "int8", "int8-2024")
+QUANTIZED = ("none", "nf4", "nf4-dq", "int8", "int8-2024", "int8-whole")
 # What lies beside a weight; the scales of blocks are in the bytes of the dtypes nf4 and nf4-dq.
 BESIDE: dict[str, tuple[Part, ...]] = {
     "int8": bitsandbytes("int8").parts,
     "int8-2024": bitsandbytes("int8").parts,
+    "int8-whole": bitsandbytes("int8").parts,
     "nf4": bitsandbytes("nf4").parts[1:],
     "nf4-dq": bitsandbytes("nf4", double=True).parts[2:],
 }
-STORED = {"int8-2024": "int8"}  # dtypes that are not called as their formats
+STORED = {"int8-2024": "int8", "int8-whole": "int8"}  # dtypes that are not called as their formats
 # What widens it before a product, or multiplies it as it is.
 KERNELS = {
     "nf4": "dequantize_nf4",
     "nf4-dq": "dequantize_nf4_dq",
     "int8": "dequantize_int8",
     "int8-2024": "dequantize_int8_2024",
+    "int8-whole": "dequantize_int8_whole",
 }
 KEEPS_WEIGHTS = True
 SETTINGS = {

@@ -89,14 +89,18 @@ def _mxfp4(table: Table, _: str) -> Packing:
 
 def _bitsandbytes(table: Table, _: str) -> Packing:
     """Source: bitsandbytes; which modules, transformers' own."""
-    name = "llm_int8_skip_modules"
+    skips = "llm_int8_skip_modules"
     if _flag(table, "load_in_8bit", False):
-        return _instead(packings.bitsandbytes("int8"), table, name)
+        least = table.get("llm_int8_threshold", 6.0)
+        if isinstance(least, bool) or not isinstance(least, int | float) or not least >= 0:
+            name = f"{FIELD}.llm_int8_threshold"
+            raise InputError(name, f"got {shown(least)}; allowed: a number, 0 or more")
+        return _instead(packings.bitsandbytes("int8", outliers=least > 0), table, skips)
     kind = table.get("bnb_4bit_quant_type") or "fp4"
     if kind not in ("nf4", "fp4"):
         raise InputError(f"{FIELD}.bnb_4bit_quant_type", f"got {shown(kind)}; allowed: nf4, fp4")
     double = _flag(table, "bnb_4bit_use_double_quant", False)
-    return _instead(packings.bitsandbytes(kind, double=double), table, name)
+    return _instead(packings.bitsandbytes(kind, double=double), table, skips)
 
 
 def _compressed(table: Table, dtype: str) -> Packing:
