@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from itertools import count
 
-from . import search
 from .answer import Estimate
 from .batches import whole_samples
 from .cluster import holds, joining
 from .config import size
+from .degrees import facts
 from .errors import InputError, shown
 from .layout import Layout
 from .named import Any
 from .progress import Progress
-from .search import Found
+from .search import REFINED, Found, search
 
 MOST = 10**9  # devices
 
@@ -38,7 +38,7 @@ def layouts(estimate: Callable[..., Estimate], devices: int, given: Mapping[str,
         asked = whole_samples(samples, one.length, 1)
         each = next(n for n in range(min(asked, number), 0, -1) if number % n == 0)
         samples = settings["global_batch"] = whole_samples(samples, one.length, each)
-    of = search.facts(one, samples, batch, settings.get("recompute", "none"))
+    of = facts(one, samples, batch, settings.get("recompute", "none"))
 
     tell, priced = Progress(), count(1)
 
@@ -47,9 +47,7 @@ def layouts(estimate: Callable[..., Estimate], devices: int, given: Mapping[str,
         return estimate(**{**settings, "layout": layout, "batch": batch, "recompute": recompute})
 
     with tell:
-        found = search.search(number, joined.node, of, price)
+        found = search(number, joined.node, of, price)
     best = found.best
-    told = best.estimate and best.estimate._replace(
-        searched=len(found.tried), tried=found.tried[: search.REFINED]
-    )
+    told = best.estimate and best.estimate._replace(searched=len(found.tried), tried=found.tried[:REFINED])
     return found._replace(tried=(best._replace(estimate=told), *found.tried[1:]))

@@ -7,14 +7,15 @@ from types import SimpleNamespace
 import pytest
 
 import budget
-from budget import search
 from budget.__main__ import main
 from budget.bounds import Bounds, Stack
+from budget.degrees import Facts, facts, layouts
 from budget.errors import InputError
 from budget.estimate import plan
 from budget.layout import Alone, Layout
 from budget.plan import ranks
 from budget.plan.divide import divide
+from budget.search import search
 
 SMALL = {"layers": 4, "d_model": 256, "heads": 8, "d_ff": 1024, "vocab": 8192, "context": 512}
 TIGHT = "l4"
@@ -86,15 +87,15 @@ def test_no_layout_takes_less_than_its_bound(model, config, each):
     def price(layout, batch, recompute):
         return budget.estimate(model, layout=layout, batch=batch, recompute=recompute, **settings)
 
-    of = search.facts(budget.estimate(model, config=config, seq=512), 32, 1, "none")
-    layouts = [Layout(**degrees) for degrees in search.candidates(8, 8, of)]
-    bounds = Bounds(layouts, of.stack, 32, 1, price)
-    for layout in layouts[::each]:
+    of = facts(budget.estimate(model, config=config, seq=512), 32, 1, "none")
+    found = layouts(8, 8, of)
+    bounds = Bounds(found, of.stack, 32, 1, price)
+    for layout in found[::each]:
         for recompute in ("none", "full"):
             e = price(layout, 1, recompute)
             assert bounds.bytes(layout, 1, recompute) <= e.memory.peak, layout
             assert bounds.seconds(layout, 1, recompute) <= e.times.step, layout
-    assert any(bounds.bytes(layout, 1, "none") for layout in layouts)
+    assert any(bounds.bytes(layout, 1, "none") for layout in found)
 
 
 def test_the_bytes_bound_holds_where_weights_are_cast_and_gradients_come_late():
@@ -106,11 +107,8 @@ def test_the_bytes_bound_holds_where_weights_are_cast_and_gradients_come_late():
         )
 
     for given in ({}, {"global_batch": 128}):
-        of = search.facts(
-            budget.estimate("llama-2-7b", device="h100"), given.get("global_batch", 0), 1, "none"
-        )
-        layouts = [Layout(**degrees) for degrees in search.candidates(32, 8, of)]
-        bounds = Bounds(layouts, of.stack, of.samples, 1, price)
+        of = facts(budget.estimate("llama-2-7b", device="h100"), given.get("global_batch", 0), 1, "none")
+        bounds = Bounds(layouts(32, 8, of), of.stack, of.samples, 1, price)
         for degrees, batch in (
             ({"dp": 32, "zero": 3}, 4),
             ({"dp": 32, "zero": 1}, 4),
@@ -147,8 +145,8 @@ def test_more_is_tried_with_the_recomputation_that_less_needed_until_it_does_not
         )
 
     choices = {"batches": (1, 2, 4, 8), "recomputed": ("none", "full"), "memory": 8}
-    of = search.Facts(Stack(4, 0, 4, 1), heads=2, experts=0, seq=512, samples=32, trains=True, **choices)
-    found = search.search(2, 2, of, price)
+    of = Facts(Stack(4, 0, 4, 1), heads=2, experts=0, seq=512, samples=32, trains=True, **choices)
+    found = search(2, 2, of, price)
     least = [(1, "none"), (1, "full"), (2, "full"), (4, "full")]
     for layout in {layout for layout, *_ in asked if layout.vpp == 1}:
         assert [(batch, how) for known, batch, how in asked if known == layout] == least
