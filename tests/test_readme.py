@@ -68,3 +68,12 @@ def test_links_lead_somewhere(path):
             page = path.parent / target if target else path
             assert page.exists(), target
             assert not anchor or anchor in anchors(page.read_text("utf-8")), f"{target}#{anchor}"
+
+
+def test_the_house_has_all_that_is_there():
+    text = (readme.ROOT / "docs" / "design.md").read_text("utf-8")
+    house = text.partition("\nbudget/\n")[2].partition("\n```")[0]
+    told = set(re.findall(r"\b(\w+\.py|\w+/)(?=\s)", house.partition("\nkernels/")[0]))
+    folder = readme.ROOT / "budget"
+    there = {f.name if f.is_file() else f"{f.name}/" for f in folder.iterdir() if not f.name.startswith("__")}
+    assert told - {"kinds/"} == there - {"kernels/", "bench/", "py.typed"}

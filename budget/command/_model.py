@@ -10,7 +10,7 @@ from .. import arch as architectures
 from ..comparison import LISTS
 from ..config import Field, Settings
 from ..defaults import CHOICES
-from ..errors import InputError, shown, unknown
+from ..errors import InputError, unknown
 from ..estimate import usual_device
 from ..named import Any
 from ..plan import fields
@@ -143,24 +143,6 @@ def source(args: Namespace, rest: list[str]) -> tuple[str, list[str]]:
     if args.config is not None:
         return os.path.join(".", args.config) if os.sep not in args.config else str(args.config), flags
     return str(named[0]) if named else DEFAULT_ARCH, flags
-
-
-def requested(args: Namespace, rest: list[str]) -> tuple[Any, dict[str, Any]]:
-    """The requested model, and the arguments of `estimate` for it. Raises InputError."""
-    if getattr(args, "run", None) is not None:
-        from ._launched import launched
-
-        return launched(args, rest)
-    if args.module is None:
-        if args.input:
-            raise InputError("--input", "sizes of a torch module's input; allowed: with --module")
-        model, rest = source(args, rest)
-        return model, settings_from(model, args, rest)
-    if rest or args.arch is not None or args.config is not None:
-        got = shown(rest[0] if rest else "--arch" if args.arch is not None else "--config")
-        problem = "a file's module has no preset, --arch, --config or flags of its own"
-        raise InputError("--module", f"{problem}; got {got}")
-    return from_file(args.module, args)
 
 
 def from_file(spec: str, args: Namespace) -> tuple[Any, dict[str, Any]]:

@@ -9,10 +9,11 @@ from ..answer import Estimate
 from ..estimate import estimate as compute
 from ..named import TYPE_CHECKING, Any
 from ..report._estimate import answer, text
-from ._model import requested, source_flags, workload_flags
+from ._model import source_flags, workload_flags
 from ._output import output_flags, write
 from ._parser import Parser
 from ._priced import priced, priced_flags
+from ._requested import requested
 
 if TYPE_CHECKING:
     from ..ways import Change

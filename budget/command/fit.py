@@ -8,9 +8,10 @@ from ..comparison import cases
 from ..errors import InputError
 from ..fitting import DEVICES, SOLVE, fit
 from ..report._fit import answer
-from ._model import requested, source_flags, workload_flags
+from ._model import source_flags, workload_flags
 from ._output import output_flags, write
 from ._parser import Parser
+from ._requested import requested
 
 HELP = "the largest batch, length or depth that fits, or what would help"
 EXAMPLES = """examples:

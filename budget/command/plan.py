@@ -9,9 +9,10 @@ from ..errors import InputError
 from ..estimate import plan
 from ..layout import layout
 from ..report._plan import answer
-from ._model import requested, source_flags, workload_flags
+from ._model import source_flags, workload_flags
 from ._output import output_flags, write
 from ._parser import Parser
+from ._requested import requested
 
 HELP = "layouts over many devices, the best first"
 EXAMPLES = """examples:

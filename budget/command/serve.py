@@ -10,9 +10,10 @@ from ..report._serving import answer
 from ..served import SHARES
 from ..serving import serve
 from ._lists import sizes
-from ._model import requested, source_flags, workload_flags
+from ._model import source_flags, workload_flags
 from ._output import output_flags, write
 from ._parser import Parser
+from ._requested import requested
 
 HELP = "the time of a request, and how many are answered, by the users"
 EXAMPLES = """examples:
