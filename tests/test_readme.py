@@ -1,5 +1,6 @@
 """What the documents show is what the program does."""
 
+import json
 import re
 
 import pytest
@@ -77,3 +78,17 @@ def test_the_house_has_all_that_is_there():
     folder = readme.ROOT / "budget"
     there = {f.name if f.is_file() else f"{f.name}/" for f in folder.iterdir() if not f.name.startswith("__")}
     assert told - {"kinds/"} == there - {"kernels/", "bench/", "py.typed"}
+
+
+@pytest.mark.parametrize(("kind", "folder"), [("A family", "families"), ("A stack", "stacks")])
+def test_every_key_of_a_file_of_data_is_told(kind, folder):
+    data = readme.ROOT / "budget" / "data"
+    section = (data / "README.md").read_text("utf-8").partition(f"\n## {kind}\n")[2].partition("\n## ")[0]
+    told = {
+        key
+        for row in re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
+        for key in re.findall(r"`(\w+)`", row)
+    }
+    assert told == {
+        key for path in (data / folder).glob("*.json") for key in json.loads(path.read_text("utf-8"))
+    }
