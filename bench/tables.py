@@ -2,8 +2,8 @@
 
     python -m budget.bench.tables [--write]
 
-Of each device the newest records: every implementation of a case with its rate and its ratio to the others;
-first the devices that have run this project's kernels.
+Of each device the newest records: a row a case, with its implementations beside each other; where there is
+one alone, a row a suite. First the devices that have run this project's kernels.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ HEAD = """# Benchmarks
 
 Written by `python -m budget.bench.tables --write` from the records in bench/results, never by hand.
 [bench/README.md](../bench/README.md) says how they were taken, [accuracy.md](accuracy.md) how well they are
-predicted. A ratio above 1 is how many times faster the implementation is than the one named.
+predicted. In brackets: how many times faster the first implementation of a row is than this one. Where there
+is one alone, as on processors, a row is a whole suite; bench/results has each case.
 
 ## A GPU in two commands
 
@@ -79,28 +80,60 @@ def _device(found: Sequence[Record]) -> Iterator[str]:
     yield f"{', '.join(f'{k} {v}' for k, v in versions.items())}. Times by {'; '.join(methods)}.\n"
     if not _has_ours(found):
         yield "Triton kernels run on GPUs only: here are torch's own, against which they would be held.\n"
+    alone = []
     for suite in dict.fromkeys(r.suite for r in found):
-        yield f"### {suite}\n"
-        yield _table([r for r in found if r.suite == suite]) + "\n"
+        cases = [r for r in found if r.suite == suite]
+        if len({r.implementation for r in cases}) == 1:
+            alone.append(_spans(suite, cases))
+        else:
+            yield f"### {suite}\n"
+            yield _beside(cases) + "\n"
+    if alone:
+        yield _table(["suite", "cases", "times", "rates"], alone) + "\n"
 
 
-def _table(found: Sequence[Record]) -> str:
-    """One row a record, with the ratio to every other implementation of its case."""
-    others = list(dict.fromkeys(name for r in found for name in r.info.get("ratio_to", {})))
-    head = ["case", "implementation", "time", "FLOP/s", "B/s", *(f"x {name}" for name in others)]
-    cells = [[*_cells(r), *(_ratio(r, name) for name in others)] for r in found]
-    align = ("left", "left", *["right"] * (len(head) - 2))
-    return str(tabulate(cells, head, tablefmt="github", disable_numparse=True, colalign=align))
+def _beside(found: Sequence[Record]) -> str:
+    """A row a case: ours, or the first, with its rate; the others with how many times faster that one is."""
+    names = sorted(dict.fromkeys(r.implementation for r in found), key=lambda name: name != OURS)
+    cases: dict[str, dict[str, Record]] = {}
+    for r in found:
+        cases.setdefault(r.case, {})[r.implementation] = r
+    rows = []
+    for case, by_name in cases.items():
+        first, *others = (by_name.get(name) for name in names)
+        own = [seconds(first.seconds), _rate(first)] if first else ["", ""]
+        rows.append([case, *own, *(_against(r, first) if r else "" for r in others)])
+    return _table(["case", names[0], "rate", *names[1:]], rows)
 
 
-def _cells(r: Record) -> list[str]:
-    flops, moved = r.info.get("flops", 0) / r.seconds, r.info.get("bytes", 0) / r.seconds
-    return [r.case, r.implementation, seconds(r.seconds), decimal(flops) if flops else "", decimal(moved)]
+def _against(r: Record, first: Record | None) -> str:
+    ratio = first and first.info.get("ratio_to", {}).get(r.implementation)
+    return seconds(r.seconds) + (f" ({ratio:.2f})" if ratio else "")
 
 
-def _ratio(r: Record, name: str) -> str:
-    ratio = r.info.get("ratio_to", {}).get(name)
-    return f"{ratio:.2f}" if ratio else ""
+def _rate(r: Record) -> str:
+    """FLOP/s, or B/s of what has no products."""
+    return decimal(_number(r)) + ("FLOP/s" if r.info.get("flops") else "B/s")
+
+
+def _spans(suite: str, found: Sequence[Record]) -> list[str]:
+    """The shortest and the longest time of a suite, the lowest and the highest rate."""
+    times, rates = sorted(found, key=lambda r: r.seconds), sorted(found, key=_number)
+    return [
+        suite,
+        str(len(found)),
+        f"{seconds(times[0].seconds)} to {seconds(times[-1].seconds)}",
+        f"{_rate(rates[0])} to {_rate(rates[-1])}",
+    ]
+
+
+def _number(r: Record) -> float:
+    return float(r.info.get("flops", 0) or r.info.get("bytes", 0)) / r.seconds
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    align = ("left", *["right"] * (len(head) - 1))
+    return str(tabulate(rows, head, tablefmt="github", disable_numparse=True, colalign=align))
 
 
 def main(argv: list[str]) -> int:

@@ -20,7 +20,7 @@ import budget
 from budget import cluster
 from budget.bench import journal as journals
 from budget.bench import measure as measuring
-from budget.bench import networks, sensors
+from budget.bench import networks, sensors, tables
 from budget.device import load
 from budget.device import profile as profiles
 from budget.device.profile import profile_for
@@ -276,3 +276,7 @@ def test_collectives_want_torchrun(tmp_path):
     assert done.returncode == 2
     assert "torchrun" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_the_page_of_benchmarks_is_what_its_records_say():
+    assert Path(tables.PAGE).read_text("utf-8") == tables.page(), "python -m budget.bench.tables --write"
