@@ -142,6 +142,7 @@ class _Alone(TypedDict, total=False):
     loss_logits: Literal["fp32", "shifted", "replaced", "own", "own_shifted"] | None
     loss_parallel: Literal["none", "dtensor", "in_place", "native"] | None
     memory_format: Literal["channels_last", "channels_first"] | None
+    norms: Literal["kernel", "exported"] | None
     offload: str | None
     oft_block_size: int | None
     p_tuning: int | None

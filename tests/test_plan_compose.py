@@ -227,6 +227,7 @@ ON = {
     0.1, "lora_dtype": "fp32", "lora_rank": 4, "lora_targets": "attn.q", "loss_chunk": 8,
     "loss_logits": "own", "loss_parallel": "in_place", "mode":
     "decode", "memory_format": "channels_first", "module_dropout": 0.1, "modules_to_save": "head",
+    "norms": "exported",
     "offload": "optimizer", "oft_block_size": 4, "optimizer":
     "muon", "output_dtype": "fp32", "p_tuning": 4, "p_tuning_hidden": 16, "precision": "master",
     "prefix_tuning": 4, "prompt_logits": "fp32", "prompt_tuning": 4, "prompts": 4, "prompts_from": 1,

@@ -168,7 +168,9 @@ def _exported(row: Row, model: str, software: str) -> dict[str, Any]:
         return {}
     if load(software).allocator == "torch":
         return versions.EAGER if written_out(row, software, "forward") else {}
-    return versions.EAGER if kernel and not re.search(kernel, text_of(row, "engine", "notes")) else {}
+    if not kernel or re.search(kernel, text_of(row, "engine", "notes")):
+        return {}
+    return {**versions.EAGER, **differs(software).get("exported", {})}
 
 
 def _generates(model: str) -> bool:

@@ -127,7 +127,7 @@ def unpacked(ops: Sequence[Op], dtype: str) -> Size:
 
 def again(ops: Sequence[Op], dtype: str) -> Size:
     """Bytes that an accelerator's kernels read once more, as no block of them holds all that it needs."""
-    more = [(o, _more(o)) for o in ops if o.kind == "contract" or o.rule.passes]
+    more = [(o, _more(o)) for o in ops if o.kind == "contract" or o.rule.passes or o.rule.again]
     return sum([times * _pictured(o, dtype) for o, times in more if times])
 
 
@@ -141,6 +141,8 @@ def _more(o: Op) -> Size:
     all of its channel for that, from a cache. Source: aten-depthwise.
     """
     rule = o.rule
+    if rule.again:
+        return rule.again
     if rule.passes:
         return int(
             rule.family == "norm" and (o.derived or is_zero(rule.tracks) or o.beside[0] >= rule.tracks)

@@ -124,6 +124,9 @@ RULES: dict[str, Rule] = {
         back_moves=(2, 37),
     ),
     "layer_norm_plain": Rule(6, 10, (X, MEAN, RSTD), reduces=2, family="norm", autocast=(SINGLE, "")),
+    # In a graph as torch's exporter writes them (plan/norms.py).
+    "layer_norm_exported": Rule(8, 12, (X, MEAN, RSTD), reduces=2, again=5, family="norm"),
+    "layer_norm_exported_plain": Rule(6, 10, (X, MEAN, RSTD), reduces=2, again=5, family="norm"),
     "response_norm": Rule(  # channels times their lengths over the grid, these over the mean of them
         5,
         11,

@@ -62,6 +62,7 @@ class Rule(Record):
     plain: str = ""  # the same kind not in place, as its backward operator is
     reduces: int = 0  # statistics that it needs over its last axis, each an all-reduce if divided
     passes: bool = False  # walks over its input more than once, though no all-reduce is needed
+    again: int = 0  # tensors as large as its input that its kernel moves besides, where that is no one's own
     launches: int = 1  # kernels that eager torch starts for it
     back_launches: int = 1
     # Of its kernels, forward and backward, the casts that float32 needs not.
