@@ -144,11 +144,13 @@ def _matmuls(
     few = stack.few_bits_on(generation)
     packs = (_bytes(base, device, stack, dtype) if few else 0.0) or matmul.share
     most = data["marlin"].get(generation, math.inf) if stack.marlin else math.inf
-    whole = _whole(device, matmul.share)
+    whole, late = _whole(device, matmul.share), data["few_bits_start_s"].get(generation, 0.0)
     return {
         "matmul": matmul,
         "grouped": grouped,
-        "weight_only_matmul": matmul._replace(share=min(packs, most), narrow=whole, bandwidth=packed, **few),
+        "weight_only_matmul": matmul._replace(
+            share=min(packs, most), narrow=whole, bandwidth=packed, start_s=late, **few
+        ),
         "weight_only_grouped": grouped._replace(
             share=packs * share,
             narrow=whole * share,
