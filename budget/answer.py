@@ -53,7 +53,7 @@ class _Estimate(NamedTuple):
     terms: Terms | None = None  # what an hour costs, where it is not the usual
     job: Job | None = None  # a whole run, where one was asked for
     searched: int = 0  # of so many layouts that were tried this is the best one
-    tried: tuple[Any, ...] = ()  # the first of them in order, as search.py has them
+    tried: tuple[Any, ...] = ()  # the first of them in order, as search/ has them
 
 
 class Estimate(Shown, _Estimate):

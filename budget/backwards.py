@@ -24,14 +24,14 @@ from .law import FLOPS, USUAL, Law
 from .layout import Layout
 from .layout import layout as parse_layout
 from .named import TYPE_CHECKING, Any
-from .planning import MOST
 from .quantity import COUNT, DAYS, KWH, SHARE, USD, read
 from .quantity import FLOPS as COMPUTE
+from .search.layouts import MOST
 from .shape import shape
 from .utilisation import laid_out, one_device, whole_run
 
 if TYPE_CHECKING:
-    from .search import Tried
+    from .search.best import Tried
 
 SCHEMA = "budget.scale/1"
 UNITS = {"compute": COMPUTE, "usd": USD, "kwh": KWH, "params": COUNT, "tokens": COUNT, "days": DAYS}

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from .cluster import Cluster
     from .keywords import Attention, Each, Execution, Mode, Optimizer, Recompute, Techniques
     from .layout import Layout
-    from .search import Found
+    from .search.best import Found
 
 OF_NETWORKS = ("packing", "kept", "family", "published")  # fields of a Task that a network's source has
 # The parts of an Estimate that do not depend on the device: its fields from `model` on.
@@ -107,7 +107,7 @@ def estimate(
     kind = defaults.dtype(dtype, source, target, software)
     usual = defaults.settings(software, recompute, kind, source, given)
     if global_batch is not None:
-        from .batches import micro_batches
+        from .search.batches import micro_batches
 
         given = {**given, "accumulate": micro_batches(global_batch, divided, source, given)}
     task = Task(
@@ -159,7 +159,7 @@ def plan(model: object, devices: int | None = None, **settings: Unpack[Each]) ->
 
     settings: those of budget.estimate. Its devices=64 is the best one's estimate.
     """
-    from .planning import layouts
+    from .search.layouts import layouts
 
     given = said(settings)
     given["device"], number = several(given.get("device", "h200"), devices)

@@ -162,7 +162,7 @@ class Layout(Settings):
 
 
 class Alone(Layout):
-    """A layout of whose pipeline one stage is built, which is all that a bound asks for (bounds.py)."""
+    """A layout of whose pipeline one stage is built, which is all that search/bounds.py asks for."""
 
     only: int = setting(0, "the stage", least=0)
 

@@ -8,14 +8,14 @@ import pytest
 
 import budget
 from budget.__main__ import main
-from budget.bounds import Bounds, Stack
-from budget.degrees import Facts, facts, layouts
 from budget.errors import InputError
 from budget.estimate import plan
 from budget.layout import Alone, Layout
 from budget.plan import ranks
 from budget.plan.divide import divide
-from budget.search import search
+from budget.search.best import search
+from budget.search.bounds import Bounds, Stack
+from budget.search.degrees import Facts, facts, layouts
 
 SMALL = {"layers": 4, "d_model": 256, "heads": 8, "d_ff": 1024, "vocab": 8192, "context": 512}
 TIGHT = "l4"

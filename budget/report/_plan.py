@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..named import Any
-from ..search import Found, Tried
+from ..search.best import Found, Tried
 from ._answer import Answer, Column, Table
 from ._bars import side_by_side
 from ._comparison import devices

@@ -1,20 +1,20 @@
-"""The layouts of so many devices: each is priced by an estimate of its own (search.py)."""
+"""The layouts of so many devices: each is priced by an estimate of its own (best.py)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from itertools import count
 
-from .answer import Estimate
+from ..answer import Estimate
+from ..cluster import holds, joining
+from ..config import size
+from ..errors import InputError, shown
+from ..layout import Layout
+from ..named import Any
+from ..progress import Progress
 from .batches import whole_samples
-from .cluster import holds, joining
-from .config import size
+from .best import REFINED, Found, search
 from .degrees import facts
-from .errors import InputError, shown
-from .layout import Layout
-from .named import Any
-from .progress import Progress
-from .search import REFINED, Found, search
 
 MOST = 10**9  # devices
 

@@ -11,14 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from math import gcd
 
-from .answer import Estimate
+from ..answer import Estimate
+from ..ir import SCORES, Model, base, expert_axis, walk
+from ..layout import Layout
+from ..named import Any, NamedTuple
+from ..plan._layers import in_one, is_stack, layers
+from ..plan.mesh import heads
+from ..stack import ENGINES
 from .bounds import Stack
-from .ir import SCORES, Model, base, expert_axis, walk
-from .layout import Layout
-from .named import Any, NamedTuple
-from .plan._layers import in_one, is_stack, layers
-from .plan.mesh import heads
-from .stack import ENGINES
 
 RECOMPUTED = ("none", "selective", "full")  # from the least on
 LONG = 16384  # tokens, from which on a sequence is divided

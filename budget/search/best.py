@@ -12,13 +12,13 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from time import perf_counter
 
-from .answer import Estimate
+from ..answer import Estimate
+from ..errors import InputError
+from ..face import Shown
+from ..layout import Layout
+from ..named import Any, NamedTuple
 from .bounds import Bounds, Price
 from .degrees import Facts, layouts
-from .errors import InputError
-from .face import Shown
-from .layout import Layout
-from .named import Any, NamedTuple
 
 REFINED = 6  # layouts that are tried with more than one sample at a time
 

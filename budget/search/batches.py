@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .config import size
-from .errors import InputError, shown
-from .named import TYPE_CHECKING, Any
-from .size import Size, any_of
+from ..config import size
+from ..errors import InputError, shown
+from ..named import TYPE_CHECKING, Any
+from ..size import Size, any_of
 
 if TYPE_CHECKING:
-    from .layout import Layout
-    from .read.source import Source
+    from ..layout import Layout
+    from ..read.source import Source
 
 
 def micro_batches(whole: Size, layout: Layout | None, source: Source, techniques: Mapping[str, Any]) -> Size:
@@ -31,7 +31,7 @@ def micro_batches(whole: Size, layout: Layout | None, source: Source, techniques
 
 def whole_samples(text: str, length: int, each: int) -> int:
     """Samples of so many tokens (`4M-tokens`): the nearest multiple of `each`. Raises InputError."""
-    from .quantity import COUNT, read
+    from ..quantity import COUNT, read
 
     if not text.rstrip().endswith(("token", "tokens")) or not length:
         raise InputError("global_batch", f"got {shown(text)}; allowed: samples, or tokens as 4M-tokens")

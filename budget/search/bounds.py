@@ -13,14 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from .answer import Estimate
-from .errors import InputError
-from .fold.memory import tensor_bytes
-from .fold.pipeline import in_flight
-from .ir import FIRST, ONCE, WEIGHTS, Model, walk
-from .layout import Alone, Layout
-from .named import NamedTuple
-from .size import Size
+from ..answer import Estimate
+from ..errors import InputError
+from ..fold.memory import tensor_bytes
+from ..fold.pipeline import in_flight
+from ..ir import FIRST, ONCE, WEIGHTS, Model, walk
+from ..layout import Alone, Layout
+from ..named import NamedTuple
+from ..size import Size
 
 Price = Callable[[Layout, int, str], Estimate]
 

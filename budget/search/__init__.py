@@ -1,0 +1,1 @@
+"""The best layout of so many devices: one file for each step of the search."""
