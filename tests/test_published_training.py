@@ -126,8 +126,18 @@ def test_what_adapters_drop_is_no_dropout_of_their_network():
     [asked] = training.asked({**ROW, "dropout": "0.05", "notes": "LoRA, rank 16"})
     assert asked.parts[0].settings["lora_dropout"] == 0.05
     assert "dropout" not in asked.parts[0].settings["config"]
-    [asked] = training.asked({**ROW, "dropout": "0.05"})
+
+
+@pytest.mark.parametrize("told", [{"dropout": "0.05"}, {"notes": "flash attention; dropout 0.05"}])
+def test_a_network_drops_what_its_row_or_its_notes_say(told):
+    [asked] = training.asked({**ROW, **told})
     assert asked.parts[0].settings["config"]["dropout"] == 0.05
+
+
+def test_gelu_is_written_out_where_notes_say_so():
+    for notes, form in (("", "gelu_tanh"), ("norms and GELU written out", "gelu_new")):
+        [asked] = training.asked({**ROW, "source": "a page (PyTorch 2.6)", "notes": notes})
+        assert asked.parts[0].settings["config"]["activation"] == form
 
 
 def test_a_network_of_pictures_needs_no_sequence_nor_to_be_called_one():

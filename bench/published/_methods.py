@@ -14,7 +14,6 @@ from budget.plan.gguf import FORMATS as GGUF
 
 from . import _versions as versions
 from .formats import weights
-from .layouts import DROPOUT
 from .rows import NotCoveredError, number
 from .software import differs, programs
 from .table import Row, text_of
@@ -126,13 +125,6 @@ def fused_loss(row: Row, settings: Mapping[str, Any]) -> bool:
     parts = settings.get("fuse", "").split(",")
     in_place = "unsloth's loss" in text_of(row, "notes")
     return bool({"cross_entropy", "chunked_cross_entropy"} & {*parts}) or ("loss" in parts and not in_place)
-
-
-def dropped(row: Row) -> dict[str, float]:
-    """What a fully trained network drops, if its notes say so."""
-    told = re.search(r"\bdropout (0\.\d+)", text_of(row, "notes"))
-    adapters = "lora" in text_of(row, "method", "notes")
-    return dict.fromkeys(DROPOUT, float(told[1])) if told and not adapters else {}
 
 
 def in_16_bits(row: Row) -> bool:

@@ -138,8 +138,9 @@ def cluster(row: Row) -> str | None:
 
 
 def dropout(row: Row) -> dict[str, float]:
-    """What is dropped."""
-    rate = number(row, "dropout", 0)
+    """What a network drops, as its row or its notes say."""
+    told = re.search(r"\bdropout (0\.\d+)", text_of(row, "notes"))
+    rate = number(row, "dropout", float(told[1]) if told else 0)
     return dict.fromkeys(DROPOUT, rate) if rate else {}
 
 

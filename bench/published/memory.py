@@ -206,8 +206,6 @@ def _besides(row: Row, software: str, part: Part) -> dict[str, Any]:
         own |= {"precision": "autocast"}
     if methods.fused_loss(row, {**part.settings, **own}):
         own.pop("loss_logits", None)
-    if found := methods.dropped(row):
-        own["config"] = {**part.settings["config"], **found}
     own |= litgpt.beside(software, part.model, {**part.settings, **own}, trains=True)
     if "bf16optimizer" in word.lower():  # DeepSpeed's: sums of gradients in float32
         own["grad_dtype"] = "fp32"

@@ -101,7 +101,7 @@ def step(row: Row, on: Device, batch: int, seq: int, gpus: int) -> Part:
         "layout": spread,
         "cluster": cluster(row),
         "dtype": dtype,
-        "config": {**config, **({} if adapted else dropout(row)), **_gelu(model, config, software)},
+        "config": {**config, **({} if adapted else dropout(row)), **_gelu(row, model, config, software)},
         **optimizer(row, software),
         **recomputed(row, gpus),
         **({"seq": seq} if seq else {}),
@@ -130,9 +130,11 @@ def masked(row: Row) -> dict[str, Any]:
 COMPILES = re.compile(r"(?<!without )(?<!no )torch\.compile")  # a Trainer or a loop of transformers' networks
 
 
-def _gelu(model: str, config: dict[str, Any], software: str) -> dict[str, str]:
-    """GELU's tanh form as one kernel, but in software that has a network's own operators."""
+def _gelu(row: Row, model: str, config: dict[str, Any], software: str) -> dict[str, str]:
+    """GELU's tanh form as one kernel, but where notes or a stack's own operators write it out."""
     written_out = getattr(resolve(model, config)[2], "activation", "") == "gelu_new"
+    if "gelu written out" in text_of(row, "notes"):
+        return {"activation": "gelu_new"}
     return {} if differs(software).get("own_operators") or not written_out else {"activation": "gelu_tanh"}
 
 
