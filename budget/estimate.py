@@ -172,7 +172,7 @@ def _layout(layout: object, mode: str, devices: int | None) -> Layout:
     """A layout, of text, a table or as it is; of so many devices. Raises InputError."""
     from .layout import layout as as_layout
 
-    found = as_layout(layout, train=mode == "train")
+    found = as_layout(layout, train=mode == "train", devices=devices)
     if devices is not None and any_of(found.devices != devices):
         allowed = f"the layout's {shown(found.devices)}, or no layout"
         raise InputError("devices", f"got {shown(devices)}; allowed: {allowed}")

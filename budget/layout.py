@@ -9,6 +9,8 @@ into the same devices: a group of ep runs over cp and dp (and over tp where etp 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from .config import Settings, divides, make, nearest, setting
 from .errors import InputError, shown
 from .named import Any, NamedTuple
@@ -225,9 +227,10 @@ def told(text: str) -> dict[str, Any]:
     return values
 
 
-def layout(given: Any, *, train: bool = True) -> Layout:
+def layout(given: Any, *, train: bool = True, devices: Any = None) -> Layout:
     """A layout, of text, a table of degrees, or as it is. Sequence parallelism saves what a backward pass
-    needs: it is the default in training only. Raises InputError.
+    needs: it is the default in training only. devices: how many, where dp is what the other axes leave of
+    them. Raises InputError.
     """
     if isinstance(given, Layout):
         return given
@@ -235,12 +238,27 @@ def layout(given: Any, *, train: bool = True) -> Layout:
         given = told(given)
     if not hasattr(given, "items"):
         raise InputError("layout", f"got {shown(given)}; allowed: tp=8,pp=4, a table, or a Layout")
+    given = _filled(given, devices)
+    if given.get("zero") and not {"dp", "cp"} & set(given):
+        raise InputError("layout.zero", f"got {shown(given['zero'])}; allowed: with dp, as dp=8,zero=3")
     try:
         return make(Layout, given if train else {"sp": 0, **given})
     except InputError as error:
         if error.field.startswith("layout"):
             raise
         raise InputError(f"layout.{error.field}", str(error).removeprefix(f"{error.field}: ")) from None
+
+
+def _filled(given: Mapping[str, Any], devices: Any) -> Mapping[str, Any]:
+    """The degrees with dp, where it is not among them and the others divide the devices.
+
+    Source: megatron-lm, whose dp is the world's size over tp x cp x pp.
+    """
+    axes = [given.get(axis, 1) for axis in ("tp", "cp", "pp")]
+    if "dp" in given or not all(type(x) is int and x > 0 for x in (devices, *axes)):
+        return given
+    left, rest = divmod(devices, product(axes))
+    return given if rest else {**given, "dp": left}
 
 
 def _value(name: str, text: str) -> Any:

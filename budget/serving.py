@@ -81,7 +81,7 @@ def serve(
     of = of.within(share)
     if spread is None and devices is not None:
         return _best(of, size("devices", devices), users, asked)
-    layout = None if spread is None else parse(spread, train=False)
+    layout = None if spread is None else parse(spread, train=False, devices=devices)
     if layout is not None and devices not in (None, layout.devices):
         raise InputError(
             "devices", f"got {shown(devices)}; allowed: the layout's {layout.devices}, or no layout"

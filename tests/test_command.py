@@ -227,3 +227,34 @@ def test_models_to_compare_may_be_joined_by_commas(capsys):
         assert main(["compare", *models, "--format", "csv"]) == 0
         tables.append(capsys.readouterr().out)
     assert tables[0] == tables[1]
+
+
+@pytest.mark.parametrize(
+    ("as_typed", "as_told"),
+    [
+        ("--arch mlp --sizes [784,256,10]", "--arch mlp --sizes 784,256,10"),
+        ("--arch mlp --sizes 784-256-10", "--arch mlp --sizes 784,256,10"),
+        ("resnet50 --image 224x224", "resnet50 --image 224"),
+        ("gpt2 --format md", "gpt2 --format markdown"),
+        ("https://huggingface.co/openai-community/gpt2", "gpt2"),
+        ("https://huggingface.co/gpt2/resolve/main/config.json", "gpt2"),
+        ("--config https://hf.co/Qwen/Qwen3-8B/blob/main/config.json", "qwen3-8b"),
+    ],
+)
+def test_other_ways_to_type_it(capsys, as_typed, as_told):
+    told = run(capsys, "estimate", *as_typed.split())
+    assert told == run(capsys, "estimate", *as_told.split()) and told[0] == 0
+
+
+def test_a_config_may_be_of_an_architecture_here(capsys, tmp_path):
+    path = tmp_path / "net.json"
+    path.write_text('{"arch": "mlp", "sizes": [784, 256, 10], "note": "digits"}')
+    flags = ("--batch", "64", "--format", "json")
+    told = json.loads(run(capsys, "estimate", "--config", str(path), *flags)[1])
+    same = json.loads(run(capsys, "estimate", "--arch", "mlp", "--sizes", "784,256,10", *flags)[1])
+    assert told["model"].pop("name") == "net" and same["model"].pop("name") == "mlp"
+    assert told == same
+    path.write_text('{"arch": "mlp", "layers": 3}')
+    assert run(capsys, "estimate", "--config", str(path))[2].startswith("budget: layers: unknown name")
+    path.write_text("\n")
+    assert run(capsys, "estimate", "--config", str(path))[2].endswith("net.json is empty\n")

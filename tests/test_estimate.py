@@ -30,7 +30,11 @@ UNUSED = [
     ("resnet50", {"seq": 512}, "seq: resnet50 has no seq; allowed: batch, image"),
     ("gpt2", {"image": 512}, "image: gpt2 has no image; allowed: batch, seq"),
     ("mlp", {"seq": 512}, "seq: mlp has no seq; allowed: batch$"),
-    ("resnet50", {"mode": "decode"}, "mode: resnet50 has no decode; allowed: train, forward"),
+    (
+        "resnet50",
+        {"mode": "decode"},
+        "mode: resnet50 has no decode, since it generates no tokens; allowed: train, forward",
+    ),
     ("vit-b-16", {"mode": "prefill"}, "mode: vit-b-16 has no prefill"),
     ("conformer", {"mode": "decode"}, "mode: conformer has no decode"),
     ("gpt2", {"mode": "forward", "optimizer": "nonsense"}, "optimizer: unknown name 'nonsense'"),

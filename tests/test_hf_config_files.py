@@ -8,7 +8,7 @@ from budget.errors import InputError
 from budget.read import hf_config
 
 FILES = {
-    "empty": (b"", "not JSON"),
+    "empty": (b"", "is empty"),
     "truncated": (b'{"model_type": "llama", "hidden', "not JSON"),
     "binary": (bytes(range(256)) * 40, "not JSON"),
     "a_list": (b"[1, 2]", "no table"),

@@ -10,7 +10,7 @@ import budget
 from budget.__main__ import main
 from budget.errors import InputError
 from budget.estimate import plan
-from budget.layout import Alone, Layout
+from budget.layout import Alone, Layout, parse
 from budget.plan import ranks
 from budget.plan.divide import divide
 from budget.search.best import search
@@ -236,12 +236,24 @@ def test_experts_are_spread():
         (small(), 0, "devices: got 0"),
         (small(global_batch=3), 7, "devices: got 7; "),
         (small(cluster="jean-zay-a100", device="a100"), 1024, "devices: got 1,024; allowed: up to 416"),
-        (small(layout="tp=2"), 4, "devices: got 4; allowed: the layout's 2"),
+        (small(layout="tp=2,dp=1"), 4, "devices: got 4; allowed: the layout's 2"),
     ],
 )
 def test_errors(settings, devices, message):
     with pytest.raises(InputError, match=message):
         budget.estimate("transformer", devices=devices, **settings)
+
+
+def test_the_devices_that_a_layout_leaves_are_dp():
+    asked = small(layout="tp=2,zero=1")
+    assert budget.estimate("transformer", devices=8, **asked).task.layout == parse("tp=2,zero=1,dp=4")
+    with pytest.raises(InputError, match=r"^devices: got 7; allowed: the layout's 2"):
+        budget.estimate("transformer", devices=7, **small(layout="tp=2"))
+
+
+def test_what_divides_over_dp_alone_needs_one():
+    with pytest.raises(InputError, match=r"^layout.zero: got 3; allowed: with dp"):
+        budget.estimate("transformer", **small(layout="zero=3"))
 
 
 def test_the_command(capsys):

@@ -42,7 +42,8 @@ def check(module: ModuleType, name: str, mode: str, sizes: Iterable[str]) -> Non
     """Raise an InputError for a mode that a network does not have, or a size that it would ignore."""
     modes, takes = getattr(module, "MODES", MODES), takes_of(module)
     if mode not in modes:
-        raise InputError("mode", f"{name} has no {mode}; allowed: {', '.join(modes)}")
+        why = f"{name} has no {mode}{', since it generates no tokens' if mode == 'decode' else ''}"
+        raise InputError("mode", f"{why}; allowed: {', '.join(modes)}")
     for size in sizes:
         if size not in takes:
             raise InputError(size, f"{name} has no {size}; allowed: {', '.join(takes)}")

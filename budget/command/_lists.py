@@ -32,6 +32,16 @@ def sizes(field: str, text: str | None) -> Any:
     return found if len(found) > 1 else found[0]
 
 
+def side(text: str | None) -> str | None:
+    """Pixels along a side, which may be told twice: `224x224`. Raises InputError where they differ."""
+    told = re.fullmatch(r"(?P<n>\d+)\s*[xX*×]\s*(?P<other>\d+)", text or "")  # noqa: RUF001 - as people type
+    if told is None:
+        return text
+    if told["n"] != told["other"]:
+        raise InputError("--image", f"got {text}; allowed: pixels along a side, of images that are square")
+    return told["n"]
+
+
 def size(text: str) -> Any:
     """A size: `16`, or `128k`; what is none stays text."""
     told = re.fullmatch(r"(-?[\d_]+(?:\.\d+)?(?:e\d+)?)([kKmM]?)", text.strip(), re.ASCII)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from argparse import SUPPRESS, ArgumentParser, BooleanOptionalAction, Namespace
 from functools import partial
 
@@ -17,8 +18,8 @@ from ..plan import fields
 from ..read.source import resolve
 from ..size import number
 from ..stack import usual
-from ._lists import how_many, names, size, sizes
-from ._parser import Parser, Several, left_over
+from ._lists import how_many, names, side, size, sizes
+from ._parser import Parser, Several, left_over, too_many
 
 DEFAULT_ARCH = "transformer"
 
@@ -96,7 +97,7 @@ def source_flags(parser: ArgumentParser) -> None:
     """Add the flags that name one model; a preset is a positional argument (see `words`)."""
     parser.usage = f"{parser.prog} [PRESET | --arch A | --config FILE | --module F] [flags]"
     parser.add_argument(
-        "--arch", metavar="A", help="an architecture with its own flags: budget list architectures"
+        "--arch", metavar="A", help="an architecture, whose flags budget list architectures NAME has"
     )
     parser.add_argument(
         "--config", metavar="FILE", help="a config.json, a model's folder, .gguf; -: standard input"
@@ -134,7 +135,7 @@ def source(args: Namespace, rest: list[str]) -> tuple[str, list[str]]:
     """The name of the model, and the architecture's flags. Raises InputError for several models."""
     bare, flags = words(rest)
     if len(bare) > 1:
-        raise InputError("usage", f"{bare[1]!r} is one argument too many")
+        raise too_many(bare[1])
     named = [x for x in (*bare, args.arch, args.config) if x is not None]
     if len(named) > 1:
         raise InputError("model", "name one of PRESET, --arch and --config, not several")
@@ -166,7 +167,7 @@ def run_settings(args: Namespace) -> dict[str, Any]:
     return {
         "batch": sizes("--batch", args.batch),
         "seq": sizes("--seq", args.seq),
-        "image": sizes("--image", args.image),
+        "image": sizes("--image", side(args.image)),
         "sound": sizes("--sound", args.sound),
         "mode": names("train" if args.mode is None else args.mode),
         "dtype": names(args.dtype),
@@ -236,7 +237,7 @@ def _shown(default: object) -> str:
 
 def _value(kind: str, value: Any) -> Any:
     if kind.startswith("tuple"):
-        return tuple(number(x) for x in str(value).split(","))
+        return tuple(map(number, re.split(r"\s*,\s*|\s+|(?<=\d)-(?=\d)", str(value).strip("[()] "))))
     if kind == "int":
         return size(value)
     return number(value) if kind == "float" else value

@@ -14,7 +14,7 @@ def output_flags(parser: ArgumentParser) -> None:
     """Add the flags --format and --output."""
     forms = report.names()
     text = f"{', '.join(forms)} (that of the output's ending, or table)"
-    parser.add_argument("--format", metavar="F", choices=forms, help=text)
+    parser.add_argument("--format", metavar="F", choices=forms, type=_form, help=text)
     parser.add_argument(
         "--output", metavar="FILE", help="write there instead: x.svg, x.html, x.json, x.csv, x.md"
     )
@@ -23,13 +23,18 @@ def output_flags(parser: ArgumentParser) -> None:
 def _format(path: str) -> str:
     """The format of a file by its name's ending; a table where there is none. Raises InputError."""
     ending = os.path.splitext(path)[1].lstrip(".").lower()
-    form = {"": "table", "txt": "table", "log": "table", "md": "markdown"}.get(ending, ending)
+    form = _form(ending)
     if form not in report.names():
         kinds = ", ".join(f".{name}" for name in (*report.names(), "md", "txt"))
         raise InputError(
             "--output", f"no format is called .{ending}; allowed: --format F, or an ending of {kinds}"
         )
     return form
+
+
+def _form(ending: str) -> str:
+    """The format that a file's ending, or people, call so."""
+    return {"": "table", "txt": "table", "log": "table", "md": "markdown"}.get(ending.lower(), ending.lower())
 
 
 def _coloured(text: str) -> str:

@@ -41,7 +41,13 @@ def left_over(words: Sequence[str], known: Iterable[str], where: str) -> InputEr
     flag = next((word for word in words if word.startswith("-")), None)
     if flag is not None:
         return unknown("flag", flag, known, where)
-    return InputError("usage", f"{words[0]!r} is one argument too many")
+    return too_many(words[0])
+
+
+def too_many(word: str) -> InputError:
+    """The error for a word that nothing takes, which may be one of a list."""
+    way = "; a list is one word: 784,256,10 or tp=8,pp=2" if re.fullmatch(r"(\w+=)?\d+", word) else ""
+    return InputError("usage", f"{word!r} is one argument too many{way}")
 
 
 class Parser(ArgumentParser):

@@ -30,7 +30,7 @@ EXAMPLES = """examples:
   budget estimate --module path/file.py:factory --batch 8
   budget estimate llama-3-70b --device h100 --fits || echo "too large"
 
-Flags of an architecture (--layers, --d-model, ...): budget list architectures
+Flags of an architecture (--layers, --sizes, ...): budget list architectures mlp
 """
 
 

@@ -116,7 +116,7 @@ def default_inputs(module: Any, workload: Workload) -> dict[str, Any]:
             side = workload.image or getattr(config, "image_size", None) or 224
             channels = getattr(config, "num_channels", None) or 3
             return {"pixel_values": torch.zeros(workload.batch, channels, side, side)}
-    allowed = "inputs, which a file's factory returns as (module, inputs)"
+    allowed = "inputs (--input 8x3x224x224), or a file's factory that returns (module, inputs)"
     raise InputError("inputs", f"forward takes no input_ids or pixel_values; allowed: {allowed}")
 
 

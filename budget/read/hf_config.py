@@ -28,7 +28,8 @@ def read(source: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[str, Any]:
     values = source
     kind = values.get("model_type")
     if kind is None:
-        way = '"llama" or another of `budget list families`, or "architectures" with a class of transformers'
+        way = '"llama" or another of `budget list families`; "architectures" with a class of transformers; '
+        way += '"arch" and the settings of one of `budget list architectures`'
         raise InputError("model_type", f"missing; allowed: {way}")
     if not isinstance(kind, str):
         raise InputError("model_type", f"got {shown(kind)}; known: {some(hf_families.known())}")

@@ -38,7 +38,7 @@ INDEX = "model.safetensors.index.json"
 
 def load(path: str | os.PathLike[str]) -> Mapping[str, Any]:
     """The config that a file, a folder or standard input (`-`) holds. Raises InputError."""
-    text = os.fspath(path)
+    text = os.path.expanduser(os.fspath(path))
     try:
         return _read(text)
     except EOFError:
@@ -201,6 +201,8 @@ def _safetensors(file: BinaryIO, size: int, path: str) -> None:
 def _table(content: bytes, name: str, largest: int = LARGEST) -> Mapping[str, Any]:
     if len(content) > largest:
         raise InputError("config", f"{name} has more than {largest:,} bytes")
+    if not content.strip():
+        raise InputError("config", f"{name} is empty")
     values = json.loads(content)
     if not isinstance(values, dict):
         raise InputError("config", f"{name} holds no table of settings")

@@ -34,6 +34,10 @@ TRAINED_OF_A_SIZE = r"base|\d{4}"  # 2507: year and month
 SIZE = r"(\d+x)?\d+(\.\d+)?[bm]"
 MARKS = str.maketrans(dict.fromkeys(" _.:", "-"))  # what divides a name's parts, as people write it
 WEIGHTS = r"\.\w*in\d+k\w*$|-(int4|q4_0)-unquantized$"  # resnet50.a1_in1k; trained for few bits, not in them
+# A page of the hub: of a network, or of a file of its.
+PAGE = (
+    r"https?://(huggingface\.co|hf\.co)/(?P<name>[\w.-]+(/(?!(tree|blob|resolve|raw)\b)[\w.-]+)?)([/?#].*)?"
+)
 LATEST = ":latest"  # Ollama's tag where none is told: of the size in data/ollama.json
 WORDS = re.compile(r"\d+(?:[._]\d+)*[bm]?(?![a-z])|[a-z]+")  # of a name: llama, 3.1, 8b
 # Words of a name that say that a network has more than the one that its name is made of, or is made from it.
@@ -76,6 +80,12 @@ def known(name: str) -> tuple[str, Mapping[str, Any]] | None:
     bare = name.removesuffix(LATEST)
     latest = table.load("ollama.json")["latest"].get(bare)
     return known(latest or bare) if latest or bare != name else None
+
+
+def of_page(model: Any) -> Any:
+    """The hub's name of a network whose page's address is given; anything else as it is."""
+    told = re.fullmatch(PAGE, model) if isinstance(model, str) and "://" in model else None
+    return told["name"] if told else model
 
 
 def of_ollama(name: str) -> str:

@@ -78,6 +78,7 @@ def find(
     """
     if hasattr(model, "model_type") and hasattr(model, "to_dict"):  # a config of transformers
         model = model.to_dict()
+    model = preset.of_page(model)
     if is_module(model) or (isinstance(model, Model) and model.captured):
         _check(model, mode, requested, config)
     if is_module(model):
@@ -126,17 +127,18 @@ Resolved = tuple[str, Any, Any, Mapping[str, Any], tuple[str, ...]]
 def resolve(model: object, config: Mapping[str, Any]) -> Resolved:
     """(name, architecture's module, Config, a preset's usual workload, uncounted). Raises InputError."""
     usual: Mapping[str, Any] = {}
+    model = preset.of_page(model)
     if isinstance(model, Mapping):
         values = _config(model)
-        name = str(values.get("model_type", "config"))
-        arch, settings, usual, uncounted = _hugging_face(values)
+        name = str(values.get("model_type", values.get("arch", "config")))
+        arch, settings, usual, uncounted = _of_config(values)
     elif isinstance(model, os.PathLike) or (isinstance(model, str) and _is_path(model)):
         folder, file = os.path.split(os.path.abspath(model))
         stem = re.sub(r"\.(json|json\.gz|gguf|safetensors)$", "", file)
         values = _config(model)
         inside = {"config": os.path.basename(folder), "-": str(values.get("model_type", "config"))}
         name = inside.get(stem, stem)
-        arch, settings, usual, uncounted = _hugging_face(values)
+        arch, settings, usual, uncounted = _of_config(values)
     elif isinstance(model, str):
         name, arch, settings, usual, uncounted = _named(model)
     else:
@@ -209,6 +211,8 @@ def _captured(
     from .hf_classes import UncoveredError
 
     values = _config(model)
+    if _own(values):
+        return None
     if "_class_name" in values and "model_type" not in values:
         from . import diffusers_class
 
@@ -255,6 +259,18 @@ def _whole_class(name: str) -> tuple[str, Mapping[str, Any] | None]:
     if not preset.captured(found):
         return name, None
     return name, {key: value for key, value in found.items() if key not in preset.ABOUT}
+
+
+def _own(values: Mapping[str, Any]) -> bool:
+    """Whether a config has an architecture's own settings: {"arch": "mlp", "sizes": [784, 10]}."""
+    return "arch" in values and not {"model_type", "_class_name"} & set(values)
+
+
+def _of_config(values: Mapping[str, Any]) -> tuple[str, Any, Mapping[str, Any], tuple[str, ...]]:
+    if _own(values):
+        about = ("arch", *preset.ABOUT)
+        return values["arch"], {k: v for k, v in values.items() if k not in about}, {}, ()
+    return _hugging_face(values)
 
 
 def _hugging_face(values: Mapping[str, Any]) -> tuple[str, Any, Mapping[str, Any], tuple[str, ...]]:

@@ -31,7 +31,10 @@ def load(spec: str) -> tuple[Any, Any]:
     if not path or not name.isidentifier():
         raise InputError("--module", f"got {as_path(spec)}; allowed: path/file.py:factory")
     if not os.path.isfile(path):
-        raise InputError("--module", f"no file {as_path(path)}")
+        way = (
+            "; allowed: a file whose function returns the module" if "." in path and ".py" not in path else ""
+        )
+        raise InputError("--module", f"no file {as_path(path)}{way}")
     factory = _attribute(path, name)
     made = factory if isinstance(factory, torch.nn.Module) else _make(factory, f"{name} in {path}")
     module, inputs = made if isinstance(made, tuple) and len(made) == 2 else (made, None)

@@ -24,13 +24,15 @@ def layouts(estimate: Callable[..., Estimate], devices: int, given: Mapping[str,
     Raises InputError.
     """
     for name, x in {**given, "devices": devices}.items():
-        if getattr(x, "ndim", 0) > 0 or isinstance(x, list | range):
+        if name != "inputs" and (getattr(x, "ndim", 0) > 0 or isinstance(x, list | range)):
             raise InputError(name, f"got {shown(x)}; allowed where layouts are searched: one number")
     settings, number = dict(given), size("devices", devices)
     if number > MOST:
         raise InputError("devices", f"got {number:,}; allowed: whole numbers from 1 to {MOST:,}")
     batch = settings.pop("micro_batch", None) or settings.pop("batch", None)
     one = estimate(**{**settings, "global_batch": None, "cluster": None, "batch": batch})
+    if batch is None and "inputs" in settings:  # a module's say how many samples they have
+        batch = one.model.samples
     joined = joining(one.device, settings.get("cluster"))
     holds(joined, number, "devices")
     samples = settings.get("global_batch") or 0
