@@ -222,15 +222,16 @@ def test_a_bare_version_is_of_what_the_row_names():
     assert before({**row, "engine": "PyTorch", "engine_version": "1.13"}, "torch", (2, 0))
 
 
-def test_a_network_of_pictures_in_int8_reads_bytes():
+@pytest.mark.parametrize(("model", "length"), [("ResNet50", ""), ("bert-large", "384")])
+def test_a_calibrated_network_in_int8_multiplies_bytes(model, length):
     """TensorRT's calibrated networks: products of int8, at twice float16's rate or more."""
-    row = {"model": "ResNet50", "gpu": "T4", "engine": "TensorRT 8.4", "source": "a page", "n_gpus": "1"}
-    row |= {"batch": "128", "weight_precision": "int8", "output_tok_s_total": "5000"}
+    row = {"model": model, "gpu": "T4", "engine": "TensorRT 8.4", "source": "a page", "n_gpus": "1"}
+    row |= {"batch": "128", "input_len": length, "weight_precision": "int8", "output_tok_s_total": "5000"}
     narrow, wide = ({**row, "weight_precision": word} for word in ("int8", "fp16"))
     times = [
         float(estimate(part.model, **part.settings).times.step)
         for each in (narrow, wide)
-        for asked in inference.asked({**dict.fromkeys(inference.NUMBERS, ""), "input_len": "", **each})
+        for asked in inference.asked({**dict.fromkeys(inference.NUMBERS, ""), **each})
         for part in asked.parts
     ]
     assert 0.4 < times[0] / times[1] < 0.7

@@ -93,7 +93,7 @@ def asked(row: Row) -> Iterator[Asked]:
     else:
         settings |= {**_exported(row, model, software), "mode": "forward"}
         length = whole(row, "input_len", 0)
-        part = Part(model, {**settings, "seq": length} if length else _pictures(row, settings))
+        part = Part(model, {**_eight(settings), "seq": length} if length else _pictures(row, settings))
         yield from _encoded(row, (part,), batch)
 
 
@@ -146,6 +146,12 @@ def _awq(row: Row, software: str) -> dict[str, Any]:
         if re.search(words, row["engine"].lower()) if words else before(row, software, tuple(way["before"])):
             return dict(way["settings"])
     return {}
+
+
+def _eight(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of an encoder of texts, whose linear layers a calibrating tool multiplies in int8 by int8."""
+    eight = settings.get("quantize") == "int8" and differs(settings["stack"]).get("calibrated")
+    return {**settings, "quantize": "w8a8"} if eight else settings
 
 
 def _pictures(row: Row, settings: dict[str, Any]) -> dict[str, Any]:
