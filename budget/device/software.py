@@ -142,7 +142,7 @@ def _matmuls(
         start_s=start,
     )
     few = stack.few_bits_on(generation)
-    packs = (_bytes(base, device, stack, dtype) if few else 0.0) or matmul.share
+    packs = (_packed(base, device, stack, dtype) if few else 0.0) or matmul.share
     most = data["marlin"].get(generation, math.inf) if stack.marlin else math.inf
     whole, late = _whole(device, matmul.share), data["few_bits_start_s"].get(generation, 0.0)
     return {
@@ -169,17 +169,20 @@ def _whole(device: Device, share: float) -> float:
     return share * float(nearest(known["int8"], device.generation))
 
 
-def _bytes(base: Profile, device: Device, stack: Stack, dtype: str) -> float:
-    """The share of the peak in a dtype that products of bytes reach on a device without units for them, whose
-    ordinary ones multiply four at a time: of half of that rate what `accumulated` ones reach on tensor units.
-    0: it has such units, or none multiplies bytes there. Source: llama-cpp-mmq.
+def _packed(base: Profile, device: Device, stack: Stack, dtype: str) -> float:
+    """The share of the peak in a dtype that products of weights of few bits reach as they are, in integers:
+    of so many a clock of each multiprocessor, however many its tensor units could, or of half of the rate at
+    which ordinary units multiply bytes, four at a time, what `accumulated` products reach on tensor units.
+    0: neither is known of the device, or of the stack. Source: llama-cpp-mmq.
     """
     generation = device.generation
-    known = table.load("kernels.json")["bytes"] if stack.tensor_units_on(generation) else {}
+    data = table.load("kernels.json")
+    clocked = data["mmq"].get(generation, 0.0) if stack.mmq else 0.0
+    most = clocked * (device.sms or 0) * (device.hertz or 0.0)
+    if not most and stack.tensor_units_on(generation):
+        most = data["bytes"].get(generation, 0.0) / 2 * device.rate("vector")
     of = base.forms["matmul"].share * stack.reached_on(generation)["product"]
-    return float(
-        known.get(generation, 0.0) / 2 * of * device.rate("vector") / device.rate(SHORTS.get(dtype, dtype))
-    )
+    return float(most * of / device.rate(SHORTS.get(dtype, dtype)))
 
 
 def _fused(device: Device, launch: float) -> tuple[float, float]:

@@ -96,6 +96,7 @@ class Stack(NamedTuple):
     # its FLOPs, and unpacking takes `unpacks` of what dtype.UNPACKING says; of more, `edge` are lost, where a
     # generation has that. Source: llama-cpp-mmvq.
     few_bits: Mapping[str, Mapping[str, float]] = MappingProxyType({})
+    mmq: bool = False  # such products are in integers, whose rate the data has by generation
     marlin: bool = False  # such products are those of Marlin's kernel, which the data has by generation
     tf32: tuple[str, ...] = ()  # kinds of products that it multiplies in tf32 where they are in float32
     # Its host counts the rows of each expert, outside of a graph, so that it waits for the device in each
@@ -263,6 +264,7 @@ def parse(about: Any, file: str) -> Stack:
         all_reduce=told("all_reduce", checked.each, {}, all_reduce),
         experts={"": "grouped", **told("experts", checked.each, {}, one_of(EXPERTS))},
         few_bits=_few_bits(at, about),
+        mmq=told("mmq", checked.flag, False),
         marlin=told("marlin", checked.flag, False),
         tf32=told("tf32", checked.words, [], ("conv", "matmul")),
         counts_experts=told("counts_experts", checked.flag, False),
