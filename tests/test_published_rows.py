@@ -137,6 +137,10 @@ def test_an_encoder_runs_forward_and_weights_have_their_format(tmp_path):
         ({"engine": "llama.cpp (2025-09, Vulkan, int dot: 0)"}, {"stack": "llama.cpp-vulkan-2024"}),
         ({"engine": "llama.cpp (2025-01, Vulkan, matrix cores: none)"}, {"stack": "llama.cpp-vulkan-2024"}),
         ({"engine": "llama.cpp (Vulkan, int dot: 1, matrix cores: none)"}, {"stack": "llama.cpp-vulkan"}),
+        (
+            {"engine": "llama.cpp (2026-01, Vulkan, matrix cores: KHR_coopmat)"},
+            {"stack": "llama.cpp-vulkan-khr"},
+        ),
         ({"engine": "llama.cpp (2024-05)"}, {"stack": "llama.cpp-2024"}),
         ({"engine": "llama.cpp (2024-06)"}, {"stack": "llama.cpp-2024-07"}),
         ({"engine": "llama.cpp b3012"}, {"stack": "llama.cpp-2024"}),

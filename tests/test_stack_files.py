@@ -131,6 +131,20 @@ def test_vulkan_leaves_the_matrix_units_of_xe_alone(board, on_tensor_units):
     assert not stack.load("llama.cpp-sycl").tensor_units_on(device.load(board).generation)
 
 
+@pytest.mark.parametrize(("name", "measured"), [("llama.cpp", 0.087), ("llama.cpp-vulkan-khr", 0.49)])
+def test_attention_by_vulkan_without_nvidia_s_extension_is_on_ordinary_units(name, measured):
+    """1,024 queries of Llama 3.1 8B behind 15,360 tokens take so many seconds more than behind 4,096, of an
+    RTX 4080: 0.151 and 0.238 by CUDA, 0.368 and 0.858 by KHR_coopmat. Source: llama-cpp-vulkan-attention.
+    """
+
+    def seconds(seq):
+        settings = {"mode": "prefill", "stack": name, "device": "4080", "quantize": "q4_0"}
+        return budget.estimate("llama-3-8b", seq=seq, **settings).to_dict()["time_s"]["step"]
+
+    found = seconds(16384) - seconds(15360) - (seconds(5120) - seconds(4096))
+    assert found == pytest.approx(measured, rel=0.4)
+
+
 def test_apple_trains_with_mlx():
     found = budget.estimate("gpt2", batch=1, seq=64, device="m4-max")
     assert found.to_dict()["provenance"]["profile"] == "mlx on apple9"
