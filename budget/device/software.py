@@ -144,7 +144,8 @@ def _matmuls(
     few = stack.few_bits_on(generation)
     packs = (_packed(base, device, stack, dtype) if few else 0.0) or matmul.share
     most = data["marlin"].get(generation, math.inf) if stack.marlin else math.inf
-    whole, late = _whole(device, matmul.share), data["few_bits_start_s"].get(generation, 0.0)
+    whole = _whole(device, matmul.share)
+    late = 0.0 if few else data["few_bits_start_s"].get(generation, 0.0)  # `few`: of vectors, made for each
     return {
         "matmul": matmul,
         "grouped": grouped,
