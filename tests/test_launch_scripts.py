@@ -7,7 +7,8 @@ from launch_files import written
 
 import budget
 from budget.errors import InputError
-from budget.launch import arguments, read
+from budget.launch import read
+from budget.launch._table import arguments
 
 
 def test_arguments_of_a_shell():

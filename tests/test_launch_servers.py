@@ -8,8 +8,9 @@ from launch_files import written
 
 import budget
 from budget.errors import InputError
-from budget.launch import arguments, read
+from budget.launch import read
 from budget.launch._servers import STARTS, started
+from budget.launch._table import arguments
 
 
 @pytest.mark.parametrize(

@@ -13,23 +13,19 @@ Nothing of a file is run, and no tag constructs an object. What is not in FIELDS
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from types import ModuleType
 
-from ..errors import InputError, as_path, shown
+from ..errors import InputError, shown
 from ..found import modules
 from ..layout import Layout
 from ..named import Any, NamedTuple
 from ..read import preset
-from ..size import number
+from ._table import called, load
 
-ADAPTER = "adapter_config.json"  # of a folder that peft saved
-LARGEST = 1_000_000  # bytes; a launch file has a few thousand
-ALIASES = 100  # of a YAML file: more is an explosion
 CALLER = ("nnodes", "nproc_per_node", "gradient_accumulation_steps")  # what a script is often given
 ROOTS = ("/", ".", "~", "$")  # what a path begins with, and no name of the hub
 FILE = re.compile(r"(-\d{5}-of-\d{5})?\.gguf$")  # what a name in GGUF ends with
@@ -81,7 +77,7 @@ def read(path: str) -> Run:
     form, module = next(((name, m) for name, m in _formats() if m.is_mine(table)), ("", None))
     if module is None:
         raise InputError(
-            "--run", f"{_name(path)} is of no known format; allowed: {', '.join(n for n, _ in _formats())}"
+            "--run", f"{called(path)} is of no known format; allowed: {', '.join(n for n, _ in _formats())}"
         )
     told: dict[str, Any] = {}
     known, left = [], []
@@ -155,102 +151,6 @@ def _at_hand(model: str) -> tuple[str, dict[str, str]]:
     return model, {}
 
 
-def load(path: str) -> Mapping[str, Any]:
-    """The table in a TOML, JSON or YAML file, or the arguments of a shell's line. Raises InputError."""
-    if os.path.isdir(path):
-        path = os.path.join(path, ADAPTER)
-        if not os.path.exists(path):
-            allowed = f"a launch file, or an adapter's folder, which has {ADAPTER}"
-            raise InputError("--run", f"{_name(os.path.dirname(path))} is a folder; allowed: {allowed}")
-    try:
-        with open(path, "rb") as file:
-            content = file.read(LARGEST + 1)
-    except OSError as error:
-        raise InputError("--run", f"{_name(path)}: {error.strerror or 'cannot be read'}") from None
-    if len(content) > LARGEST:
-        raise InputError("--run", f"{_name(path)} has more than {LARGEST:,} bytes")
-    try:
-        table = _parsed(os.path.splitext(path)[1].lower(), content.decode())
-    except InputError:
-        raise
-    except (ValueError, RecursionError) as error:
-        why = " ".join(str(error).split())[:120] or type(error).__name__
-        raise InputError("--run", f"{_name(path)} cannot be read: {why}") from None
-    if not isinstance(table, Mapping):
-        raise InputError("--run", f"{_name(path)} holds no table of settings")
-    return table
-
-
-def _parsed(ending: str, text: str) -> Any:
-    if ending == ".toml":
-        import tomllib
-
-        return tomllib.loads(text)
-    if ending == ".json":
-        return json.loads(text)
-    from . import _docker
-    from ._commands import commands, contained
-    from ._servers import started
-    from ._shell import programs, words
-
-    if ending in (".yaml", ".yml"):
-        tables = _yaml(text)
-        served = started(contained(tables))
-        return arguments(served) if served else tables[0] if len(tables) == 1 else tables
-    text = _docker.script(text) if _docker.is_mine(text) else text
-    return arguments(started(commands(text)) or programs(words(text)))
-
-
-SEVERAL = ("recompute_modules",)  # arguments that take several words
-
-
-def arguments(words: list[str]) -> dict[str, Any]:
-    """`--num-layers 32 --bf16` as a table: {"num_layers": 32, "bf16": True}.
-
-    What is told twice and differs, as in two branches of a script, is both of them in a text. A program of
-    Python is `script`.
-    """
-    table: dict[str, list[Any]] = {}
-    name = last = ""
-    for word in words:
-        if word.startswith("--"):
-            last = ""
-            name, given, value = word[2:].partition("=")
-            name = name.replace("-", "_")
-            table.setdefault(name, []).append(_value(value) if given else True)
-        elif word.endswith(".py") or word == ")":
-            name = ""
-            if word != ")":
-                table.setdefault("script", []).append(os.path.basename(word))
-        elif name:
-            table[name][-1], name, last = _value(word), "", name
-        elif last in SEVERAL and word.isidentifier():
-            table[last][-1] = f"{table[last][-1]} {word}"
-    return {
-        name: told[0] if all(one == told[0] for one in told) else " or ".join(map(str, dict.fromkeys(told)))
-        for name, told in table.items()
-    }
-
-
-def _value(word: str) -> Any:
-    value = number(word)
-    return {"true": True, "false": False}.get(word.lower(), word) if value is word else value
-
-
-def _yaml(text: str) -> list[Any]:
-    """A YAML file's tables: tags that construct objects are refused, and aliases beyond a hundred."""
-    try:
-        import yaml  # type: ignore[import-untyped]
-    except ImportError:
-        raise InputError("--run", "YAML needs PyYAML: pip install 'compute-budget[run]'") from None
-    try:
-        if sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)) > ALIASES:
-            raise InputError("--run", f"has more than {ALIASES} aliases; allowed: values written out")
-        return list(yaml.safe_load_all(text))
-    except yaml.YAMLError as error:
-        raise ValueError(str(error)) from None
-
-
 def _flat(table: Mapping[str, Any], path: str = "", deep: int = 0) -> Iterator[tuple[str, Any]]:
     """Fields by their paths: tables are walked, lists are values."""
     for name, value in table.items():
@@ -263,7 +163,3 @@ def _flat(table: Mapping[str, Any], path: str = "", deep: int = 0) -> Iterator[t
 def _formats() -> Iterator[tuple[str, ModuleType]]:
     names = (name for name in modules(__path__[0]) if not name.startswith("_"))
     return ((name, import_module(f"{__name__}.{name}")) for name in names)
-
-
-def _name(path: str) -> str:
-    return as_path(os.path.basename(path))
