@@ -12,6 +12,7 @@ from oracles.unet import UNet
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
+from budget import estimate
 from budget.arch import load
 from budget.config import Workload, make
 from budget.errors import InputError
@@ -208,3 +209,10 @@ def count_grouped(real, x):
         forward = counter.get_total_flops()
         getattr(out, "logits", out).sum().backward()
     return forward, counter.get_total_flops() - forward
+
+
+def test_lenet_5_as_it_is_taught():
+    """Six and sixteen maps of 5 x 5, then 400-120-84-10, by hand."""
+    network = estimate("lenet-5", mode="forward")
+    sums = 28 * 28 * 6 * 25 + 10 * 10 * 16 * 6 * 25 + 400 * 120 + 120 * 84 + 84 * 10
+    assert (network.params.total, network.flops.forward) == (61_706, 2 * sums)

@@ -24,7 +24,10 @@ from budget.read import preset
      ("utter-project/EuroLLM-9B-Instruct", 9.15), ("utter-project/EuroLLM-1.7B", 1.66),
      ("ByteDance-Seed/Seed-Coder-8B-Instruct", 8.25),
      ("speakleash/Bielik-11B-v2.6-Instruct", 11.17), ("facebook/xlm-roberta-xl", 3.48),
-     ("mistralai/Voxtral-Mini-3B-2507", 4.68), ("microsoft/mdeberta-v3-base", 0.278)],
+     ("mistralai/Voxtral-Mini-3B-2507", 4.68), ("microsoft/mdeberta-v3-base", 0.278),
+     ("tiiuae/Falcon-H1-34B-Instruct", 33.6), ("inclusionAI/Ring-1T", 1000), ("jhu-clsp/mmBERT-base", 0.307),
+     ("ibm-granite/granite-4.0-350m", 0.352), ("ibm-granite/granite-4.0-1b-base", 1.63),
+     ("nvidia/Llama-3.1-Nemotron-Nano-4B-v1.1", 4.51)],
 )  # fmt: skip
 def test_a_recalled_config_has_the_parameters_that_its_page_states(name, billions):
     """GLM-130B states its size only."""
