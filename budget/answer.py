@@ -125,6 +125,13 @@ class Estimate(Shown, _Estimate):
         """Bytes that the allocator holds at the peak: the tensors, what is freed and cached, fragments."""
         return self._held.most(self._least)
 
+    @property
+    def in_turn(self) -> Any:
+        """Bytes that the allocator holds where an array's elements are one program's steps, one after the
+        other, as those of sequences whose lengths vary.
+        """
+        return self._held.in_turn()
+
     @cached_property
     def _least(self) -> Any:
         return self._held.least()

@@ -83,8 +83,20 @@ class Held(NamedTuple):
 
         Where a device has no more, the allocator gives back what it has cached, and goes on.
         """
-        if not self._replays() or least >= self.room:
-            return least
+        numbers = type(self.memory.peak) is int
+        return self._replayed(least) if numbers and self._replays() and least < self.room else least
+
+    def in_turn(self) -> Any:
+        """The same of a program of arrays that has a step of each element in turn: what was freed
+        of one length is no block for a longer one, and stays until the device has no more.
+        """
+        least = self.least()
+        if not getattr(least, "shape", ()):
+            return self.most(least)
+        most = int(least.max())
+        return self._replayed(most, len(least)) if self._replays() and most < self.room else most
+
+    def _replayed(self, least: Any, in_turn: int = 0) -> Any:
         from .fold.pools import held, idle
 
         spread, pools = self.spread, self.stack.pools
@@ -93,13 +105,14 @@ class Held(NamedTuple):
             programs, devices = [(r.program, spread.dtype) for r in spread.ranks], spread.layout.devices
             gathers = tuple(p for p in pools if p == "gathers")
             beside = idle(spread, self.memory, gathers) + max(r.in_buckets for r in spread.ranks)
-        found = held(programs, pools, grows=devices <= self.stack.expandable, beside=beside)
+        grows = devices <= self.stack.expandable
+        found = held(programs, pools, grows=grows, beside=beside, in_turn=in_turn)
         return least if found is None else min(found, self.room)
 
     def _replays(self) -> bool:
         """Whether the allocator's rules are known and say more: of passes whose micro-batches do not wait for
-        another stage, but for tokens one by one, and of sizes that are numbers.
+        another stage, but for tokens one by one.
         """
         known = self.stack.allocator == "torch" and self.reserve.fragments > 0
-        passes = self.task.workload.mode != "decode" and type(self.memory.peak) is int
-        return known and passes and (self.spread is None or self.spread.layout.pp == 1)
+        alone = self.spread is None or self.spread.layout.pp == 1
+        return known and alone and self.task.workload.mode != "decode"

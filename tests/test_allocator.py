@@ -113,3 +113,16 @@ def test_what_is_cached_is_held_as_long_as_there_is_room():
     how = {"batch": 16, "seq": 1024, "device": "a100-40gb", "stack": "transformers"}
     prompt = budget.estimate("gpt2", mode="prefill", attention="eager", prompt_logits="fp32", **how)
     assert prompt.process > 1.05 * prompt.needed  # logits do not fit where a layer's scores were
+
+
+def test_lengths_in_turn_hold_more_than_the_longest_alone():
+    """A block that was freed of one length has no room for a longer one; of one length, nothing is new."""
+    how = {"batch": 2, "device": "h100", "stack": "transformers", "dtype": "bf16", "recompute": "full"}
+    alone = budget.estimate("gpt2", seq=1024, **how)
+    assert alone.in_turn == alone.reserved
+    same = budget.estimate("gpt2", seq=[1024, 1024], **how)
+    assert same.in_turn == alone.reserved
+    lengths = budget.estimate("gpt2", seq=[400, 700, 300, 1024, 600, 900], **how)
+    assert 1.1 * alone.reserved < lengths.in_turn < 2 * alone.reserved
+    full = budget.estimate("gpt2", seq=[400, 1024], **{**how, "batch": 2**20})
+    assert full.memory.peak.max() <= full.in_turn < 1.05 * full.memory.peak.max()

@@ -13,7 +13,7 @@ from bisect import bisect_left, insort
 from collections.abc import Iterator, Sequence
 
 from ..ir import Model, Op, Tensor, states, walk, weights
-from ..size import ceil_div
+from ..size import Size, ceil_div
 from ._bytes import tensor_bytes
 from ._lifetimes import Lifetimes
 
@@ -121,10 +121,13 @@ class Allocator:
         return block
 
 
-def replayed(model: Model, dtype: str, *, apart: tuple[str, ...], expandable: bool) -> int | None:
+def replayed(
+    model: Model, dtype: str, *, apart: tuple[str, ...], expandable: bool, in_turn: int = 0
+) -> int | None:
     """Bytes that the allocator holds after some training steps; None for a program of arrays, or too long.
 
     apart: kinds of storages (fold/_lifetimes.py) that are made on a stream of their own.
+    in_turn: of a program of arrays so many elements, a step of each, twice in their order.
     """
     counts = [times for _, times in walk(model.nodes)]
     if not all(type(n) is int for n in counts) or sum(counts) > MOST:
@@ -132,24 +135,25 @@ def replayed(model: Model, dtype: str, *, apart: tuple[str, ...], expandable: bo
     life = Lifetimes(model.nodes, dtype, model.outputs, whole=True)
     usual, other = Allocator(expandable=expandable), Allocator(expandable=expandable)
     sizes = [int(tensor_bytes(t, o.sizes, dtype)) for t, o, n in _own(model) for _ in range(n)]
-    for size in (*sizes, life.inputs, life.buffers):
+    for size in (*sizes, _largest(life.inputs), _largest(life.buffers)):
         if size:
             usual.allocate(size)
     pools = [other if kind in apart else usual for kind, _ in life.storages]
     blocks: dict[int, _Block] = {}
     made = False
-    for _ in range(STEPS):
+    for step in range(2 * in_turn or STEPS):
+        at = step % (in_turn or STEPS)
         for o, new, gone, extra, _ in life.events:
             if not made and o is not None and o.phase == "optimizer":
                 made = True
                 for size in _states(model, dtype, sizes):
                     usual.allocate(size)
             for storage in new:
-                size = life.storages[storage][1]
+                size = _of(life.storages[storage][1], at)
                 if size:
                     blocks[storage] = pools[storage].allocate(size)
-            if extra:
-                usual.lend(extra)
+            if lent := _of(extra, at):
+                usual.lend(lent)
             for storage in gone:
                 if storage in blocks:
                     pools[storage].release(blocks.pop(storage))
@@ -157,6 +161,15 @@ def replayed(model: Model, dtype: str, *, apart: tuple[str, ...], expandable: bo
             pools[storage].release(block)
         blocks.clear()
     return usual.reserved + other.reserved
+
+
+def _of(size: Size, element: int) -> int:
+    """A size, or that of an array's element."""
+    return int(size[element] if getattr(size, "shape", ()) else size)
+
+
+def _largest(size: Size) -> int:
+    return int(size.max() if getattr(size, "shape", ()) else size)
 
 
 def _own(model: Model) -> Iterator[tuple[Tensor, Op, int]]:

@@ -22,14 +22,23 @@ from .step import Spread
 
 
 def held(
-    programs: Sequence[tuple[Model, str]], pools: Sequence[str], *, grows: bool, beside: Size = 0
+    programs: Sequence[tuple[Model, str]],
+    pools: Sequence[str],
+    *,
+    grows: bool,
+    beside: Size = 0,
+    in_turn: int = 0,
 ) -> Size | None:
     """Bytes that the allocator holds for the program that needs most; None for arrays, and what is too long.
 
-    programs: each with its dtype. grows: segments do. beside: bytes of what no program has.
+    programs: each with its dtype. grows: segments do. beside: bytes of what no program has. in_turn: of
+    arrays so many elements, one after the other.
     """
     apart = tuple(p for p in pools if p == "gradients")
-    found = [replayed(program, dtype, apart=apart, expandable=grows) for program, dtype in programs]
+    found = [
+        replayed(program, dtype, apart=apart, expandable=grows, in_turn=in_turn)
+        for program, dtype in programs
+    ]
     most = [n for n in found if n is not None]
     return max(most) + beside if len(most) == len(found) else None
 
