@@ -19,10 +19,9 @@ from .table import Row
 def parts(row: Row, model: Any, config: Mapping[str, Any]) -> tuple[Part, ...]:
     """The prompt's pass, where a row has one, and the last token's, of all of its hypotheses."""
     config = {**config, **training.masked(row)}
-    none = row["quant"].lower() in ("", "none")
     passes = _passes(model, config, *methods.lengths(row, 64))
     software = stack(row, mode=next(iter(passes)))
-    how = {"stack": software, "config": config, **(_of_dtype(row) if none else methods.frozen(row))}
+    how = {"stack": software, "config": config, **numbers(row, software)}
     how |= methods.cache(row)
     how |= litgpt.beside(software, model, how)
     batch = whole(row, "micro_batch", 1)
@@ -32,6 +31,11 @@ def parts(row: Row, model: Any, config: Mapping[str, Any]) -> tuple[Part, ...]:
         older = versions.older(row, software, mode, model)
         found.append(Part(model, {"batch": sequences, **how, **older, "mode": mode, **tokens}))
     return tuple(found)
+
+
+def numbers(row: Row, software: str = "") -> dict[str, Any]:
+    """The dtype of a row's weights, or its software's form of few bits. Raises NotCoveredError."""
+    return _of_dtype(row) if row["quant"].lower() in ("", "none") else methods.frozen(row, software)
 
 
 def _of_dtype(row: Row) -> dict[str, str]:

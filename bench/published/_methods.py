@@ -111,6 +111,12 @@ def looped(row: Row, settings: Mapping[str, Any]) -> dict[str, Any]:
     return {"hold_logits": "step", "output_dtype": settings["dtype"]} if own else {}
 
 
+def chunked(row: Row) -> dict[str, int]:
+    """The tokens that a loss takes at a time, as a row's notes say."""
+    told = re.search(r"\bloss in chunks of (\d+) tokens", text_of(row, "notes"))
+    return {"loss_chunk": int(told[1])} if told else {}
+
+
 def around(row: Row, settings: Mapping[str, Any]) -> bool:
     """Whether autocast is around weights of float32, the frozen ones too: of software that does nothing else
     in mixed precision, as Lightning Fabric's 16-mixed, where a row says so. Source: lightning-fabric.
@@ -168,8 +174,8 @@ def checked(row: Row) -> None:
         raise NotCoveredError(f"quant {row['quant'][:20]!r}")
 
 
-def frozen(row: Row) -> dict[str, Any]:
-    """What frozen weights of a row are. Raises NotCoveredError."""
+def frozen(row: Row, software: str = "") -> dict[str, Any]:
+    """What frozen weights of a row are, in its software's own format. Raises NotCoveredError."""
     quant = row["quant"].lower().removeprefix("bnb.")
     if quant in FROZEN:
         return {"quantize": FROZEN[quant]}
@@ -181,7 +187,7 @@ def frozen(row: Row) -> dict[str, Any]:
         raise NotCoveredError(f"weights in {quant}")
     if quant in ("fp8", "w8a8"):
         return {"quantize": {"fp8": "fp8-dynamic"}.get(quant, quant)}
-    return weights(quant, "quant")
+    return weights(quant, "quant", software)
 
 
 def widened(row: Row, word: str) -> str:
@@ -199,6 +205,15 @@ def cache(row: Row) -> dict[str, str]:
     """The dtype of a cache that a row's notes say is of 8 bits; integers are as large as fp8."""
     told = re.search(r"\b(cache|kv) in (8 bits|int8|fp8)", text_of(row, "notes"))
     return {"kv_dtype": "fp8"} if told else {}
+
+
+def share(row: Row, software: str) -> float:
+    """The part of a device's memory that an engine takes, as notes say or by itself; 0 where none is one."""
+    usual = stacks.load(software).share
+    told = re.search(
+        r"(?:gpu_memory_utilization|mem[-_]fraction[-_]static)\W{0,3}(0\.\d+)", text_of(row, "notes")
+    )
+    return 0 if usual == 1 else float(told[1]) if told else usual
 
 
 def lengths(row: Row, usual: int) -> tuple[int, int]:

@@ -8,10 +8,10 @@ unless told otherwise, and is full: more micro-batches take no more memory.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from budget.answer import Estimate
-from budget.named import Any
+from budget.named import Any, NamedTuple
 
 from . import _generation as generation
 from . import _korthikanti as korthikanti
@@ -55,12 +55,6 @@ NUMBERS = (
 )
 WORDS = ("OOM",)
 GB = methods.UNITS["gb"]
-QLORA_PY = "artidoro/qlora"
-QLORA = {  # the defaults of qlora.py in artidoro/qlora, with the longest source and target
-    "quantize": "nf4-dq", "lora_rank": 64, "lora_targets": "attn,mlp", "batch": 1, "seq": 1024 + 256,
-    "recompute": "full", "offload": "optimizer", "attention": "flash", "stack": "transformers",
-    "precision": "pure",
-}  # fmt: skip
 
 
 def asked(row: Row) -> Iterator[Asked]:
@@ -100,6 +94,21 @@ def process(found: Sequence[Estimate]) -> float:
     return float(max(e.process for e in found))
 
 
+def claimed(share: float) -> Callable[[Sequence[Estimate]], float]:
+    """What nvidia-smi shows of an engine that takes a share of the device, whatever it serves."""
+    return lambda found: max(process(found), share * found[0].device.usable_bytes)
+
+
+class InTurn(NamedTuple):
+    """What is held at the end of samples of many lengths, beside what the longest needs alone."""
+
+    of: Callable[[Sequence[Estimate]], float]
+
+    def __call__(self, found: Sequence[Estimate]) -> float:
+        """Of the longest, and of all lengths in turn."""
+        return max(self.of(found[:1]), float(found[1].in_turn))
+
+
 SIZES = {peak: "peak", last: "peak", reserved: "reserved", process: "process"}
 
 
@@ -125,9 +134,6 @@ def _parts(row: Row) -> tuple[tuple[Part, ...], Any]:
         return _alone(*_model(row), row, quant)
     if litgpt.is_one(row):
         return _of_litgpt(*_model(row), row, devices)
-    if row["source"].startswith(QLORA_PY):
-        model, config = _model(row)
-        return (Part(model, {**QLORA, "config": config}),), peak
     if scenario == "inference":
         return _generating(row, devices)
     return _training(row, devices)
@@ -142,7 +148,7 @@ def _alone(model: Any, config: Mapping[str, Any], row: Row, quant: str) -> tuple
     how: dict[str, Any] = {"mode": "decode", "batch": 1, "config": config}
     if row["scenario"] == "kv cache per token":
         return tuple(Part(model, {**how, "seq": n}) for n in (1024, 2048)), a_token
-    form = FILES.get(quant) or methods.frozen(row)
+    form = FILES.get(quant) or generation.numbers(row)
     return (Part(model, {**how, "seq": 1, **form}),), weights
 
 
@@ -161,7 +167,18 @@ def _training(row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:
         raise NotCoveredError("gpu is not stated")
     on, batch = device(row["gpu"] or ANY), whole(row, "micro_batch")
     part = training.step({**row, **told}, on, batch, _length(row), devices)
-    return (Part(part.model, {**part.settings, **_besides(row, software, part)}),), kind
+    part = Part(part.model, {**part.settings, **_besides(row, software, part)})
+    if kind is reserved and VARY in row.get("notes", ""):
+        return (part, Part(part.model, {**part.settings, "seq": _varied(_length(row))})), InTurn(kind)
+    return (part,), kind
+
+
+VARY, LENGTHS = "samples' lengths vary", 32
+
+
+def _varied(longest: int) -> list[int]:
+    """Lengths of samples, spread evenly below the longest, in no order."""
+    return [max(int(longest * (i * (5**0.5 - 1) / 2 % 1)), 1) for i in range(1, LENGTHS + 1)]
 
 
 def _untold(row: Row, software: str, devices: int) -> dict[str, str]:
@@ -195,6 +212,7 @@ def _besides(row: Row, software: str, part: Part) -> dict[str, Any]:
         **versions.held(row, software, part.settings),
         **methods.loss(row, software),
         **methods.looped(row, part.settings),
+        **methods.chunked(row),
         **methods.stepped(row, software, part.settings),
         **methods.left(row, software, part.settings),
     }
@@ -229,6 +247,9 @@ def _generating(row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:
     parts = generation.parts(row, model, config)
     how = parts[0].settings
     kind = process if _shown(row, how["stack"]) else _metric(row)
+    if kind is process and (share := methods.share(row, how["stack"])):
+        kind, on = claimed(share), device(row["gpu"])
+        parts = tuple(part._replace(settings={**part.settings, "device": on}) for part in parts)
     return pipelines.parts(row, model, how, kind) if pipelines.is_one(row, model) else (parts, kind)
 
 
