@@ -1,5 +1,6 @@
 """Intervals of memory: what an answer says, and how they follow from peaks that were measured."""
 
+import csv
 import math
 import random
 
@@ -69,6 +70,33 @@ def test_arrays_have_the_intervals_of_their_elements():
     for i, batch in enumerate(batches):
         one = estimate("gpt2", batch=int(batch), device="h100").sizes()
         assert one["peak_low"] == np.broadcast_to(found["peak_low"], batches.shape)[i]
+
+
+def test_a_row_of_a_true_test_has_the_error_that_it_had_first(tmp_path):
+    row = {"id": "a-001", "source": "a page (PyTorch eager)", "scenario": "finetune", "model": "gpt2"}
+    row |= {"gpu": "A100-80GB", "n_gpus": "1", "precision": "fp32", "optimizer": "SGD", "method": "full"}
+    row |= {
+        "quant": "None",
+        "micro_batch": "1",
+        "seq": "64",
+        "measured_gb": "2",
+        "metric": "GB max allocated",
+    }
+    notes = (
+        "",
+        "tenth test, first -50.0%",
+        "a test; first 0.5 of measured; off: lengths",
+        "first not covered",
+        "tenth test, first -80.0%",
+    )
+    path = tmp_path / "table.csv"
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, [*row, "recompute", "notes"])
+        writer.writeheader()
+        writer.writerows({**row, "notes": text} for text in notes)
+    told, *tested, uncovered, another = (p.error for p in peaks.peaks([str(path)]))
+    assert tested == pytest.approx([math.log(2)] * 2)
+    assert told == uncovered == another != pytest.approx(math.log(2))
 
 
 def test_a_quantile_is_that_of_values_repeated_as_often_as_they_weigh():
