@@ -99,7 +99,8 @@ def settings(
     stack: Stack, recompute: str, kind: str, source: Source, techniques: Mapping[str, Any]
 ) -> dict[str, Any]:
     """A stack's settings (by precision), without those that this dtype, this network or a torch module, which
-    has its own, cannot have; and UNSAID. Raises InputError.
+    has its own, cannot have; and UNSAID. A class of transformers without SDPA has its family's attention.
+    Raises InputError.
 
     Precision is that of weights that are trained: what adapters or few bits leave as it is stays so.
     """
@@ -113,6 +114,8 @@ def settings(
         for name, value in of(precision=techniques.get("precision", precision)).items()
         if (name in OF_MODULES or not captured) and (name != "precision" or mixed)
     }
+    if found.get("attention") == "sdpa" and not stack.own_networks:
+        found["attention"] = source.usual.get("attention", "sdpa")
     if "fuse" in found.keys() - techniques.keys():
         from .plan.fused import those_of
 

@@ -77,6 +77,17 @@ def test_a_step_starts_as_many_kernels_as_torch_dispatches(kind):
     assert max(map(abs, off.values())) <= LOOSER.get(kind, (CLOSE,))[0], off
 
 
+def test_families_whose_class_has_no_sdpa_say_so():
+    ours = {kind: hf_families.load(kind) for kind in families()}
+    attend = {
+        kind: getattr(hf, usual(kind))._supports_sdpa
+        for kind, family in ours.items()
+        if family["arch"] in ("transformer", "encoder_decoder") and "nested" not in family
+    }
+    without = {kind for kind, has in attend.items() if not has}
+    assert {kind for kind, family in ours.items() if family.get("attention") == "eager"} == without
+
+
 TECHNIQUES = {
     "none": {},
     "float32": {"dtype": "fp32"},

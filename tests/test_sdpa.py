@@ -62,3 +62,19 @@ def test_a_kernel_that_masks_by_itself_has_nothing_of_every_pair(name, mode, cho
         t.name for o, _ in walk(program.nodes) for t in o.outs if {"s", "t"} <= set(t.dims) and not t.on_chip
     }
     assert pairs == set()
+
+
+@pytest.mark.parametrize(
+    ("family", "stack", "asked", "runs"),
+    [
+        ("gpt_neo", "transformers", None, "eager"),
+        ("gpt_neo", "torch-compile", None, "eager"),
+        ("gpt_neo", "transformers", "flash", "flash"),
+        ("gpt_neo", "torchtitan", None, "sdpa"),  # whose networks are its own
+        ("gpt2", "transformers", None, "sdpa"),
+    ],
+)
+def test_a_class_without_sdpa_runs_no_kernel_unless_one_is_asked_for(family, stack, asked, runs):
+    small = {"model_type": family, "vocab_size": 64}
+    found = estimate(small, stack=stack, attention=asked, batch=1, seq=16)
+    assert found.task.attention == runs

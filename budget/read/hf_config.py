@@ -110,10 +110,11 @@ def _sees(values: Mapping[str, Any]) -> bool:
 
 def usual(values: Mapping[str, Any]) -> dict[str, Any]:
     """What a config says of its weights: their family, their dtype, and their format where they are in few
-    bits. Raises InputError.
+    bits; and the attention of its family's class where that has no SDPA. Raises InputError.
     """
     kind = values["model_type"]
     told = {"family": hf_families.called(kind), **_dtype(values), **_kept(values)}
+    told |= {name: said for name, said in hf_families.load(kind).items() if name == "attention"}
     if not has_few_bits(values):
         return told
     from .hf_quantized import packing

@@ -102,6 +102,7 @@ class Stack(NamedTuple):
     # Its host counts the rows of each expert, outside of a graph, so that it waits for the device in each
     # layer, and the device for it. Source: moe-on-the-host.
     counts_experts: bool = False
+    own_networks: bool = False  # those that it trains are its own, not transformers' classes
     formats: tuple[str, ...] = ()  # of weights in few bits, those that are made for it; none: any engine's
     weights: str = ""  # the dtype of those that it serves on a device whose usual one is of 32 bits
     by_layers: bool = False  # serving on several devices, each has some layers and waits for the others
@@ -268,6 +269,7 @@ def parse(about: Any, file: str) -> Stack:
         marlin=told("marlin", checked.flag, False),
         tf32=told("tf32", checked.words, [], ("conv", "matmul")),
         counts_experts=told("counts_experts", checked.flag, False),
+        own_networks=told("own_networks", checked.flag, False),
         formats=told("formats", checked.texts, []),
         weights=told("weights", checked.word, "", ("", *SHORT)),
         by_layers=told("by_layers", checked.flag, False),
