@@ -197,6 +197,8 @@ def dump(p: Profile, notes: Iterable[str] = ()) -> str:
     import json
 
     about = {"schema": SCHEMA, "notes": list(notes), **p._asdict(), **tables}
+    if not p.source:  # measured here, which is no reference
+        del about["source"]
     return json.dumps(_plain(about), indent=2) + "\n"
 
 
