@@ -80,7 +80,7 @@ def _bounds(args: Namespace, settings: dict[str, Any]) -> dict[str, Any]:
 
 def _share(text: str) -> float:
     try:
-        return float(text)
+        return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError:
         raise InputError("--share", f"got {text!r}; allowed: {SHARES}") from None
 

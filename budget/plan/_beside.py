@@ -273,6 +273,10 @@ def usual(model: Model, task: Task, method: str) -> str:
     if found is not None:
         return ",".join(p for p in found.split(",") if matching(model, p))
     fused = any(o.tag == QKV for o, _ in walk(model.nodes))
+    if not fused and not matching(model, "attn.q"):
+        way = f"{ALL}, or names of products, as --by operator has them"
+        field = "lora_targets" if method == "lora" else FIELD
+        raise InputError(field, f"missing, as {model.name} has no queries; allowed: {way}")
     return "attn.qkv" if fused else "attn.q,attn.v"
 
 
