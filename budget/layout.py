@@ -234,12 +234,13 @@ def layout(given: Any, *, train: bool = True, devices: Any = None) -> Layout:
     """
     if isinstance(given, Layout):
         return given
-    if isinstance(given, str):
+    typed = isinstance(given, str)  # a launch file's table may divide over a dp that is 1
+    if typed:
         given = told(given)
     if not hasattr(given, "items"):
         raise InputError("layout", f"got {shown(given)}; allowed: tp=8,pp=4, a table, or a Layout")
     given = _filled(given, devices)
-    if given.get("zero") and not {"dp", "cp"} & set(given):
+    if typed and given.get("zero") and not {"dp", "cp"} & set(given):
         raise InputError("layout.zero", f"got {shown(given['zero'])}; allowed: with dp, as dp=8,zero=3")
     try:
         return make(Layout, given if train else {"sp": 0, **given})
