@@ -35,7 +35,7 @@ def _wrong(row, **changed):
     work = Work(
         op="", phase="forward", kind="attention", contraction=4 * b * h * d * s * keys, pointwise=0,
         bytes=2 * b * s * d * (2 * h + 2 * kv), launches=1, times=1, form="attention",
-        gemm=Gemm(s, keys, 1, b * h),
+        gemm=Gemm(s, keys, d, b * h),
     )  # fmt: skip
     forms = _attention(row["kernel"], device, 1.0)
     kernel = forms["attention"]._replace(**changed)

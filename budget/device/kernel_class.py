@@ -47,7 +47,8 @@ class KernelClass(NamedTuple):
     edge: the loss on small M, N and K: the efficiency is multiplied by M/(M + edge), and so on. tile:
     rows and columns of an output tile where whole waves of tiles run (a GPU). whole: a side of the tiles
     of kernels that do not split K: of fewer tiles than units, others idle; 0: they split it. tail: of
-    attention, the waves of tiles of queries by which units wait for the last one. traffic: bytes really
+    attention, the waves of tiles of queries by which units wait for the last one. heads: of attention, to
+    multiples of so many a head's numbers are padded; 0: they are not. traffic: bytes really
     moved for each byte counted. bandwidth: of the profile's, what it reaches. overlap: of arithmetic with
     moving bytes; 1: the longer of the two counts, 0: both.
     start_s: seconds of a launch before anything is computed. host_s: of the host around a kernel of the
@@ -69,6 +70,7 @@ class KernelClass(NamedTuple):
     tile: tuple[int, ...] = ()
     whole: float = 0.0
     tail: float = 0.0
+    heads: int = 0
     traffic: float = 1.0
     bandwidth: float = 1.0
     overlap: float = 1.0

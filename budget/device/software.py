@@ -270,7 +270,14 @@ def _attention(kernel: str, device: Device, factor: float, units: str = "") -> d
     if halved(device):
         share = 1 / (1 / _products(device, "fp16")[0] + _beside(share, device.generation) / 2)
     # Measured with its softmax.
-    forward = KernelClass(share * factor, edge=(0.0, edge, 0.0), tail=tail, vector=math.inf, units=units)
+    forward = KernelClass(
+        share * factor,
+        edge=(0.0, edge, 0.0),
+        tail=tail,
+        heads=about.get("heads", 0),
+        vector=math.inf,
+        units=units,
+    )
     return {
         "attention": forward,
         "attention_backward": forward._replace(share=forward.share * about["backward"]),

@@ -9,6 +9,7 @@ from ..ir import (
     EXPERT_SEND,
     FIRST,
     NOTHING,
+    SCORES,
     WEIGHT,
     Block,
     Gemm,
@@ -250,14 +251,17 @@ def _fused_launches(ops: Sequence[Op], first: Op) -> Size:
 
 def _gemm(ops: Sequence[Op], main: Op, kind: str) -> Gemm | None:
     """The product that a kernel computes: several of one input side by side, an expert's share of the rows;
-    of an attention's, N is the keys that a query sees, on average.
+    of an attention's, N is the keys that a query sees, on
+    average, and K the numbers of a head (0: no product says them).
     """
     g = gemm(main)
     if g is None or kind not in PRODUCTS:
         return g
     if kind == "attention":
         keys = maximum(maximum(g.m, g.n), g.k)  # the longest axis: the sequence
-        return Gemm(g.m, keys * computed(main), 1, g.batch)
+        scores = gemm(next((o for o in ops if o.tag == SCORES), main))
+        head = scores.k if scores and main.phase == "forward" else 0
+        return Gemm(g.m, keys * computed(main), head, g.batch)
     for o in ops if len(ops) > 1 else ():
         other = gemm(o) if o is not main else None
         g = g if other is None else g._replace(n=g.n + other.n)

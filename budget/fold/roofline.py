@@ -117,6 +117,8 @@ def _loss(g: Gemm, form: KernelClass, sms: int) -> Size:
     if form.whole:
         tiles = g.batch * ceil_div(g.m, form.whole) * ceil_div(g.n, form.whole)
         loss = loss * maximum(sms / maximum(tiles, 1), 1)
+    if form.heads:
+        loss = loss * maximum(ceil_div(g.k, form.heads) * form.heads / maximum(g.k, 1), 1)
     if form.tail:
         # Of few queries behind many others each tile's keys are split among units.
         tiles = g.batch * ceil_div(g.m, QUERIES) * maximum(g.n / maximum(g.m, 1), 1)
