@@ -41,7 +41,10 @@ PAGE = (
 LATEST = ":latest"  # Ollama's tag where none is told: of the size in data/ollama.json
 WORDS = re.compile(r"\d+(?:[._]\d+)*[bm]?(?![a-z])|[a-z]+")  # of a name: llama, 3.1, 8b
 # Words of a name that say that a network has more than the one that its name is made of, or is made from it.
-MORE = {"vl", "vision", "audio", "omni", "asr", "speech", "minitron", "moe", "embed", "embedding"}
+MORE = {
+    "vl", "vision", "audio", "omni", "asr", "tts", "ocr", "speech", "minitron", "moe", "hybrid", "embed",
+    "embedding",
+}  # fmt: skip
 ACTIVE = r"-a\d+(\.\d+)?b$"  # the parameters of a mixture that a token takes
 # Words of a name that say in which few bits its weights are, by --quantize.
 FEW_BITS = {
