@@ -3,6 +3,7 @@
 import math
 from itertools import combinations, product
 
+import numpy
 import pytest
 
 from budget import estimate
@@ -39,14 +40,27 @@ def test_a_latent_cache_is_read_once_in_its_own_dtype(dtype, size):
     assert moved[1] - moved[0] == pytest.approx(4 * 2048 * 61 * (512 + 64) * size, rel=1e-3)
 
 
+def read(batch):
+    """How many of Mixtral's eight experts a batch reads, of which each token takes two."""
+    e = estimate("mixtral-8x7b", mode="decode", batch=batch, seq=64, execution="eager")
+    [down] = [w for w in works(e.program.nodes, "bfloat16") if w.op.endswith("experts.down")]
+    rows = batch * 2 * (14336 + 4096) * 2
+    return (down.bytes - rows) / (14336 * 4096 * 2)
+
+
 def test_experts_that_are_read_are_those_that_a_batch_chooses_on_average():
-    """Of eight experts each token takes two: every choice of three tokens, one by one."""
+    """Experts whose shares are drawn from a gamma distribution, token by token; one has its own two."""
+    shares = numpy.random.default_rng(0).gamma(0.5, size=(200_000, 1)) * ((1 - 2 / 8) ** -2 - 1)
+    left = numpy.exp(-shares * numpy.array([1, 3, 16])).mean(0)
+    assert [read(n) for n in (1, 3, 16)] == pytest.approx(8 * (1 - left), rel=0.01)
+    assert read(1) == pytest.approx(2)
+
+
+def test_fewer_experts_are_read_than_by_even_choices():
+    """Of eight each token takes two: every choice of three tokens, one by one."""
     choices = [set(pair) for pair in combinations(range(8), 2)]
     sizes = [len(set().union(*chosen)) for chosen in product(choices, repeat=3)]
-    e = estimate("mixtral-8x7b", mode="decode", batch=3, seq=64, execution="eager")
-    [down] = [w for w in works(e.program.nodes, "bfloat16") if w.op.endswith("experts.down")]
-    rows = 3 * 2 * (14336 + 4096) * 2
-    assert down.bytes - rows == pytest.approx(sum(sizes) / len(sizes) * 14336 * 4096 * 2)
+    assert 2 < read(3) < sum(sizes) / len(sizes)
 
 
 def test_experts_are_added_up_over_devices_once_weighed():
