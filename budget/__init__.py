@@ -17,6 +17,8 @@ budget.presets(), budget.devices(), budget.stacks()    # names
 from __future__ import annotations
 
 import gc
+import os
+import sys
 
 # No garbage collection during imports, a twentieth of a start: what they make stays. Afterwards it is moved
 # to the oldest generation, where it would be by then: freeze and unfreeze do that, in CPython.
@@ -27,6 +29,11 @@ try:
     from .errors import InputError
     from .estimate import estimate, plan
     from .face import Shown
+except KeyboardInterrupt:
+    if os.path.basename(sys.argv[0]) not in ("-m", "budget"):
+        raise
+    sys.stderr.write("budget: interrupted\n")  # the command, which is still being loaded: as __main__.py
+    sys.exit(130)
 finally:
     if collecting:
         if hasattr(gc, "freeze") and not gc.get_freeze_count():

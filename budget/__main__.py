@@ -10,8 +10,6 @@ import os
 import sys
 from collections.abc import Sequence
 
-from . import command
-from .command._parser import Parser, left_over
 from .errors import InputError, unknown
 from .named import NoReturn
 
@@ -59,6 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(args: list[str]) -> int:
     if sys.stdout is None:
         raise InputError("output", "standard output is closed; allowed: an open one")
+    from . import command  # here, where Ctrl-C is one line
+    from .command._parser import Parser, left_over
+
     if args[:1] == ["help"] and len(args) > 1:
         args = [args[1], "--help"]
     if not args or args[0] in ("-h", "--help", "help"):

@@ -24,7 +24,7 @@ from .law import FLOPS, USUAL, Law
 from .layout import Layout
 from .layout import layout as parse_layout
 from .named import TYPE_CHECKING, Any
-from .quantity import COUNT, DAYS, KWH, SHARE, USD, read
+from .quantity import COUNT, DAYS, KWH, PLAIN, SHARE, USD, read
 from .quantity import FLOPS as COMPUTE
 from .search.layouts import MOST
 from .shape import shape
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from .search.best import Tried
 
 SCHEMA = "budget.scale/1"
-UNITS = {"compute": COMPUTE, "usd": USD, "kwh": KWH, "params": COUNT, "tokens": COUNT, "days": DAYS}
+SPENT = {"compute": COMPUTE, "usd": USD, "kwh": KWH, "loss": PLAIN}  # with params or tokens, or without
+UNITS = {**SPENT, "params": COUNT, "tokens": COUNT, "days": DAYS}
 START = 0.4  # an MFU to begin with
 ROUNDS = 5  # of finding an MFU of a shape whose size follows from the MFU
 CLOSE = 0.02  # of a size: how near to it the one is for which a layout was searched
@@ -46,6 +47,7 @@ def scale(
     compute: Any = None,
     usd: Any = None,
     kwh: Any = None,
+    loss: Any = None,
     devices: Any = None,
     days: Any = None,
     params: Any = None,
@@ -65,16 +67,18 @@ def scale(
 ) -> Plan:
     """What a budget buys: parameters, tokens, loss, days, dollars, kWh, carbon, a concrete network.
 
-    One budget of compute (FLOPs), usd, kwh, devices with days, params or tokens. With a budget, params or
-    tokens fixes that side of the model, and devices or days how it is spread. Quantities are numbers, or text
-    with units (`2 EFLOP`, `$1e6`, `30d`, `4M-tokens`). mfu: of 6 N D; without it, the estimate's own.
+    One budget of compute (FLOPs), usd, kwh, loss (nats a token of the law's data), devices with days, params
+    or tokens. With a budget, params or tokens fixes that side of the model, and devices or days how it is
+    spread. Quantities are numbers, or text with units (`2 EFLOP`, `$1e6`, `30d`, `4M-tokens`). mfu: of 6 N D;
+    without it, the estimate's own.
     layout: of the devices, as `tp=8,pp=4,dp=16`; without one, where devices are given, the best of a small
     search. The MFU then has communication, bubbles and failures in it, with global_batch tokens in a step.
     price, power, pue, grid: see cost.terms. law: a name (budget/data/laws) or a file of `budget fit-law`.
     None: not said. Raises InputError.
     """
     device, devices = several("h100" if device is None else device, devices)
-    asked = {"compute": compute, "usd": usd, "kwh": kwh, "params": params, "tokens": tokens, "days": days}
+    asked = {"compute": compute, "usd": usd, "kwh": kwh, "loss": loss}
+    asked |= {"params": params, "tokens": tokens, "days": days}
     spread = None if layout is None else parse_layout(layout)
     more = {"unique": unique_tokens, "experts": experts}
     if experts is not None and read("experts", experts, COUNT) < 1:
@@ -129,11 +133,11 @@ def optimal() -> list[str]:
 
 def _one_budget(given: dict[str, float]) -> dict[str, float]:
     """What was given, if it is one budget. Raises InputError."""
-    spent = [k for k in ("compute", "usd", "kwh") if k in given]
+    spent = [k for k in SPENT if k in given]
     sizes = [k for k in ("params", "tokens") if k in given]
     both = "devices" in given and "days" in given
     if not spent and not sizes and not both:
-        allowed = "compute, usd, kwh, params, tokens, or devices with days"
+        allowed = f"{', '.join(SPENT)}, params, tokens, or devices with days"
         raise InputError("budget", f"got none; allowed: one of {allowed}")
     if len(spent) > 1 or (spent and len(sizes) > 1):
         raise InputError("budget", f"got {' and '.join([*spent, *sizes])}; allowed: one of them")

@@ -6,9 +6,9 @@ One of them is known and the others follow; a scaling law says what a compute is
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cached_property, partial
 from json import loads
-from math import log2
+from math import inf, log2
 
 from . import cost, law
 from .answer import Estimate
@@ -22,6 +22,7 @@ from .named import Any, NamedTuple
 
 STEP = "deepseek-steps"  # the law of a step's tokens and its learning rate, where nobody says
 SIZES = (1e3, 1e20)  # between which parameters and tokens are searched
+MOST = SIZES[1] ** 2  # FLOPs
 
 
 class Ask(NamedTuple):
@@ -83,12 +84,17 @@ class Plan(Shown, _Plan):
         if paid is None and "devices" in given and "days" in given:
             return None
         one = self.mfu if paid is None else paid
+        if "loss" in given:
+            ends = self.compute_ends
+            return ends and (ends[0] / self.rate(one.high) / 3600, ends[1] / self.rate(one.low) / 3600)
         low, high = (self.device_hours * one.value / end for end in (one.high, one.low))
         return (low, high) if low < high else None
 
-    @property
+    @cached_property
     def compute_ends(self) -> tuple[float, float] | None:
-        """FLOPs at the MFU's ends, where they follow from it."""
+        """FLOPs at the MFU's ends where they follow from it, at the law's where they follow from a loss."""
+        if "loss" in self.ask.given:
+            return self._over_draws(lambda of: flops_of(self.ask._replace(law=of), 1.0))
         found = [FLOPS * n * d for n, d in map(self._at, (self.mfu.low, self.mfu.high))]
         return (found[0], found[1]) if found[0] < found[1] * (1 - 1e-9) else None
 
@@ -121,14 +127,28 @@ class Plan(Shown, _Plan):
         """
         if side in self.ask.given or not self.ask.law.draws:
             return None
-        found: list[float] = []
-        which = ("params", "tokens").index(side)
+        which, found = ("params", "tokens").index(side), list[float]()
         for mfu in {self._at(mfu): mfu for mfu in (self.mfu.low, self.mfu.value, self.mfu.high)}.values():
-            found += self.ask.law.interval(partial(self._side, mfu, which)) or ()
+            ends = self._over_draws(partial(self._side, mfu, which))
+            if ends is None:
+                return None
+            found += ends
         return min(found), max(found)
 
     def _side(self, mfu: float, which: int, of: Law) -> float:
         return sizes(self.ask._replace(law=of), mfu)[which]
+
+    def _over_draws(self, value: Callable[[Law], Any]) -> tuple[float, float] | None:
+        """The law's interval of a size; None where too many draws never get to the loss."""
+
+        def reached(of: Law) -> float:
+            try:
+                return float(value(of))
+            except InputError:  # of this draw no compute has the loss
+                return inf
+
+        found = self.ask.law.interval(reached)
+        return None if found is None or found[1] == inf else found
 
     @property
     def loss(self) -> float | None:
@@ -140,7 +160,7 @@ class Plan(Shown, _Plan):
     def loss_ends(self) -> tuple[float, float] | None:
         """90 % of the law's bootstrap samples, at all of the MFU's ends where compute follows from it."""
         sizes = {self._at(mfu) for mfu in (self.mfu.low, self.mfu.value, self.mfu.high)}
-        if not self.ask.law.has_loss:
+        if not self.ask.law.has_loss or "loss" in self.ask.given:
             return None
         ends = [
             x for n, d in sizes for x in self.ask.law.interval(partial(self._loss, params=n, tokens=d)) or ()
@@ -176,7 +196,7 @@ def sizes(ask: Ask, mfu: float) -> tuple[float, float]:
         return given["params"], given["tokens"]
     side = 0 if "params" in given else 1
     target = given["params"] if side == 0 else given["tokens"]
-    found = _search.crossing(lambda c: -best(c)[side], -target, SIZES[0], SIZES[1] ** 2)
+    found = _search.crossing(lambda c: -best(c)[side], -target, SIZES[0], MOST)
     if found is None:
         raise InputError(
             "params" if side == 0 else "tokens", f"got {target:g}; no compute has its optimum there"
@@ -190,6 +210,8 @@ def flops_of(ask: Ask, mfu: float) -> float | None:
     given, t = ask.given, ask.terms
     if "compute" in given:
         return given["compute"]
+    if "loss" in given:
+        return _flops_for_loss(ask)
     if "usd" in given:
         hours = given["usd"] / _known(t.price, "price", ask).value
     elif "kwh" in given:
@@ -199,6 +221,30 @@ def flops_of(ask: Ask, mfu: float) -> float | None:
     else:
         return None
     return hours * 3600 * ask.device.rate(ask.dtype) * mfu
+
+
+def _flops_for_loss(ask: Ask) -> float:
+    """The compute whose best network, of the params or tokens given, has the loss. Raises InputError."""
+    target, of = ask.given["loss"], ask.law
+    if not of.has_loss:
+        raise InputError("law", f"{of.id} says nothing of a loss; allowed: {', '.join(with_loss())}")
+    rest = {k: v for k, v in ask.given.items() if k in ("params", "tokens")}
+
+    def reached(flops: float) -> float:
+        sized = ask._replace(given={**rest, "compute": flops})
+        return of.loss(*sizes(sized, 1.0), **ask.more)
+
+    found = _search.crossing(reached, target, SIZES[0], MOST)
+    if found is None:
+        low, high = reached(MOST), reached(SIZES[0])
+        where = f"above {low:.4g}, which no compute gets below" if target < high else f"below {high:.4g}"
+        raise InputError("loss", f"got {target:g}; allowed: {where}, by {of.id}")
+    return found
+
+
+def with_loss() -> list[str]:
+    """The laws that say both where the optimum is and what loss it has."""
+    return [x.id for x in law.every() if x.has_loss and hasattr(x.form, "optimum")]
 
 
 def _known(stated: Stated | None, what: str, ask: Ask) -> Stated:

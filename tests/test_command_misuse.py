@@ -201,6 +201,33 @@ def test_a_closed_output_is_one_line():
     assert done.stderr == "budget: output: standard output is closed; allowed: an open one\n"
 
 
+INTERRUPTED = """
+import sys
+class Stop:
+    def find_spec(self, name, *_):
+        if name == {at!r}:
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Stop())
+sys.argv = [{program!r}, "estimate", "gpt2"]
+from budget.__main__ import program
+program()
+"""
+
+
+@pytest.mark.parametrize("at", ["budget.estimate", "budget.face", "argparse", "budget.read.preset"])
+@pytest.mark.parametrize("program", ["-m", "/usr/bin/budget"])
+def test_an_interruption_while_modules_are_loaded_is_one_line(at, program):
+    call = [sys.executable, "-c", INTERRUPTED.format(at=at, program=program)]
+    done = subprocess.run(call, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "budget: interrupted\n")
+
+
+def test_an_interruption_of_a_script_that_imports_the_package_is_the_script_s():
+    call = [sys.executable, "-c", INTERRUPTED.format(at="budget.face", program="mine.py")]
+    done = subprocess.run(call, capture_output=True, text=True, check=False)
+    assert "KeyboardInterrupt" in done.stderr and "interrupted" not in done.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("command", ["estimate llama-3-8b", "serve llama-3-8b --device h100"])
 def test_what_a_hint_tells_to_type_works(capsys, command, tmp_path, monkeypatch):

@@ -28,6 +28,7 @@ BUDGETS = [
     {"compute": 1e22},
     {"usd": 1e6},
     {"kwh": 4e5},
+    {"loss": 2.1},
     pytest.param({"devices": 512, "days": 30}, marks=pytest.mark.slow),
     {"params": 8e9},
     {"tokens": 15e12},
@@ -49,7 +50,8 @@ def test_every_budget_is_spent_and_the_chain_holds(asked):
     assert isclose(answer["usd"], hours * answer["inputs"]["usd_per_hour"]["value"])
     assert isclose(answer["kwh"], hours * 0.7 * 1.15)
     assert isclose(answer["co2_kg"], answer["kwh"] * 0.369473)
-    assert answer["loss_low"] < answer["loss"] < answer["loss_high"]
+    if "loss" not in asked:
+        assert answer["loss_low"] < answer["loss"] < answer["loss_high"]
     assert answer["mfu_low"] < answer["mfu"] < answer["mfu_high"]
     params, tokens = law.load("chinchilla").optimum(answer["compute_flops"])
     assert isclose(answer["params"], params, rel_tol=1e-6) and isclose(answer["tokens"], tokens, rel_tol=1e-6)
@@ -66,6 +68,30 @@ def test_a_side_that_is_fixed_stays_and_is_no_better_than_the_optimum(exponent, 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("fixed", [{}, {"params": 1e9}, {"tokens": 5e11}], ids=str)
+def test_the_way_back_from_a_loss(fixed):
+    """By hand: at what the plan trains the law has the loss, and its samples' computes lie around it."""
+    c = law.load("chinchilla").constants
+    plan = budget.scale(loss=2.4, **fixed)
+    at = c["E"] + c["A"] / plan.params ** c["alpha"] + c["B"] / plan.tokens ** c["beta"]
+    assert isclose(at, 2.4, rel_tol=1e-9)
+    again = budget.scale(compute=plan.compute, **fixed)
+    assert isclose(again.loss, 2.4, rel_tol=1e-9) and isclose(again.params, plan.params, rel_tol=1e-4)
+    low, high = plan.compute_ends
+    assert low < plan.compute < high
+    hours = plan.hours_ends
+    assert (
+        isclose(hours[0], low / plan.rate(plan.mfu.high) / 3600) and hours[0] < plan.device_hours < hours[1]
+    )
+
+
+def test_a_loss_that_some_of_the_law_s_samples_never_reach_has_no_upper_end():
+    """E of Chinchilla's bootstrap samples goes up to 1.86."""
+    plan = budget.scale(loss=1.85)
+    assert plan.compute_ends is None and plan.ends("params") is None and plan.hours_ends is None
+    assert plan.to_dict()["compute_flops_high"] is None
+
+
 def test_devices_are_laid_out_as_a_small_search_finds_best():
     plan = budget.scale(params="8B", tokens="1T", devices=64, device="h100", global_batch="4M-tokens")
     of = shape(8e9)
@@ -167,6 +193,11 @@ BAD = [
     ({"compute": 1e20, "law": "pearce-song"}, "law: pearce-song says nothing"),
     ({"compute": 1e20, "law": "murphy"}, "law: unknown name"),
     ({"compute": 1e20, "price": "reserved", "device": "rtx-4090"}, "price: no reserved price"),
+    ({"loss": 1.8}, "loss: got 1.8; allowed: above 1.817"),
+    ({"loss": 5e6}, "loss: got 5e.06; allowed: below"),
+    ({"loss": 2, "params": 1e9}, "loss: got 2; allowed: above 2.17"),
+    ({"loss": 2, "law": "kaplan"}, "law: kaplan says nothing of a loss"),
+    ({"loss": 2, "usd": 1e6}, "budget: got usd and loss"),
     ({"compute": 1e20, "pue": 0.5}, "pue: got 0.5"),
     ({"compute": 1e20, "grid": "Atlantis"}, "grid: unknown name"),
     ({"compute": 1e20, "dtype": "fp3"}, "dtype"),
@@ -185,6 +216,12 @@ def test_bad_budgets_are_one_line(asked, problem, capsys):
     assert main(["scale", *flags]) == 2
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("--energy", "--kwh"), ("--target-loss", "--loss")])
+def test_other_words_for_a_budget_are_told_the_flag(typed, meant, capsys):
+    assert main(["scale", typed, "2"]) == 2
+    assert f"did you mean '{meant}'?" in capsys.readouterr().err
 
 
 def test_prices_are_medians_of_what_was_read():

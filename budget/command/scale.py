@@ -18,6 +18,7 @@ EXAMPLES = """examples:
   budget scale --compute 1e24 --devices 1024
   budget scale --devices 512 --days 30d --price 2.5
   budget scale --params 8B --tokens 15T --device h100 --mfu 40%
+  budget scale --loss 2.0 --device h100
   budget scale --kwh "400 MWh" --grid France
   budget scale --compute "2 EFLOP" --law mine.json      of budget fit-law
   budget scale --usd 1M --inference-tokens 10T --unique-tokens 200B
@@ -26,6 +27,7 @@ BUDGETS = {
     "compute": ("FLOPS", "FLOPs of training: 1e24, '2 EFLOP', '3640 PF-days'"),
     "usd": ("$", "dollars: 1e6, 250k"),
     "kwh": ("E", "energy: 400000, '400 MWh'"),
+    "loss": ("L", "the loss to reach, in nats a token of the law's data: 2.0"),
     "devices": ("N", "devices, laid out as a search finds best; with --days a budget"),
     "days": ("T", "30, 30d, '6 weeks', 12h"),
     "params": ("N", "parameters: 70B; with a budget, the size to train"),

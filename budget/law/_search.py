@@ -34,4 +34,6 @@ def crossing(value: Callable[[float], float], target: float, low: float, high: f
     for _ in range(STEPS):
         middle = (a + b) / 2
         a, b = (middle, b) if value(exp(middle)) > target else (a, middle)
+        if b - a < 1e-12:
+            break
     return exp((a + b) / 2)

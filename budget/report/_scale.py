@@ -216,6 +216,7 @@ SHOWN: dict[str, Any] = {
     "compute": ("compute", lambda v: decimal(v, "FLOP") if v < 1e21 else f"{v:.3g} FLOP"),
     "usd": ("", usd),
     "kwh": ("", energy),
+    "loss": ("loss", "{:g}".format),
     "params": ("parameters", count),
     "tokens": ("tokens", count),
     "devices": ("devices", "{:,.0f}".format),
