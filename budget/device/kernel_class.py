@@ -36,7 +36,7 @@ WIDENED = {"matmul": "weight_only_matmul", "grouped": "weight_only_grouped"}
 
 
 class KernelClass(NamedTuple):
-    """How one class of kernels spends its time; docs/accuracy.md has the equation.
+    """How one class of kernels spends its time; docs/times.md has the equation.
 
     share: the fraction of the peak rate that large contractions reach; narrow: that of the peak in float8 (in
     int8, of int8 by int8), 0: the same. units: the format in which float32 is multiplied, where it is another
