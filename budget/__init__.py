@@ -26,9 +26,9 @@ collecting = gc.isenabled()
 gc.disable()
 try:
     from .answer import Estimate
+    from .answer.face import Shown
     from .errors import InputError
     from .estimate import estimate, plan
-    from .face import Shown
 except KeyboardInterrupt:
     if os.path.basename(sys.argv[0]) not in ("-m", "budget"):
         raise
@@ -52,14 +52,14 @@ Shown.show = _show
 
 TYPE_CHECKING = False  # true to type checkers, whoever defines it
 if TYPE_CHECKING:
-    from .backwards import scale as scale
     from .comparison import compare as compare
     from .device import names as devices
-    from .failures import goodput as goodput
-    from .fitting import fit as fit
-    from .levers import sensitivity as sensitivity
+    from .fitting.largest import fit as fit
     from .read.preset import names as presets
-    from .serving import serve as serve
+    from .runs.failures import goodput as goodput
+    from .scaling.backwards import scale as scale
+    from .scaling.levers import sensitivity as sensitivity
+    from .serving.requests import serve as serve
     from .stack import names as stacks
 
     __version__: str
@@ -68,12 +68,12 @@ if TYPE_CHECKING:
 LATER = {
     "compare": ("comparison", "compare"),
     "devices": ("device", "names"),
-    "fit": ("fitting", "fit"),
-    "goodput": ("failures", "goodput"),
+    "fit": ("fitting.largest", "fit"),
+    "goodput": ("runs.failures", "goodput"),
     "presets": ("read.preset", "names"),
-    "serve": ("serving", "serve"),
-    "scale": ("backwards", "scale"),
-    "sensitivity": ("levers", "sensitivity"),
+    "serve": ("serving.requests", "serve"),
+    "scale": ("scaling.backwards", "scale"),
+    "sensitivity": ("scaling.levers", "sensitivity"),
     "stacks": ("stack", "names"),
 }
 __all__ = [

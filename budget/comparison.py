@@ -5,9 +5,9 @@ from __future__ import annotations
 from itertools import product
 
 from .answer import Estimate
+from .answer.face import Shown
 from .errors import InputError
 from .estimate import estimate
-from .face import Shown
 from .named import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:

@@ -143,7 +143,7 @@ def _joined(
     """Of several devices, what they keep beside their programs as well; their groups, and their cluster."""
     if task.layout is None or counted[-1] is None:
         return counted, 0.0, None
-    from . import spread
+    from .answer import spread
     from .cluster import holds
 
     counted = (*counted[:-1], spread.kept_beside(counted[-1], software, task))
@@ -234,7 +234,7 @@ def _counted(network: Named | Ready, task: Task) -> Counted:
     model = built(network, task.workload)
     try:
         if task.layout is not None and any_of(task.layout.devices > 1):
-            from . import spread
+            from .answer import spread
 
             return spread.counted(network, task)
         with_techniques, book, program = plans.apply(model, task)

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import budget
-from budget import cost, device
-from budget.utilisation import one_device
+from budget import device
+from budget.runs import cost
+from budget.scaling.utilisation import one_device
 
 DATA = Path(__file__).parent / "data/published_runs.csv"
 PAGE = Path(__file__).parents[1] / "docs/accuracy.md"

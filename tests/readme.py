@@ -14,8 +14,8 @@ from math import inf
 from pathlib import Path
 from unittest.mock import patch
 
-from budget import ways
 from budget.__main__ import main
+from budget.fitting import ways
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "tutorial.md")

@@ -3,7 +3,7 @@
 from math import inf, isclose
 
 import budget
-from budget import alternatives
+from budget.scaling import alternatives
 
 
 def test_equal_loss_is_equal():

@@ -7,7 +7,7 @@ import pytest
 from collectives import rows, seconds
 
 from budget import cluster, device
-from budget.spread import cluster_of
+from budget.answer.spread import cluster_of
 from budget.stack import load
 
 # TensorRT-LLM 1.2's own all-reduce on H100: devices, bytes, microseconds. Source: engine-all-reduce.

@@ -9,7 +9,7 @@ import budget
 from budget import device
 from budget.device import GIB, machine
 from budget.errors import InputError
-from budget.ways import changes
+from budget.fitting.ways import changes
 
 
 def test_the_processor_of_this_machine():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from budget import estimate
 from budget.__main__ import main
 from budget.errors import InputError
-from budget.failures import best_interval, goodput, young
+from budget.runs.failures import best_interval, goodput, young
 
 HOUR, MINUTE = 3600.0, 60.0
 

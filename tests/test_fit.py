@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 import budget
 from budget import InputError, estimate
-from budget.fitting import MOST, _halved, _on_line, _search, fit, largest
-from budget.ways import changes
+from budget.fitting.largest import MOST, _halved, _on_line, _search, fit, largest
+from budget.fitting.ways import changes
 
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402

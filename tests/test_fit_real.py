@@ -9,7 +9,7 @@ import pytest
 
 from budget import InputError, estimate, fit
 from budget.device import load
-from budget.proposals import proposed as axes
+from budget.fitting.proposals import proposed as axes
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")

@@ -7,10 +7,11 @@ from math import isclose
 import pytest
 
 import budget
-from budget import cost, device
+from budget import device
 from budget.__main__ import main
 from budget.errors import InputError
-from budget.levers import sensitivity
+from budget.runs import cost
+from budget.scaling.levers import sensitivity
 
 
 def found(**asked):

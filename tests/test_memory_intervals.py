@@ -10,7 +10,7 @@ from budget.bench.published import peaks
 from budget.bench.published.peaks import ANY, Peak, held, intervals, quantile
 
 from budget import estimate, stack, table
-from budget.held import INTERVALS, SIZES, measured
+from budget.answer.held import INTERVALS, SIZES, measured
 
 FILE = table.load(INTERVALS)
 ASKED = (

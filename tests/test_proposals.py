@@ -10,9 +10,9 @@ from commands import run
 import budget
 from budget import estimate
 from budget.__main__ import main
-from budget.fitting import fit, largest
-from budget.proposals import HOW, VENDORS, proposed
-from budget.ways import advise, changes
+from budget.fitting.largest import fit, largest
+from budget.fitting.proposals import HOW, VENDORS, proposed
+from budget.fitting.ways import advise, changes
 
 torch = pytest.importorskip("torch")
 
@@ -70,7 +70,7 @@ def test_over_devices_a_choice_is_tried_on_two_layouts_at_most_and_says_which(mo
     """A search for each would take many times as long; a layout's own answer is the one that is told."""
     asked = {"device": "rtx-4090", "devices": 4, "global_batch": 64}
     now, priced = estimate("llama-3-8b", **asked), []
-    monkeypatch.setattr(budget.ways, "estimate", lambda *a, **k: priced.append(k) or estimate(*a, **k))
+    monkeypatch.setattr("budget.fitting.ways.estimate", lambda *a, **k: priced.append(k) or estimate(*a, **k))
     advice = advise("llama-3-8b", seconds=2, **asked)
     assert advice.changes and priced.pop(0) == asked  # the only search
     choices = Counter(str({k: v for k, v in one.items() if k != "layout"}) for one in priced)

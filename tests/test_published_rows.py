@@ -9,7 +9,7 @@ from budget.bench.published import formats, inference, predict, table
 from published_tables import DATA, inference_row, some, written
 
 from budget import estimate
-from budget.serving import serve
+from budget.serving.requests import serve
 
 
 def test_a_row_of_an_unknown_device_says_so(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from budget import InputError, device, estimate, table
 from budget.__main__ import main
 from budget.device import reserve
-from budget.fitting import largest
+from budget.fitting.largest import largest
 
 GIB = 2**30
 LINES = (Path(__file__).parent / "data/oom_messages.csv").read_text("utf-8").splitlines()

@@ -10,13 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import budget
-from budget import cost, device, law, table
+from budget import device, law, table
 from budget.__main__ import main
 from budget.errors import InputError
 from budget.estimate import plan as layouts
-from budget.failures import goodput
-from budget.shape import shape
-from budget.utilisation import one_device
+from budget.runs import cost
+from budget.runs.failures import goodput
+from budget.scaling.shape import shape
+from budget.scaling.utilisation import one_device
 
 CONTRACT = {
     "schema", "params", "tokens", "compute_flops", "loss", "loss_low", "loss_high", "days", "devices",

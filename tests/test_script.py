@@ -19,7 +19,7 @@ COMMANDS = ("estimate", "compare", "fit", "plan", "serve", "scale", "sensitivity
 @pytest.mark.parametrize("name", COMMANDS)
 def test_commands_that_compute_are_functions(name):
     """Also where a submodule has been imported that could be called the same."""
-    first = "import budget.__main__, budget.report._plan, budget.levers, budget.failures"
+    first = "import budget.__main__, budget.report._plan, budget.scaling.levers, budget.runs.failures"
     code = f"{first}; print(callable(budget.{name}))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout == "True\n"

@@ -8,7 +8,7 @@ import pytest
 
 import budget
 from budget.__main__ import main
-from budget.serving import serve
+from budget.serving.requests import serve
 
 CONTRACT = {
     "users", "ttft_s", "tpot_s", "output_tokens_per_s", "requests_per_s", "usd_per_million_output_tokens",

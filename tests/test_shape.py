@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import budget
-from budget.shape import shape
+from budget.scaling.shape import shape
 
 
 @pytest.mark.parametrize("params", [1.35e8, 1.24e9, 8.03e9, 70.6e9, 405.9e9])

@@ -10,7 +10,7 @@ from torch import nn
 import budget
 from budget import InputError
 from budget.__main__ import main
-from budget.fitting import largest
+from budget.fitting.largest import largest
 
 FILE = """
 import torch

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from budget import estimate
 from budget.arch import takes_of
-from budget.fitting import largest
+from budget.fitting.largest import largest
 from budget.named import Any
 from budget.read import preset
 from budget.read.source import resolve

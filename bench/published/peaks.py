@@ -21,8 +21,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import median
 
 from budget import stack as stacks
+from budget.answer.held import INTERVALS, SIZES
 from budget.files import replace
-from budget.held import INTERVALS, SIZES
 from budget.measured.validation import p90
 from budget.named import Any, NamedTuple
 from budget.table import DATA

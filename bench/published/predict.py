@@ -8,8 +8,8 @@ from types import ModuleType
 
 from budget import estimate
 from budget.answer import Estimate
+from budget.answer.held import kind
 from budget.errors import InputError
-from budget.held import kind
 from budget.measured.validation import p90
 from budget.named import Any, NamedTuple
 
@@ -27,7 +27,7 @@ class Predicted(NamedTuple):
     high: float = 0.0
     why_not: str = ""
     stack: str = ""
-    mode: str = ""  # of held.py's: whether it trains, or serves
+    mode: str = ""  # of answer/held.py's: whether it trains, or serves
 
     @property
     def error(self) -> float | None:

@@ -40,7 +40,7 @@ class Asked(NamedTuple):
 
     parts: what runs, one after the other. work: tokens or samples of all of it, where a rate was measured;
     0: its time, or a number that `of` computes of the first part's estimate. size: which of an answer's sizes
-    of memory that is (budget/held.py), whose interval it has; "": none.
+    of memory that is (budget/answer/held.py), whose interval it has; "": none.
     """
 
     quantity: str

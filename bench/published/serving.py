@@ -1,7 +1,7 @@
 """Tables of serving under load (serving.csv): the time of a token while other requests' prompts run.
 
 A token takes a decoding step of all places, and its share of the prompts that places run as they fall free:
-budget/serving.py's closed form, with as many places as users. The first token's time is not predicted: it
+budget/serving/'s closed form, with as many places as users. The first token's time is not predicted: it
 depends on how a benchmark's requests start, all at once or spread.
 """
 

@@ -16,7 +16,7 @@ from ._priced import priced, priced_flags
 from ._requested import requested
 
 if TYPE_CHECKING:
-    from ..ways import Change
+    from ..fitting.ways import Change
 
 HELP = "what one network costs: parameters, FLOPs, memory, time, money"
 EXAMPLES = """examples:
@@ -72,7 +72,7 @@ def _way_out(model: object, now: Estimate, settings: Mapping[str, Any]) -> str:
     """The fastest change that makes the model fit, as one line."""
     found: tuple[Change, ...] = ()
     if not now.beyond_one:
-        from ..ways import advise
+        from ..fitting.ways import advise
 
         advice = advise(model, first=True, **settings)
         found = advice.changes

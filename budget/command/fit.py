@@ -6,7 +6,7 @@ from argparse import Namespace
 
 from ..comparison import cases
 from ..errors import InputError
-from ..fitting import DEVICES, SOLVE, fit
+from ..fitting.largest import DEVICES, SOLVE, fit
 from ..report._fit import answer
 from ._model import source_flags, workload_flags
 from ._output import output_flags, write

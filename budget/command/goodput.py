@@ -5,10 +5,10 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 
 from ..errors import InputError
-from ..failures import CHECKPOINT_S, DEVICE_MTBF_S, RESTART_S, Goodput, goodput, young
 from ..quantity import DEVICES, HOURS, SECONDS, read
 from ..report._answer import Answer, Column, Table
 from ..report._units import seconds
+from ..runs.failures import CHECKPOINT_S, DEVICE_MTBF_S, RESTART_S, Goodput, goodput, young
 from ._output import output_flags, write
 
 HELP = "the part of a long run that is training: failures, checkpoints"

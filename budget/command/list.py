@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 
 from .. import arch as architectures
-from .. import cluster, cost, device, law, stack, table
+from .. import cluster, device, law, stack, table
 from ..config import Workload
 from ..errors import InputError, unknown
 from ..fold.count import params
@@ -15,6 +15,7 @@ from ..named import Any
 from ..read import hf_families, preset
 from ..read.source import resolve
 from ..report._answer import Answer, Column, Table
+from ..runs import cost
 from ._columns import CLUSTERS, DEVICES, HOLDS, LAWS, LOSS, PRESETS, PRICED, PRICES, TIERS
 from ._model import architecture_parser
 from ._output import output_flags, write

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from ..backwards import scale
-from ..chain import Plan
 from ..quantity import COUNT, read
 from ..report._alternatives import Extra
 from ..report._scale import answer
+from ..scaling.backwards import scale
+from ..scaling.chain import Plan
 from . import _priced as priced
 from ._output import output_flags, write
 

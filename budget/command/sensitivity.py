@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from ..levers import sensitivity
 from ..report._sensitivity import answer
+from ..scaling.levers import sensitivity
 from . import scale
 from ._output import output_flags, write
 

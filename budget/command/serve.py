@@ -7,8 +7,8 @@ from argparse import Namespace
 from ..errors import InputError
 from ..named import Any
 from ..report._serving import answer
-from ..served import SHARES
-from ..serving import serve
+from ..serving.requests import serve
+from ..serving.served import SHARES
 from ._lists import sizes
 from ._model import source_flags, workload_flags
 from ._output import output_flags, write

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from textwrap import wrap
 
-from .. import alternatives, law
-from ..chain import STEP, Plan
-from ..cost import Stated
+from .. import law
 from ..named import Any, NamedTuple
+from ..runs.cost import Stated
+from ..scaling import alternatives
+from ..scaling.chain import STEP, Plan
 from ._answer import Column, Table
 from ._units import count, decimal, times, usd
 

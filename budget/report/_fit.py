@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..answer import Estimate
-from ..fitting import DEVICES, MOST, SHOWN, Fit
+from ..fitting.largest import DEVICES, MOST, SHOWN, Fit
+from ..fitting.proposals import SAME
+from ..fitting.ways import Change
 from ..named import Any
-from ..proposals import SAME
-from ..ways import Change
 from ._answer import Answer, Column, Table
 from ._summary import degrees
 from ._units import memory

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from .. import alternatives
-from ..chain import Plan
 from ..law import Law
+from ..scaling import alternatives
+from ..scaling.chain import Plan
 from ._axes import BLUE, GREEN, RED, STEPS, Axis, curve, dot, frame, path, powers
 from ._draw import WIDTH, drawing, legend, line, text
 from ._units import count, seconds, usd

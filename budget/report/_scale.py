@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from .. import alternatives, cost
-from ..backwards import MONTH, SCHEMA
-from ..chain import Plan
 from ..named import Any
+from ..runs import cost
+from ..scaling import alternatives
+from ..scaling.backwards import MONTH, SCHEMA
+from ..scaling.chain import Plan
 from ._alternatives import Extra, inputs, rests_on, tables
 from ._answer import Answer
 from ._frontier import picture

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ..chain import Plan
-from ..levers import OUTCOMES, Moved, Sensitivity
 from ..named import Any
+from ..scaling.chain import Plan
+from ..scaling.levers import OUTCOMES, Moved, Sensitivity
 from ._answer import Answer, Column, Table
 from ._units import count, times
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..served import Asked, Point, Serving
+from ..serving.served import Asked, Point, Serving
 from ._answer import Answer, Column, Table
 from ._axes import BLUE, Axis, curve, dot, frame
 from ._draw import WIDTH, apart, drawing, text, ticks

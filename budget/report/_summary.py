@@ -13,8 +13,8 @@ from ._trust import trust
 from ._units import count, decimal, energy, mass, memory, seconds, usd
 
 if TYPE_CHECKING:
-    from ..job import Job
     from ..layout import Layout
+    from ..runs.job import Job
 
 BAR = 32
 WIDTH = 80

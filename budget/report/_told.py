@@ -6,8 +6,8 @@ Keys may be added but are never renamed.
 from __future__ import annotations
 
 from ..answer import Estimate
+from ..answer.held import provenance
 from ..fold.count import modelled
-from ..held import provenance
 from ..named import Any
 
 SCHEMA = "budget.estimate/1"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..answer import Estimate
+from ..answer.held import provenance
 from ..fold.count import modelled
-from ..held import provenance
 
 
 def trust(e: Estimate) -> Iterator[str]:
@@ -20,7 +20,7 @@ def trust(e: Estimate) -> Iterator[str]:
     peaks = provenance(e.stack, e.task.workload.mode)
     yield f"trust       counts {counts}{but}{missing}; time {e.profile.summary}; memory by {peaks}"
     if e.spread is not None and e.task.workload.mode == "train":
-        from ..failures import MANY
+        from ..runs.failures import MANY
 
         if bool(e.devices >= MANY):
             yield f"stragglers  {_stragglers(float(e.spread.layout.straggler))}"
@@ -30,7 +30,7 @@ def _stragglers(factor: float) -> str:
     """What is taken of the slowest device, and what was seen elsewhere."""
     if factor != 1:
         return f"kernels of the slowest device take {factor:g} x as long, as you say"
-    from ..failures import JOBS, MANY, WASTED, WASTED_MOST
+    from ..runs.failures import JOBS, MANY, WASTED, WASTED_MOST
 
     usual = 1 / (1 - WASTED)
     return (

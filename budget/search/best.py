@@ -13,8 +13,8 @@ from functools import cache
 from time import perf_counter
 
 from ..answer import Estimate
+from ..answer.face import Shown
 from ..errors import InputError
-from ..face import Shown
 from ..layout import Layout
 from ..named import Any, NamedTuple
 from .bounds import Bounds, Price

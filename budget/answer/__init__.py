@@ -4,33 +4,33 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from . import arch as architectures
-from . import cost
-from .config import Task
-from .cost import Terms
-from .device import Device
-from .device.kernel_class import Profile
-from .device.reserve import Reserve
-from .dtype import IN_FEW_BITS
-from .errors import InputError, shown, unknown
+from .. import arch as architectures
+from ..config import Task
+from ..device import Device
+from ..device.kernel_class import Profile
+from ..device.reserve import Reserve
+from ..dtype import IN_FEW_BITS
+from ..errors import InputError, shown, unknown
+from ..fold.count import Flops, Params
+from ..fold.memory import Memory, Walked, memory
+from ..fold.throughput import Throughput, over, peak, throughput
+from ..fold.time import Times, bound, by_kind, moved, time
+from ..ir import Model
+from ..named import TYPE_CHECKING, Any, NamedTuple
+from ..plan import chosen, keeps_weights
+from ..plan.fuse import attention
+from ..plan.techniques import steps
+from ..runs import cost
+from ..runs.cost import Terms
+from ..size import is_zero
+from ..stack import Stack
 from .face import Shown
-from .fold.count import Flops, Params
-from .fold.memory import Memory, Walked, memory
-from .fold.throughput import Throughput, over, peak, throughput
-from .fold.time import Times, bound, by_kind, moved, time
 from .held import Held, ranges
-from .ir import Model
-from .named import TYPE_CHECKING, Any, NamedTuple
-from .plan import chosen, keeps_weights
-from .plan.fuse import attention
-from .plan.techniques import steps
-from .size import is_zero
-from .stack import Stack
 
 if TYPE_CHECKING:
-    from .cluster import Cluster
-    from .fold.step import Ran, Spread
-    from .job import Job
+    from ..cluster import Cluster
+    from ..fold.step import Ran, Spread
+    from ..runs.job import Job
 
 
 LEAST = 0.5  # bytes of a weight: no setting stores one in fewer
@@ -196,7 +196,7 @@ class Estimate(Shown, _Estimate):
         tokens, samples: of the run, times epochs; `job` then has its days, dollars, kWh. Raises InputError.
         """
         terms = cost.terms(self.device, price, power, pue, grid)
-        from .job import job, work
+        from ..runs.job import job, work
 
         total = work(self.unit, self.length, tokens, samples, epochs)
         if total is None:
@@ -256,7 +256,7 @@ class Estimate(Shown, _Estimate):
             return [{"name": m.op, "phase": m.phase, "bytes": m.total} for m in self.memory.curve]
         if by == "rank" and self.spread is not None:
             return self.spread.rows(self.ran)
-        from .fold.rows import BY, rows  # not for a table
+        from ..fold.rows import BY, rows  # not for a table
 
         if by not in BY:
             raise unknown("by", by, (*BY, "moment", "rank (with a layout)"))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from . import table
-from .answer import Estimate
-from .cost import Stated
-from .failures import goodput
-from .law import FLOPS
+from .. import table
+from ..answer import Estimate
+from ..law import FLOPS
+from ..runs.cost import Stated
+from ..runs.failures import goodput
 
 
 def one_device(network: Estimate) -> Stated:

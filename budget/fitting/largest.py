@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from math import inf
 
-from .answer import Estimate
-from .config import said, table
-from .errors import InputError
-from .estimate import estimate
-from .face import Shown
-from .named import TYPE_CHECKING, Any, NamedTuple
-from .read.source import is_module
+from ..answer import Estimate
+from ..answer.face import Shown
+from ..config import said, table
+from ..errors import InputError
+from ..estimate import estimate
+from ..named import TYPE_CHECKING, Any, NamedTuple
+from ..read.source import is_module
 from .ways import Advice, advise
 
 if TYPE_CHECKING:
     from typing import Unpack
 
-    from .keywords import Settings
+    from ..keywords import Settings
 
 SCHEMA = "budget.fit/1"
 SOLVE = ("batch", "seq", "image", "layers")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .errors import InputError
-from .named import Any
+from ..errors import InputError
+from ..named import Any
 
 
 class Picture(str):
@@ -18,7 +18,7 @@ class Picture(str):
 
     def save(self, path: str) -> None:
         """Write it to a file, whole or not at all. Raises OSError."""
-        from .files import replace
+        from ..files import replace
 
         replace(path, f"{self}\n")
 

@@ -14,15 +14,15 @@ from itertools import product
 from math import inf, log
 from time import perf_counter
 
-from .answer import Estimate
-from .errors import InputError
-from .estimate import estimate
-from .ir import Model
-from .named import Any, NamedTuple
+from ..answer import Estimate
+from ..errors import InputError
+from ..estimate import estimate
+from ..ir import Model
+from ..named import Any, NamedTuple
+from ..read import module as modules
+from ..read._shapes import sized
+from ..read.source import is_module
 from .proposals import HOW, KINDS, SAME, Axes, proposed
-from .read import module as modules
-from .read._shapes import sized
-from .read.source import is_module
 
 FEW = 40  # choices that are tried for one change
 SECONDS = 0.8  # of trying; what is tried first is what costs least

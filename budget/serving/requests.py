@@ -17,22 +17,22 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from math import ceil
 
-from .answer import Estimate
-from .config import said, size
-from .device import several
-from .errors import InputError, shown
-from .estimate import estimate
-from .fitting import largest
-from .layout import layout as parse
-from .named import TYPE_CHECKING, Any, NamedTuple
-from .quantity import PER_SECOND, SECONDS, read
+from ..answer import Estimate
+from ..config import said, size
+from ..device import several
+from ..errors import InputError, shown
+from ..estimate import estimate
+from ..fitting.largest import largest
+from ..layout import layout as parse
+from ..named import TYPE_CHECKING, Any, NamedTuple
+from ..quantity import PER_SECOND, SECONDS, read
+from ..size import NUMBER
 from .served import SHARES, Asked, Point, Serving
-from .size import NUMBER
 
 if TYPE_CHECKING:
     from typing import Unpack
 
-    from .keywords import Settings
+    from ..keywords import Settings
 
 PROMPT = 4096  # tokens, where none are given and the network's own length has room for them
 MOST = 4096  # users of the last point, where the cache has places for so many

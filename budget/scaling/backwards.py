@@ -1,7 +1,7 @@
 """Backwards from a budget: what to train on how much, how good it gets, how long it takes, what it costs.
 
 The chain is compute = 6 x parameters x tokens = device-hours x peak x MFU, and dollars, energy and carbon are
-device-hours times stated rates (cost.py). A scaling law says which parameters and tokens.
+device-hours times stated rates (runs/cost.py). A scaling law says which parameters and tokens.
 """
 
 from __future__ import annotations
@@ -10,28 +10,29 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from math import ceil
 
-from . import cost, law
-from .answer import Estimate
+from .. import law
+from ..answer import Estimate
+from ..checked import text
+from ..cluster import usual
+from ..device import Device, several
+from ..errors import InputError, shown
+from ..estimate import as_device, estimate
+from ..estimate import plan as layouts
+from ..law import FLOPS, USUAL, Law
+from ..layout import Layout
+from ..layout import layout as parse_layout
+from ..named import TYPE_CHECKING, Any
+from ..quantity import COUNT, DAYS, KWH, PLAIN, SHARE, USD, read
+from ..quantity import FLOPS as COMPUTE
+from ..runs import cost
+from ..runs.cost import Stated
+from ..search.layouts import MOST
 from .chain import Ask, Plan, batch_of, samples_of, sizes
-from .checked import text
-from .cluster import usual
-from .cost import Stated
-from .device import Device, several
-from .errors import InputError, shown
-from .estimate import as_device, estimate
-from .estimate import plan as layouts
-from .law import FLOPS, USUAL, Law
-from .layout import Layout
-from .layout import layout as parse_layout
-from .named import TYPE_CHECKING, Any
-from .quantity import COUNT, DAYS, KWH, PLAIN, SHARE, USD, read
-from .quantity import FLOPS as COMPUTE
-from .search.layouts import MOST
 from .shape import shape
 from .utilisation import laid_out, one_device, whole_run
 
 if TYPE_CHECKING:
-    from .search.best import Tried
+    from ..search.best import Tried
 
 SCHEMA = "budget.scale/1"
 SPENT = {"compute": COMPUTE, "usd": USD, "kwh": KWH, "loss": PLAIN}  # with params or tokens, or without

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from .cluster import Cluster, joining
-from .config import Task
-from .device import Device
-from .device.generation import nearest
-from .dtype import full_name
-from .errors import InputError
-from .fold.count import Flops, Params, each_flops, params
-from .fold.memory import Walked
-from .fold.pipeline import check as check_schedule
-from .fold.step import Rank, Spread
-from .ir import Model
-from .layout import Layout
-from .plan.ranks import spread
-from .read.source import Named, Ready, built
-from .size import any_of, exact_div, is_zero, once
-from .stack import AXES, Stack
+from ..cluster import Cluster, joining
+from ..config import Task
+from ..device import Device
+from ..device.generation import nearest
+from ..dtype import full_name
+from ..errors import InputError
+from ..fold.count import Flops, Params, each_flops, params
+from ..fold.memory import Walked
+from ..fold.pipeline import check as check_schedule
+from ..fold.step import Rank, Spread
+from ..ir import Model
+from ..layout import Layout
+from ..plan.ranks import spread
+from ..read.source import Named, Ready, built
+from ..size import any_of, exact_div, is_zero, once
+from ..stack import AXES, Stack
 
 # The network, one device's program; parameters, the model's FLOPs, the hardware's, the walk over its memory.
 Counted = tuple[Model, Model, Params, Flops, Flops, Walked]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from ..errors import InputError
+from ..named import Any, NamedTuple
+from ..quantity import COUNT, read
 from .cost import Bill, Terms, bill
-from .errors import InputError
 from .failures import Goodput, goodput
-from .named import Any, NamedTuple
-from .quantity import COUNT, read
 
 
 class Job(NamedTuple):

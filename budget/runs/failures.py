@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 
-from .errors import InputError, shown
-from .named import Any, NamedTuple
+from ..errors import InputError, shown
+from ..named import Any, NamedTuple
 
 # Unexpected interruptions of Llama 3 405B: 419 in 54 days on 16,384 H100, one in 50,700 hours of a device.
 # Source: llama-3-interruptions.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .answer import Estimate
-from .face import Shown
-from .named import Any, NamedTuple
+from ..answer import Estimate
+from ..answer.face import Shown
+from ..named import Any, NamedTuple
 
 SCHEMA = "budget.serve/1"
 SHARES = "numbers above 0, up to 1"  # of a device's memory, that an engine takes

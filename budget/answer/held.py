@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from . import table
-from .config import Task
-from .device.reserve import Reserve
-from .fold.memory import Memory
-from .ir import Model
-from .named import TYPE_CHECKING, Any, NamedTuple
-from .size import floor_div, maximum, minimum
-from .stack import Stack
+from .. import table
+from ..config import Task
+from ..device.reserve import Reserve
+from ..fold.memory import Memory
+from ..ir import Model
+from ..named import TYPE_CHECKING, Any, NamedTuple
+from ..size import floor_div, maximum, minimum
+from ..stack import Stack
 
 if TYPE_CHECKING:
-    from .fold.step import Spread
+    from ..fold.step import Spread
 
 
 INTERVALS = "memory_intervals.json"
@@ -73,7 +73,7 @@ class Held(NamedTuple):
         """Bytes that the allocator holds at the least: the tensors, fragments, other streams' pools."""
         peak, spread = self.memory.peak, self.spread
         if spread is not None and self.stack.pools and not self.reserve.asked:
-            from .fold.pools import idle
+            from ..fold.pools import idle
 
             peak = peak + idle(spread, self.memory, self.stack.pools)
         return self.reserve.reserved(peak)
@@ -97,7 +97,7 @@ class Held(NamedTuple):
         return self._replayed(most, len(least)) if self._replays() and most < self.room else most
 
     def _replayed(self, least: Any, in_turn: int = 0) -> Any:
-        from .fold.pools import held, idle
+        from ..fold.pools import held, idle
 
         spread, pools = self.spread, self.stack.pools
         programs, beside, devices = [(self.program, self.task.dtype)], 0, 1

@@ -5,10 +5,10 @@ Not counted: people, storage, traffic, taxes; the carbon of making the devices a
 
 from __future__ import annotations
 
-from . import table
-from .device import Device
-from .errors import InputError, shown, unknown
-from .named import Any, NamedTuple
+from .. import table
+from ..device import Device
+from ..errors import InputError, shown, unknown
+from ..named import Any, NamedTuple
 
 KINDS = ("on-demand", "reserved", "spot")
 USUAL_PUE, USUAL_GRID = "aws", "USA"
@@ -60,7 +60,7 @@ class Bill(NamedTuple):
 
 def _read(field: str, given: Any, kind: str, *, zero: bool = False) -> float:
     """A quantity as people write it; its units are a sixtieth of an estimate to import."""
-    from . import quantity
+    from .. import quantity
 
     return quantity.read(field, given, getattr(quantity, kind), zero=zero)
 
@@ -151,7 +151,7 @@ def _own(value: float, what: str) -> Stated:
 
 def _watts(device: Device, given: Any) -> Stated | None:
     if given == "measured":
-        from .device.machine import power_w
+        from ..device.machine import power_w
 
         watts = power_w()
         if not watts:

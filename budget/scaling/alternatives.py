@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from math import ceil
 
-from . import law
+from .. import law
+from ..estimate import estimate
+from ..law import FLOPS, Law, _search
+from ..named import Any, NamedTuple
 from .chain import Plan
-from .estimate import estimate
-from .law import FLOPS, Law, _search
-from .named import Any, NamedTuple
 from .shape import shape
 
 SHARES = (1.0, 0.7, 0.5, 0.35, 0.25)  # of the plan's parameters

@@ -10,15 +10,16 @@ from functools import cached_property, partial
 from json import loads
 from math import inf, log2
 
-from . import cost, law
-from .answer import Estimate
-from .cost import Bill, Stated, Terms
-from .device import Device
-from .errors import InputError
-from .face import Shown
-from .law import FLOPS, Law, _search
-from .layout import Layout
-from .named import Any, NamedTuple
+from .. import law
+from ..answer import Estimate
+from ..answer.face import Shown
+from ..device import Device
+from ..errors import InputError
+from ..law import FLOPS, Law, _search
+from ..layout import Layout
+from ..named import Any, NamedTuple
+from ..runs import cost
+from ..runs.cost import Bill, Stated, Terms
 
 STEP = "deepseek-steps"  # the law of a step's tokens and its learning rate, where nobody says
 SIZES = (1e3, 1e20)  # between which parameters and tokens are searched

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from functools import cache
 from math import gcd, log
 
-from .estimate import estimate
-from .named import Any, NamedTuple
+from ..estimate import estimate
+from ..named import Any, NamedTuple
 
 # Dense decoders of one family, from small to large: what is between them is scaled from the nearest one.
 PRESETS = (

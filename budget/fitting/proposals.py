@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from .answer import Estimate
-from .device import Device
-from .dtype import IN_FEW_BITS
-from .ir import LOSS, Op, expert_axis, walk
-from .named import Any, NamedTuple
-from .stack import ENGINES, load, of_vendors
+from ..answer import Estimate
+from ..device import Device
+from ..dtype import IN_FEW_BITS
+from ..ir import LOSS, Op, expert_axis, walk
+from ..named import Any, NamedTuple
+from ..stack import ENGINES, load, of_vendors
 
 KINDS = ("same", "nearly the same", "other weights", "shorter")
 SAME = KINDS[0]
@@ -135,7 +135,7 @@ def _one_memory(device: Device) -> bool:
 
 def _chunked(now: Estimate, used: Mapping[str, Any]) -> tuple[Way, ...]:
     """A loss whose logits exist by chunks, where there is one over a vocabulary that nobody else reads."""
-    from .plan.fused import OF_LOSS
+    from ..plan.fused import OF_LOSS
 
     fuse = str(used.get("fuse", ""))
     losses = any(o.tag == LOSS and "s" in o.ins[0].dims for o, _ in walk(now.program.nodes))
@@ -176,7 +176,7 @@ def _adapters(now: Estimate, used: Mapping[str, Any]) -> tuple[Way, ...]:
     """LoRA, and on weights in four bits, where the network's own weights are trained now; such weights, where
     LoRA is there.
     """
-    from .plan import keeps_weights
+    from ..plan import keeps_weights
 
     if used.get("precision") in IN_FEW_BITS:
         return ()
@@ -208,7 +208,7 @@ def _shorter(now: Estimate) -> tuple[Way, ...]:
 
 def _quantized(now: Estimate, used: Mapping[str, Any]) -> tuple[Way, ...]:
     """Weights to serve from in fewer bits, where plan/quantize.py can have them so: nearly the same."""
-    from .plan.fp8 import is_linear
+    from ..plan.fp8 import is_linear
 
     if now.model.captured or not any(is_linear(o) for o in _ops(now)):
         return ()

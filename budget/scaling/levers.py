@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from math import log
 
+from ..answer.face import Shown
+from ..named import Any, NamedTuple
+from ..runs.cost import Stated, Terms
 from .backwards import plan, scale
 from .chain import Plan
-from .cost import Stated, Terms
-from .face import Shown
-from .named import Any, NamedTuple
 
 # What is looked at, by the name that a report shows.
 OUTCOMES: dict[str, Callable[[Plan], float | None]] = {

@@ -1,0 +1,1 @@
+"""Does it fit, how large may it be, and what would make it fit."""
