@@ -51,10 +51,12 @@ class KernelClass(NamedTuple):
     multiples of so many a head's numbers are padded; 0: they are not. traffic: bytes really
     moved for each byte counted. bandwidth: of the profile's, what it reaches. overlap: of arithmetic with
     moving bytes; 1: the longer of the two counts, 0: both.
-    start_s: seconds of a launch before anything is computed. host_s: of the host around a kernel of the
-    forward pass, in a network's code: reshaping heads, modules within modules. waits: the host waits for
-    what is before it (experts' rows that it counts), so that its seconds and the device's add up. apart: each
-    expert's product is started by itself. widens: bytes/s of weights of few bits; 0: as many as are read.
+    start_s: seconds of a launch before anything is computed. loop_s: in the place of the profile's launch,
+    where a library's own loop starts its kernels, and no network's code; 0: that does. host_s: of the host
+    around a kernel of the forward pass, in a network's code: reshaping heads, modules within modules.
+    waits: the host waits for what is before it (experts' rows that it counts), so that its seconds and the
+    device's add up. apart: each expert's product is started by itself. widens: bytes/s of weights of few
+    bits; 0: as many as are read.
     rows: up to so many of them, a product is of vectors: each but the first takes ordinary units, which reach
     `dots` of their rate, as long as its FLOPs, and so does unpacking the weights, where that is longer than
     reading them: `unpacks` of the dot products that it takes (dtype.UNPACKING). Source: llama-cpp-mmvq.
@@ -75,6 +77,7 @@ class KernelClass(NamedTuple):
     bandwidth: float = 1.0
     overlap: float = 1.0
     start_s: float = 0.0
+    loop_s: float = 0.0
     host_s: float = 0.0
     waits: bool = False
     apart: bool = False

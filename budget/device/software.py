@@ -39,6 +39,9 @@ DEPTHWISE_WEIGHTS = 0.015
 # assumed; ResNets at batch 1 on a V100 and a T4 agree. Source: cutlass-convolution.
 WHOLE = 64.0
 WIDE = ("bf16", "fp16", "tf32")  # formats whose products were measured as bf16's
+LOOP_S = (
+    3.3e-6  # of a kernel that a recurrent layer's own loop starts: half a step of 40 units. Source: cudnn-rnn
+)
 COPIES = 25 / 31.5  # of a host link's rate, what copies reach. Source: pcie
 
 
@@ -63,6 +66,7 @@ def profile(base: Profile, device: Device, stack: Stack, dtype: str, *, several:
         "pointwise": pointwise._replace(traffic=traffic),
         **_attention(stack.attention_on(generation), device, attention, matmul.units),
         "state": KernelClass(traffic=stack.states),
+        "recurrent": matmul._replace(loop_s=LOOP_S),
     }
     host = clock.host(device.year)
     known = generation != "" and generation in stack.intervals

@@ -55,6 +55,7 @@ class Work(NamedTuple):
     unpacked: Size = 0  # dot products that unpacking weights of few bits takes as long as
     spared: Size = 0  # FLOPs of its contractions in float32 that an accelerator does not compute
     beside: bool = False  # what a convolution of an accelerator needs besides
+    summed: bool = False  # a step's part of the gradient of a recurrent cell's weight
 
 
 def works(
@@ -83,9 +84,11 @@ def works(
     run = [n for n in nodes if isinstance(n, Block) or (n.outs and not n.axis and not _idle(n, graph))]
     families = {n.rule.family for n in run if isinstance(n, Op)}
     native, plain = inside and "cell" in families, not graph and "dequantize" not in families
+    sums = [n.out for n in run if native and isinstance(n, Op) and n.kind == "accumulate"]
+    loop = frozenset(t.of for t in sums if t.role == WEIGHT) if native else None
     for node, shared in [(n, key(n, execution)) for n in run] if plain else ordered(run, execution):
         if pending and shared != last and not all(o.rule.view for o in pending):
-            yield _work(pending, dtype, execution, times, native, read)
+            yield _work(pending, dtype, execution, times, loop, read)
         pending = pending if shared == last else []
         last = shared
         if isinstance(node, Block) and execution != "eager" and node.inline and node.shared:
@@ -97,11 +100,11 @@ def works(
             pending.append(node)
         elif not (node.rule.view or (node.kind == "cast" and _is_float32(node, dtype))):
             often = once if node.tag == FIRST else times
-            yield _work([node], dtype, execution, often, native)
+            yield _work([node], dtype, execution, often, loop)
             if not native and execution == "eager":
                 yield from _around(node, dtype, often)
     if pending and not all(o.rule.view for o in pending):
-        yield _work(pending, dtype, execution, times, native, read)
+        yield _work(pending, dtype, execution, times, loop, read)
 
 
 def _biased(o: Op) -> tuple[Tensor, ...]:
@@ -160,12 +163,21 @@ def _looped(node: Block, dtype: str, times: Size, read: Reads) -> Work:
         return t._replace(on_chip=True) if t.name in state else t
 
     ops = [o._replace(ins=tuple(map(within, o.ins)), outs=tuple(map(within, o.outs))) for o in body]
-    one = _work(ops, dtype, "graph", times, False, read)
+    one = _work(ops, dtype, "graph", times, None, read)
     many = {f: getattr(one, f) * node.count for f in ("contraction", "pointwise", "bytes", "again", "spared")}
     return one._replace(**many)
 
 
-def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool, read: Reads = NOBODY) -> Work:
+def _work(
+    ops: list[Op],
+    dtype: str,
+    execution: str,
+    times: Size,
+    loop: frozenset[str] | None,
+    read: Reads = NOBODY,
+) -> Work:
+    """One kernel. loop: the weights whose gradients a recurrent cell's loop sums up, in which it is."""
+    native = loop is not None
     first = ops[0] if len(ops) == 1 else next((o for o in ops if o.rule.family != "dequantize"), ops[0])
     fused = len(ops) > 1 or (execution != "eager" and first.phase != "optimizer")
     launches = 1 if native else _fused_launches(ops, first) if fused else _launches(first, dtype)
@@ -209,6 +221,7 @@ def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool, 
         unit_s=sum([_widened(o, main) for o in ops if o.rule.tile]) if products else 0,
         unpacked=unpacked(products, dtype) if kind == "matmul" else 0,
         spared=sum([contraction_flops(o) * spared(o) for o in single]),
+        summed=loop is not None and any(o.out.of in loop for o in ops),
     )
 
 

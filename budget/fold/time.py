@@ -20,6 +20,7 @@ from ..named import NamedTuple
 from ..size import Size, is_symbol, is_zero, maximum, minimum
 from .count import training
 from .kernels import Work, works
+from .recurrent import at_once
 from .roofline import Rates, arithmetic, traffic
 from .traffic import NOBODY, reads
 
@@ -94,7 +95,7 @@ def kernel_time(w: Work, r: Rates) -> tuple[Size, str]:
     """Seconds of one run of a kernel, and what bounds it ("" for arrays and symbols)."""
     form = r.forms[form_of(w, r)]
     computing, moving = arithmetic(w, form, r), traffic(w, form, r)
-    launch = starts(w, form) * (r.launch + form.start_s)
+    launch = starts(w, form) * ((form.loop_s or r.launch) + form.start_s)
     if r.serial:
         launch = launch + _host(w, form, r)
     busy = maximum(computing, moving)
@@ -168,7 +169,7 @@ def total(kernels: Iterable[Work], weights: Size, device: Device, profile: Profi
 
 
 def _timed(kernels: Sequence[Work], r: Rates) -> tuple[Timed, ...]:
-    kernels = [w for w in kernels if runs(w, r)]
+    kernels = [w for w in (kernels if r.serial else at_once(kernels)) if runs(w, r)]
     if r.steps:
         r = r._replace(resident=sum(w.weights * w.times for w in kernels if w.phase == "forward"))
     found = []
@@ -197,7 +198,8 @@ def _overhead(kernels: Iterable[Timed], weights: Size, phases: Mapping[str, Size
     link = dict.fromkeys(phases, 0.0)  # copies to and from the host, beside the phase's own kernels
     for w, *_ in kernels:
         form = r.forms[form_of(w, r)]
-        host[w.phase] = host[w.phase] + (_host(w, form, r) + r.launch * starts(w, form)) * w.times
+        started = (form.loop_s or r.launch) * starts(w, form)
+        host[w.phase] = host[w.phase] + (_host(w, form, r) + started) * w.times
         link[w.phase] = link[w.phase] + w.host * r.link * w.times
     device = {phase: maximum(seconds, link[phase]) for phase, seconds in phases.items()}
     busy, started = sum(device.values()), sum(host.values())
