@@ -10,6 +10,8 @@ from commands import run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import budget
+from budget import arch as architectures
 from budget import table
 
 
@@ -199,6 +201,19 @@ def test_a_closed_output_is_one_line():
     done = subprocess.run(call, stderr=subprocess.PIPE, text=True, check=False, cwd=root)
     assert done.returncode == 2
     assert done.stderr == "budget: output: standard output is closed; allowed: an open one\n"
+
+
+@pytest.mark.every(8)
+@pytest.mark.parametrize("name", architectures.names())
+def test_a_choice_of_attention_that_changes_nothing_is_refused(name, capsys):
+    """It is refused where the answer would be the same whatever is chosen, and nowhere else."""
+    found = {a: budget.estimate(name, attention=a) for a in ("flash", "sdpa", "eager")}
+    alike = len({(e.memory.peak, e.times.step, e.hardware.forward) for e in found.values()}) == 1
+    status, _, error = run(capsys, "estimate", "--arch", name, "--attention", "eager")
+    assert status == (2 if alike else 0)
+    assert not alike or f"as {name} has no attention to choose; allowed: to leave it out" in error
+    if alike:
+        assert run(capsys, "estimate", "--arch", name, "--recompute", "selective")[0] == 2
 
 
 INTERRUPTED = """

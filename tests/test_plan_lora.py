@@ -136,6 +136,17 @@ def test_all_linear_is_peft_s(family):
     assert ours.params.trainable == adapted.get_nb_trainable_parameters()[0]
 
 
+@pytest.mark.parametrize(("name", "way"), [("resnet50", ""), ("deepspeech2", "all-linear, or ")])
+def test_a_network_without_queries_is_told_which_targets_there_are(name, way):
+    """What it is told to type is taken."""
+    field = "lora_targets: missing, as"
+    with pytest.raises(InputError, match=f"^{field} {name} has no queries; allowed: {way}names of products"):
+        estimate(name, lora_rank=4)
+    target = "all-linear" if way else "head"
+    adapted = estimate(name, lora_rank=4, lora_targets=target)
+    assert adapted.params.trainable < adapted.params.total / 10
+
+
 def test_all_linear_is_refused_with_experts():
     with pytest.raises(
         InputError, match=r"lora_targets: got all-linear with experts, .* as attn.q,attn.k,attn.v,attn.o "

@@ -115,6 +115,7 @@ def test_weights_in_few_bits_are_not_taken_for_others(told, way):
         ("somebody/Qwen2.5-Omni-7B-v2", None),  # more than the network whose name it has
         ("somebody/Olmo-Hybrid-7B", None),
         ("somebody/Qwen3-TTS-1.7B", None),
+        ("somebody/Qwen2.5-OCR-7B", None),
     ],
 )
 def test_a_name_that_has_a_presets_in_it_is_answered_with_that(told, held):

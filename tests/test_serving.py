@@ -79,6 +79,17 @@ def test_room_is_what_fits():
     assert rates == sorted(rates)
 
 
+def test_a_share_may_be_a_percentage(capsys):
+    asked = ("serve", "gpt2-xl", "--context", "512", "--device", "l4", "--format", "json", "--share")
+    answers = []
+    for share in ("50%", "0.5"):
+        assert main([*asked, share]) == 0
+        answers.append(json.loads(capsys.readouterr().out))
+    assert answers[0] == answers[1]
+    assert main([*asked, "500%"]) == 2
+    assert capsys.readouterr().err.startswith("budget: --share: got 5; allowed: ")
+
+
 def test_replicas_answer_what_each_of_them_answers():
     one = serve("gpt2-xl", context=512, users=[2, 3], device="h100")
     four = serve("gpt2-xl", context=512, users=[8, 12], device="h100", layout="dp=4")

@@ -5,12 +5,14 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from torch import nn
 
 import budget
 from budget import InputError
 from budget.__main__ import main
 from budget.fitting.largest import largest
+from budget.read import torch_module
 
 FILE = """
 import torch
@@ -109,6 +111,24 @@ def test_inputs_are_made_where_forward_takes_tokens(file, capsys):
     assert status == 0
     assert json.loads(out)["workload"]["tokens"] == 21
     assert json.loads(out)["flops"]["forward"] == 2 * 21 * 8 * 50
+
+
+def test_a_module_over_several_devices_is_captured_once(monkeypatch):
+    """Its inputs say how many samples a device has at once; what fits one device is laid out as dp alone."""
+    module, inputs = nn.Sequential(nn.Linear(10, 20), nn.ReLU(), nn.Linear(20, 2)), torch.zeros(4, 10)
+    runs, captured = [], torch_module._run
+    monkeypatch.setattr(torch_module, "_run", lambda *args: runs.append(0) or captured(*args))
+    found = budget.plan(module, 8, inputs=inputs, device="h100").best
+    assert len(runs) == 1
+    assert (found.layout.dp, found.batch, found.estimate.model.samples) == (8, 4, 32)
+    assert budget.estimate(module, devices=8, inputs=inputs, device="h100").devices == 8
+    assert len(runs) == 1
+
+
+def test_devices_of_a_file_s_module(file, capsys):
+    status, out, err = run(capsys, "--module", f"{file}:mlp", "--devices", "8", "--format", "json")
+    assert (status, err) == (0, "")
+    assert (json.loads(out)["device"]["count"], json.loads(out)["layout"]["dp"]) == (8, 8)
 
 
 @pytest.mark.parametrize(

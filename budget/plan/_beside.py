@@ -274,7 +274,8 @@ def usual(model: Model, task: Task, method: str) -> str:
         return ",".join(p for p in found.split(",") if matching(model, p))
     fused = any(o.tag == QKV for o, _ in walk(model.nodes))
     if not fused and not matching(model, "attn.q"):
-        way = f"{ALL}, or names of products, as --by operator has them"
+        linear = any(is_linear(o) for o, _ in walk(model.nodes))
+        way = f"{ALL}, or " * linear + "names of products, as --by operator has them"
         field = "lora_targets" if method == "lora" else FIELD
         raise InputError(field, f"missing, as {model.name} has no queries; allowed: {way}")
     return "attn.qkv" if fused else "attn.q,attn.v"

@@ -74,13 +74,17 @@ def of_sizes(module: Any, shapes: Any, batch: int | None) -> Any:
 
 def of_batch(inputs: Any, batch: int) -> Any:
     """Given inputs, without their data, for another batch: it replaces the first dimension of the first
-    tensor, and of all others that have the same one. Raises InputError for tensors in objects.
+    tensor, and of all others that have the same one. For their own batch they are as they were given.
+    Raises InputError for tensors in objects.
     """
     tensors = list(tensors_in(inputs))
     first = next((t for t in tensors if t.dim()), None)
     flat = tree_leaves(inputs)
     if first is None or any(all(t is not leaf for leaf in flat) for t in tensors):
         raise InputError("batch", "allowed: of inputs that are a tensor, or a dict, list or tuple of tensors")
+
+    if first.size(0) == batch:
+        return inputs
 
     def sized(x: Any) -> Any:
         if not isinstance(x, torch.Tensor) or not x.dim() or x.size(0) != first.size(0):
