@@ -229,7 +229,7 @@ program()
 """
 
 
-@pytest.mark.parametrize("at", ["budget.estimate", "budget.face", "argparse", "budget.read.preset"])
+@pytest.mark.parametrize("at", ["budget.estimate", "budget.answer.face", "argparse", "budget.read.preset"])
 @pytest.mark.parametrize("program", ["-m", "/usr/bin/budget"])
 def test_an_interruption_while_modules_are_loaded_is_one_line(at, program):
     call = [sys.executable, "-c", INTERRUPTED.format(at=at, program=program)]
@@ -238,7 +238,7 @@ def test_an_interruption_while_modules_are_loaded_is_one_line(at, program):
 
 
 def test_an_interruption_of_a_script_that_imports_the_package_is_the_script_s():
-    call = [sys.executable, "-c", INTERRUPTED.format(at="budget.face", program="mine.py")]
+    call = [sys.executable, "-c", INTERRUPTED.format(at="budget.answer.face", program="mine.py")]
     done = subprocess.run(call, capture_output=True, text=True, check=False)
     assert "KeyboardInterrupt" in done.stderr and "interrupted" not in done.stderr
 
