@@ -16,7 +16,7 @@ from statistics import median
 from time import process_time
 from typing import NamedTuple
 
-from oracle_memory import peak
+from oracles.memory import peak
 from oracles.memory_cases import FULL, SMALL, answer, captured
 from oracles.memory_networks import Case
 

@@ -27,7 +27,7 @@ from differential_inputs import (
     towered,
     with_sound,
 )
-from oracle import _convolution_backward
+from oracles.flops import _convolution_backward
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, masking_utils
 

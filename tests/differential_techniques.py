@@ -19,8 +19,8 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any, NamedTuple
 
-from oracle_techniques import Real, measured
 from oracles.technique_families import FAMILIES, Family
+from oracles.techniques import Real, measured
 
 from budget import estimate
 from budget.errors import InputError

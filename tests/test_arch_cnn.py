@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import sympy
 import torch
-from oracle import count_flops, count_params
 from oracles import convnets as nets
 from oracles import mobilenets
+from oracles.flops import count_flops, count_params
 from oracles.resnet import Basic, Bottleneck, resnet
 from oracles.unet import UNet
 from torch import nn

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from oracle import count_params
+from oracles.flops import count_params
 from test_arch_cnn import count_grouped
 from transformers import (
     ConvNextConfig,

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from oracle import count_flops, count_params
 from oracles.dit import Dit
+from oracles.flops import count_flops, count_params
 
 from budget.arch.dit import Config, build
 from budget.config import Workload

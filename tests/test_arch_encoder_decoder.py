@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from oracle import count_flops, count_params
-from oracle_memory import peak
+from oracles.flops import count_flops, count_params
+from oracles.memory import peak
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import BartConfig, BartForConditionalGeneration, T5Config, T5ForConditionalGeneration
 

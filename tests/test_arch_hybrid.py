@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from oracle import count_flops, count_params
+from oracles.flops import count_flops, count_params
 from transformers import BambaConfig, BambaForCausalLM, JambaConfig, JambaForCausalLM
 
 from budget.arch.hybrid import Config, build

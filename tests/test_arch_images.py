@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from oracle import count_flops, count_params
+from oracles.flops import count_flops, count_params
 from oracles.images import GoogLeNet, maxvit, mixer, repvgg, video_resnet
 
 from budget.arch import load

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from oracle import count_flops, count_params
+from oracles.flops import count_flops, count_params
 from transformers import Mamba2Config, Mamba2ForCausalLM, MambaConfig, MambaForCausalLM
 
 from budget import estimate

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from oracle import count_flops, count_params
+from oracles.flops import count_flops, count_params
 from oracles.recommenders import Dlrm, WideDeep
 
 from budget.arch import dlrm, wide_deep

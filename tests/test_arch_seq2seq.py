@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from oracle import count_flops, count_params
+from oracles.flops import count_flops, count_params
 from oracles.gnmt import Gnmt
 
 from budget.arch.seq2seq import Config, build

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from oracle import count_flops, count_params
+from oracles.flops import count_flops, count_params
 from oracles.speech import Conformer, DeepSpeech2
 
 from budget.arch import conformer, deepspeech2

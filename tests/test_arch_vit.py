@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 import torch
-from oracle import count_flops, count_params
+from oracles.flops import count_flops, count_params
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import (
     DeiTConfig,

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from differential import classes, judge
-from oracle import count_params
+from oracles.flops import count_params
 from small_configs import base
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 

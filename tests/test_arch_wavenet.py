@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from oracle import count_flops, count_params
-from oracle_memory import peak
+from oracles.flops import count_flops, count_params
+from oracles.memory import peak
 from oracles.memory_networks import Trained
 from oracles.wavenet import WaveNet
 from torch.nn import functional as F

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from oracle import count_flops, count_params
+from oracles.flops import count_flops, count_params
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 

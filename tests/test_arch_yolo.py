@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from oracle import count_flops, count_params
-from oracle_memory import peak
+from oracles.flops import count_flops, count_params
+from oracles.memory import peak
 from oracles.yolo import Yolo, loss
 from torch.utils.flop_counter import FlopCounterMode
 

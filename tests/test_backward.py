@@ -15,8 +15,8 @@ from budget.plan.fuse import fuse
 from budget.plan.recompute import recompute
 
 torch = pytest.importorskip("torch")
-from oracle import count_flops  # noqa: E402
-from oracle_plan import saved  # noqa: E402
+from oracles.flops import count_flops  # noqa: E402
+from oracles.plan import saved  # noqa: E402
 from torch import nn  # noqa: E402
 
 

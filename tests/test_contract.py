@@ -13,8 +13,8 @@ from budget.plan.backward import backward
 torch = pytest.importorskip("torch")
 import transformers  # noqa: E402
 from accelerate.utils.ao import find_first_last_linear_layers  # noqa: E402
-from oracle import count_flops  # noqa: E402
 from oracles.convnets import vgg  # noqa: E402
+from oracles.flops import count_flops  # noqa: E402
 from oracles.resnet import Bottleneck, resnet  # noqa: E402
 from torch import nn  # noqa: E402
 

@@ -1,9 +1,9 @@
 """Dropout of each family's own fields, against what torch's MemTracker finds in training mode."""
 
-import oracle_memory
 import pytest
 import torch
 import transformers
+from oracles.memory import peak
 from torch import nn
 from transformers import AutoConfig
 
@@ -48,7 +48,7 @@ def measured(kind, name, fields, batch, seq):
         ids = torch.zeros(batch, seq, dtype=torch.long)
         return module, {"input_ids": ids, "labels": ids}
 
-    return oracle_memory.peak(build)["Total"]
+    return peak(build)["Total"]
 
 
 @pytest.mark.slow

@@ -14,9 +14,9 @@ from budget.fitting.proposals import proposed as axes
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 peft = pytest.importorskip("peft")
-from oracle_networks import built  # noqa: E402
-from oracle_techniques import as_asked, peak_of  # noqa: E402
+from oracles.networks import built  # noqa: E402
 from oracles.technique_families import FAMILIES  # noqa: E402
+from oracles.techniques import as_asked, peak_of  # noqa: E402
 from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")

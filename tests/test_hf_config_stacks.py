@@ -8,7 +8,7 @@ import transformers as hf
 from differential import judge
 from hypothesis import given
 from hypothesis import strategies as st
-from oracle import count_params
+from oracles.flops import count_params
 from small_configs import base
 from transformers import AutoConfig
 

@@ -15,7 +15,7 @@ pytest.importorskip("transformers")
 pytest.importorskip("peft")
 import transformers as hf
 from differential import families, usual
-from oracle_kernels import config_of, step, technique
+from oracles.kernels import config_of, step, technique
 from oracles.technique_families import FAMILIES
 
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -4,7 +4,7 @@ import pytest
 import torch
 import transformers as hf
 from differential_counts import without_looks
-from oracle_memory import Tracker, gpus_sdpa
+from oracles.memory import Tracker, gpus_sdpa
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from budget import estimate

@@ -6,7 +6,7 @@ from functools import cache
 from statistics import median
 
 import pytest
-from oracle_memory import peak
+from oracles.memory import peak
 from oracles.memory_cases import SMALL, answer
 
 CASES = {case.name: case for case in SMALL}

@@ -12,8 +12,8 @@ import torch
 import transformers
 from differential import usual
 from differential_counts import without_looks
-from oracle_memory import _frozen_to_buffers, gpus_sdpa
-from oracle_techniques import Walk
+from oracles.memory import _frozen_to_buffers, gpus_sdpa
+from oracles.techniques import Walk
 
 from budget import estimate
 

@@ -1,8 +1,8 @@
 """Techniques on captured modules, against MemTracker where it can measure them."""
 
-import oracle_memory
 import pytest
 import torch
+from oracles.memory import peak
 from torch import nn
 
 import budget
@@ -10,9 +10,9 @@ from budget import InputError
 from budget.read.module import program
 
 pytest.importorskip("transformers")
-from oracle_plan import B, C, S, saved
-from oracle_plan import net as gated
 from oracles.modules import made
+from oracles.plan import B, C, S, saved
+from oracles.plan import net as gated
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quiet")]
 
@@ -23,7 +23,7 @@ def net():
 
 def measured(build, **settings):
     """MemTracker's peak, without the numbers of AdamW's steps, which a device has on the host."""
-    found = oracle_memory.peak(build, **settings)
+    found = peak(build, **settings)
     return found["Total"] - found["Steps"]
 
 
@@ -70,7 +70,7 @@ def partly_frozen(name, shape, *frozen):
 def test_what_is_frozen_has_no_gradient_and_keeps_less(name, shape, frozen):
     module, inputs = partly_frozen(name, shape, *frozen)
     m = budget.estimate(module, inputs=inputs).memory
-    own = oracle_memory.peak(lambda: partly_frozen(name, shape, *frozen))
+    own = peak(lambda: partly_frozen(name, shape, *frozen))
     assert (m.parameters, m.gradients, m.optimizer) == (own["Weights"], own["Trained"], 2 * own["Trained"])
     assert m.peak == pytest.approx(own["Total"] - own["Steps"], rel=1e-3)
 

@@ -15,8 +15,8 @@ from budget.plan.lora import lora
 from budget.plan.optimizer import optimizer
 
 torch = pytest.importorskip("torch")
-from oracle import count_flops  # noqa: E402
-from oracle_plan import RANK, B, C, D, F, LoRA, S, held, model, net, saved  # noqa: E402
+from oracles.flops import count_flops  # noqa: E402
+from oracles.plan import RANK, B, C, D, F, LoRA, S, held, model, net, saved  # noqa: E402
 from torch import nn  # noqa: E402
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import transformers as hf
-from oracle_memory import peak
+from oracles.memory import peak
 
 from budget import estimate
 

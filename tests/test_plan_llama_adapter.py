@@ -4,7 +4,7 @@ tests/test_published_memory.py holds their parameters and memory against litgpt'
 """
 
 import pytest
-from oracle_plan import LLAMA, gpt
+from oracles.plan import LLAMA, gpt
 
 from budget import estimate
 from budget.errors import InputError

@@ -12,7 +12,7 @@ from budget.plan.fuse import fuse
 from budget.plan.lora import lora
 
 torch = pytest.importorskip("torch")
-from oracle_plan import RANK, B, C, D, F, LoRA, S, gpt, held, model, net, saved  # noqa: E402
+from oracles.plan import RANK, B, C, D, F, LoRA, S, gpt, held, model, net, saved  # noqa: E402
 from torch import nn  # noqa: E402
 
 

@@ -15,7 +15,7 @@ from budget.plan.loss_parallel import parallel, widened
 from budget.plan.optimizer import optimizer
 
 torch = pytest.importorskip("torch")
-from oracle_memory import peak  # noqa: E402
+from oracles.memory import peak  # noqa: E402
 from torch import nn  # noqa: E402
 
 B, S, C, D, V = 2, 96, 8, 32, 4000

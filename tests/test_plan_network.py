@@ -22,7 +22,7 @@ from budget.plan.recompute import recompute
 from budget.plan.regroup import regroup
 
 torch = pytest.importorskip("torch")
-from oracle_plan import LLAMA, RANK, gpt, model  # noqa: E402
+from oracles.plan import LLAMA, RANK, gpt, model  # noqa: E402
 
 
 @pytest.mark.parametrize("name", ["cross_entropy", "chunked_cross_entropy"])

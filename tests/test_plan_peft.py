@@ -15,7 +15,7 @@ from budget.ir.verify import verify
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 peft = pytest.importorskip("peft")
-from oracle_peft import adapted, config, flops, step_peak, trainable  # noqa: E402
+from oracles.peft import adapted, config, flops, step_peak, trainable  # noqa: E402
 from peft.utils import constants  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")

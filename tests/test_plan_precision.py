@@ -16,7 +16,7 @@ from budget.plan.precision import gradients, precision
 from budget.plan.recompute import recompute
 
 torch = pytest.importorskip("torch")
-from oracle_plan import B, C, D, F, S, model, net, saved  # noqa: E402
+from oracles.plan import B, C, D, F, S, model, net, saved  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
 

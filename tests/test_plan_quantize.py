@@ -1,7 +1,7 @@
 """Weights in few bits: the formats' own blocks, and what bitsandbytes and Lightning hold besides."""
 
 import pytest
-from oracle_plan import LLAMA, RANK, gpt
+from oracles.plan import LLAMA, RANK, gpt
 
 from budget import estimate
 from budget.errors import InputError

@@ -9,7 +9,7 @@ from budget import estimate
 
 torch = pytest.importorskip("torch")
 hf = pytest.importorskip("transformers")
-from oracle_memory import peak  # noqa: E402
+from oracles.memory import peak  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.utils.checkpoint import checkpoint  # noqa: E402
 

@@ -10,8 +10,8 @@ from budget import InputError, estimate
 
 torch = pytest.importorskip("torch")
 hf = pytest.importorskip("transformers")
-from oracle import count_flops  # noqa: E402
-from oracle_memory import peak  # noqa: E402
+from oracles.flops import count_flops  # noqa: E402
+from oracles.memory import peak  # noqa: E402
 from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402
 from torch.utils.checkpoint import checkpoint  # noqa: E402
 

@@ -16,7 +16,7 @@ from budget.plan.recompute import recompute
 from budget.plan.regroup import regroup
 
 torch = pytest.importorskip("torch")
-from oracle_plan import B, C, D, F, S, gpt, held, model, net, saved  # noqa: E402
+from oracles.plan import B, C, D, F, S, gpt, held, model, net, saved  # noqa: E402
 from torch import nn  # noqa: E402
 from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402
 from torch.distributed._tools.mem_tracker import MemTracker  # noqa: E402

@@ -9,9 +9,9 @@ from budget import estimate
 torch = pytest.importorskip("torch")
 hf = pytest.importorskip("transformers")
 pytest.importorskip("peft")
-from oracle import count_flops  # noqa: E402
-from oracle_memory import peak  # noqa: E402
-from oracle_peft import config, inputs  # noqa: E402
+from oracles.flops import count_flops  # noqa: E402
+from oracles.memory import peak  # noqa: E402
+from oracles.peft import config, inputs  # noqa: E402
 from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402
 from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts  # noqa: E402
 

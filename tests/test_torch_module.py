@@ -1,9 +1,9 @@
 """Captured modules against torch: parameters, FLOPs, gradients, optimizer state, peak memory."""
 
-import oracle_memory
 import pytest
 import torch
 from oracles.counts import COUNTS, as_on_a_gpu
+from oracles.memory import peak
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -46,7 +46,7 @@ def test_against_torch(name, shape):
     assert m.optimizer == sum(t.numel() * t.itemsize for t in kept)
 
     counters = 4 * sum(p.grad is not None for p in module.parameters())
-    oracle = oracle_memory.peak(lambda: made(name, shape))["Total"] - counters
+    oracle = peak(lambda: made(name, shape))["Total"] - counters
     print(f"PEAK {name} {shape} {m.peak} {oracle} {m.peak / oracle - 1:+.3%} at {m.at}")  # figures for docs
     assert m.peak == pytest.approx(oracle, rel=0.01)
 
@@ -64,7 +64,7 @@ def test_dropout_and_attention_are_a_gpu_s(monkeypatch):
     m = memory(optimizer(recompute(model, "none"), "adamw"), "bfloat16")
     assert model.uncounted == ()
     as_on_a_gpu(monkeypatch)
-    assert m.peak == pytest.approx(oracle_memory.peak(training)["Total"], rel=1e-3)
+    assert m.peak == pytest.approx(peak(training)["Total"], rel=1e-3)
 
 
 def bert(attention):

@@ -7,7 +7,7 @@ stays; told so, it asks SDPA for causal attention, as it does with real ones.
 from unittest.mock import patch
 
 import pytest
-from oracle_memory import peak
+from oracles.memory import peak
 
 transformers = pytest.importorskip("transformers")
 from oracles.memory_cases import LM, SMALL, answer, family, hf, tokens  # noqa: E402

@@ -13,7 +13,7 @@ from math import prod
 from typing import NamedTuple
 
 import torch
-from oracle import _convolution_backward
+from oracles.flops import _convolution_backward
 from torch._prims_common import suggest_memory_format
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 import transformers
-from oracle import count_flops, count_params
+from oracles.flops import count_flops, count_params
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM
 

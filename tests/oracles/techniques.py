@@ -16,11 +16,11 @@ from unittest.mock import patch
 
 import peft
 import torch
-from oracle import _convolution_backward
-from oracle_autocast import as_cuda
-from oracle_memory import gpus_sdpa, with_gradients
-from oracle_networks import Call, built, selective
-from oracle_peft import gpus_dropout
+from oracles.autocast import as_cuda
+from oracles.flops import _convolution_backward
+from oracles.memory import gpus_sdpa, with_gradients
+from oracles.networks import Call, built, selective
+from oracles.peft import gpus_dropout
 from oracles.proposed_changes import Blockwise, chunked_loss
 from oracles.technique_families import Family
 from torch import nn

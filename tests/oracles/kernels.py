@@ -11,9 +11,9 @@ import transformers as hf
 from differential_counts import ends
 from differential_inputs import SAMPLES
 from differential_inputs import inputs as heard
-from oracle_networks import Call, built
-from oracle_techniques import Stepped, as_asked, casts
+from oracles.networks import Call, built
 from oracles.technique_families import Family
+from oracles.techniques import Stepped, as_asked, casts
 from small_configs import base
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode

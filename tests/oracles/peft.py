@@ -11,8 +11,8 @@ import numpy as np
 import peft
 import torch
 import transformers as hf
-from oracle import count_flops
-from oracle_memory import peak
+from oracles.flops import count_flops
+from oracles.memory import peak
 from peft.tuners.boft.layer import BOFTLayer
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
