@@ -19,17 +19,11 @@ from .software import differs, programs
 from .table import Row, text_of
 
 UNITS = {"gib": 2**30, "mib": 2**20, "gb": 1e9, "mb": 1e6}
-# What software does besides its stack, the first that a source names: torch's compiler keeps nothing between
-# the operators of norms and gates; torchtune compiles each layer where it is told to, and the loss since that
-# reads logits in chunks; networks like nanoGPT make their own loss, and nanoGPT returns its logits beside it.
-# Sources: nanogpt-model, torch-aot-autograd, torch-partitioner, torchtune.
+# What torch's compiler makes of a network with its loss, which may return its logits beside that. torchtune
+# compiles each layer where it is told to, and the loss since that reads logits in chunks.
+# Sources: torch-aot-autograd, torch-partitioner, torchtune.
 COMPILED = {"fuse": "norm,gate,loss"}
 RETURNED = {**COMPILED, "hold_logits": "compiled"}
-BESIDE = {
-    "nanochat|modded-nanogpt": COMPILED,
-    "nanogpt": RETURNED,
-    r"torch\.compile": {"fuse": "norm,gate"},
-}
 SAID = r"weights in (bf16|fp16|bfloat16|float16|16 bits)"
 METHODS = ("", "full", "pretrain", "lora", "qlora")
 QUANT = ("nf4", "fp4", "bnb.nf4", "gptq", "int8", "none")  # of frozen weights beside adapters
@@ -62,7 +56,7 @@ def beside(row: Row, software: str) -> dict[str, Any]:
     if "torchtune" in source:
         reads = versions.changed("memory", row, "torchtune", "train")
         return reads | ({"fuse": "norm,gate" if reads else "norm,gate,loss"} if compiled else {})
-    return next((how for word, how in BESIDE.items() if re.search(word, source)), {})
+    return next(iter(programs("compiles", source)), {})
 
 
 def loss(row: Row, software: str) -> dict[str, Any]:
@@ -70,7 +64,7 @@ def loss(row: Row, software: str) -> dict[str, Any]:
     where no program over it fuses its loss. A plain loop's is torch's own.
     """
     notes, source = text_of(row, "notes"), text_of(row, "source")
-    if software == "torch-eager" or "torch.compile" in source:
+    if differs(software).get("own_loss") or programs("own_loss", source):
         return {"loss_logits": "own"}
     said = "unfused" if "loss not fused" in notes else "fused" if "loss fused" in notes else "usual"
     kernels = differs(software).get("loss", {}).get(said)
