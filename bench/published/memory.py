@@ -55,6 +55,7 @@ NUMBERS = (
 )
 WORDS = ("OOM",)
 GB = methods.UNITS["gb"]
+VARY, LENGTHS = "samples' lengths vary", 32  # what notes say, and so many samples
 
 
 def asked(row: Row) -> Iterator[Asked]:
@@ -173,11 +174,8 @@ def _training(row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:
     return (part,), kind
 
 
-VARY, LENGTHS = "samples' lengths vary", 32
-
-
 def _varied(longest: int) -> list[int]:
-    """Lengths of samples, spread evenly below the longest, in no order."""
+    """Lengths of samples, spread evenly below the longest, in no order: multiples of the golden ratio."""
     return [max(int(longest * (i * (5**0.5 - 1) / 2 % 1)), 1) for i in range(1, LENGTHS + 1)]
 
 

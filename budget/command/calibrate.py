@@ -30,9 +30,8 @@ EXAMPLES = """examples:
 The profile goes to $XDG_DATA_HOME/compute-budget/profiles, if it predicts no
 worse than the one there.
 """
-PASSES = (
-    2  # of a processor's suite: others on a shared host slow it for minutes, and all that is measured then
-)
+# Of a processor's suite: others on a shared host slow it for minutes, and all that is measured then.
+PASSES = 2
 WORSE = 1.05  # times the old profile's errors: less is within what another run of the suite gives
 
 

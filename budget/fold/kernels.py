@@ -264,8 +264,8 @@ def _fused_launches(ops: Sequence[Op], first: Op) -> Size:
 
 def _gemm(ops: Sequence[Op], main: Op, kind: str) -> Gemm | None:
     """The product that a kernel computes: several of one input side by side, an expert's share of the rows;
-    of an attention's, N is the keys that a query sees, on
-    average, and K the numbers of a head (0: no product says them).
+    of an attention's, N is the keys that a query sees, on average, and K the numbers of a head (0: no product
+    says them).
     """
     g = gemm(main)
     if g is None or kind not in PRODUCTS:

@@ -14,12 +14,11 @@ from ..ir import KEY, QKV
 from ..named import Any
 from ..plan import packings
 from ..plan.packed import Packing, Part
+from ._left_out import FIELD, Table, ignored, instead, kept, leaving, pattern, without
 from .hf_fields import _flag, _whole
 
-FIELD = "quantization_config"
 TOWER = "visual|vision"  # in the names of its modules
 MIXED = "MIXED_PRECISION"
-Table = Mapping[str, Any]
 
 
 def packing(
@@ -34,7 +33,7 @@ def packing(
     table, inner = values.get(FIELD, values.get("quantization")), values.get(nested)
     if table is None and isinstance(inner, Mapping) and inner.get(FIELD) is not None:
         found = packing(inner, dtype, formats)
-        return found and _without(found, {TOWER: TOWER})
+        return found and without(found, {TOWER: TOWER})
     if table is None:
         return None
     if not isinstance(table, Mapping):
@@ -60,14 +59,14 @@ def _gptq(table: Table, _: str) -> Packing:
         raise InputError(f"{FIELD}.dynamic", "allowed: no rules for single modules")
     inside = table.get("modules_in_block_to_quantize")
     flat = [name for entry in inside or () for name in (entry if isinstance(entry, list) else [entry])]
-    only = {_pattern(name): name for name in flat}
+    only = {pattern(name): name for name in flat}
     found = packings.gptq(bits, group)._replace(only=tuple(only), spelled=tuple(only.items()))
     return found._replace(skipped=()) if _flag(table, "lm_head", False) else found
 
 
 def _awq(table: Table, _: str) -> Packing:
     _bits(table, (4,))
-    return _without(packings.awq(_group(table), zero_point=_flag(table, "zero_point", True)), _kept(table))
+    return without(packings.awq(_group(table), zero_point=_flag(table, "zero_point", True)), kept(table))
 
 
 def _fp8(table: Table, _: str) -> Packing:
@@ -76,15 +75,15 @@ def _fp8(table: Table, _: str) -> Packing:
         raise InputError(f"{FIELD}.weight_block_size", f"got {shown(block)}; allowed: two whole numbers")
     outs, ins = (_whole({"weight_block_size": n}, "weight_block_size") for n in block) if block else (0, 0)
     static = table.get("activation_scheme") == "static"
-    return _instead(packings.fp8(outs, ins, static=static), table)
+    return instead(packings.fp8(outs, ins, static=static), table)
 
 
 def _fbgemm(table: Table, _: str) -> Packing:
-    return _instead(packings.fbgemm(), table)
+    return instead(packings.fbgemm(), table)
 
 
 def _mxfp4(table: Table, _: str) -> Packing:
-    return _without(packings.mxfp4(), _kept(table))
+    return without(packings.mxfp4(), kept(table))
 
 
 def _bitsandbytes(table: Table, _: str) -> Packing:
@@ -95,12 +94,12 @@ def _bitsandbytes(table: Table, _: str) -> Packing:
         if isinstance(least, bool) or not isinstance(least, int | float) or not least >= 0:
             name = f"{FIELD}.llm_int8_threshold"
             raise InputError(name, f"got {shown(least)}; allowed: a number, 0 or more")
-        return _instead(packings.bitsandbytes("int8", outliers=least > 0), table, skips)
+        return instead(packings.bitsandbytes("int8", outliers=least > 0), table, skips)
     kind = table.get("bnb_4bit_quant_type") or "fp4"
     if kind not in ("nf4", "fp4"):
         raise InputError(f"{FIELD}.bnb_4bit_quant_type", f"got {shown(kind)}; allowed: nf4, fp4")
     double = _flag(table, "bnb_4bit_use_double_quant", False)
-    return _instead(packings.bitsandbytes(kind, double=double), table, skips)
+    return instead(packings.bitsandbytes(kind, double=double), table, skips)
 
 
 def _compressed(table: Table, dtype: str) -> Packing:
@@ -125,8 +124,8 @@ def _compressed(table: Table, dtype: str) -> Packing:
         found = found._replace(weight="w8a8")
     if fp4 and not activations:  # weights alone
         found = found._replace(parts=found.parts[:-1])
-    ignored = {_ignored(name): str(name) for name in table.get("ignore") or ()}
-    return _leaving(found, ignored)._replace(name=f"compressed-tensors {form}")
+    left = {ignored(name): str(name) for name in table.get("ignore") or ()}
+    return leaving(found, left)._replace(name=f"compressed-tensors {form}")
 
 
 def _plain(weights: Table, dtype: str) -> Packing:
@@ -166,13 +165,13 @@ def _modelopt(table: Table, _: str) -> Packing:
     within = table.get("quantization")
     inner: Table = within if isinstance(within, Mapping) else table
     names = inner.get("exclude_modules") or table.get("ignore") or ()
-    left = {_pattern(str(name)): str(name) for name in names}
+    left = {pattern(str(name)): str(name) for name in names}
     mixed = inner.get("quant_algo") == MIXED
     formats = tuple(_by_layer(inner.get("quantized_layers"))) if mixed else (_algorithm(inner),)
     scales: tuple[Part, ...] = ()
     if inner.get("kv_cache_quant_algo") or table.get("kv_cache_scheme"):
         scales = (Part("kv_scales", "float32", fixed=2, tags=(KEY, QKV)),)  # k_scale and v_scale
-    first, *others = (_leaving(f._replace(parts=(*f.parts, *scales)), left) for f in formats)
+    first, *others = (leaving(f._replace(parts=(*f.parts, *scales)), left) for f in formats)
     return first._replace(others=tuple(others))
 
 
@@ -193,7 +192,7 @@ def _by_layer(layers: object) -> Iterator[Packing]:
     among: dict[Packing, dict[str, str]] = {}
     for name, own in layers.items():
         module = re.sub(r"\bexperts\.\d+\b", "experts.0", str(name))
-        among.setdefault(_algorithm(own), {})[_pattern(module)] = str(name)
+        among.setdefault(_algorithm(own), {})[pattern(module)] = str(name)
     told = [text for texts in among.values() for text in texts]
     if len({*told}) != len(told) or not told:
         raise InputError(field, "allowed: one algorithm for all experts of a layer")
@@ -219,14 +218,14 @@ def _mlx(table: Table, _: str) -> Packing:
     for name, value in own.items():
         found = _mlx_format({**table, **value}) if isinstance(value, Mapping) else None
         if found != usual:
-            among.setdefault(found or usual._replace(name=""), {})[_pattern(name)] = name
+            among.setdefault(found or usual._replace(name=""), {})[pattern(name)] = name
     apart = {text: name for texts in among.values() for text, name in texts.items()}
     others = tuple(
         found._replace(only=tuple(texts), spelled=tuple(texts.items()), tables=False)
         for found, texts in among.items()
         if found.name
     )
-    return _leaving(usual, apart)._replace(others=others)
+    return leaving(usual, apart)._replace(others=others)
 
 
 def _mlx_format(table: Table) -> Packing:
@@ -249,16 +248,6 @@ FORMATS: Mapping[str, Callable[[Table, str], Packing]] = {
 }  # fmt: skip
 
 
-def _leaving(packing: Packing, names: Mapping[str, str]) -> Packing:
-    """A format that leaves modules as they are: expressions, each with the config's own spelling."""
-    return packing._replace(skipped=tuple(names), spelled=(*packing.spelled, *names.items()))
-
-
-def _without(packing: Packing, names: Mapping[str, str]) -> Packing:
-    """The same of more modules than it does."""
-    return _leaving(packing, {**{text: text for text in packing.skipped}, **dict(packing.spelled), **names})
-
-
 def _bits(table: Table, allowed: tuple[int, ...]) -> int:
     bits = table.get("bits", table.get("w_bit"))
     if bits not in allowed or isinstance(bits, bool):
@@ -270,35 +259,3 @@ def _group(table: Table) -> int:
     """Inputs of a group; 0 for all of them, which -1 stands for."""
     size = table.get("group_size", table.get("q_group_size", 128))
     return 0 if size == -1 else _whole({"group_size": size}, "group_size")
-
-
-def _kept(table: Table, name: str = "modules_to_not_convert") -> dict[str, str]:
-    """Modules that stay as they are: whose name begins with an expression, or ends in it as a text."""
-    names = table.get(name) or ()
-    if not isinstance(names, list | tuple) or not all(isinstance(text, str) for text in names):
-        raise InputError(f"{FIELD}.{name}", f"got {shown(names)}; allowed: a list of modules' names")
-    return {_expression(f"^(?:{text})|{re.escape(text)}$", text): text for text in names}
-
-
-def _instead(packing: Packing, table: Table, name: str = "modules_to_not_convert") -> Packing:
-    """A format whose list of modules left out, where there is one, takes the place of the usual list."""
-    return packing if table.get(name) is None else _leaving(packing, _kept(table, name))
-
-
-def _expression(text: str, told: str) -> str:
-    try:
-        re.compile(text)
-    except re.error as error:
-        raise InputError(FIELD, f"got {shown(told)}: {error}; allowed: regular expressions") from None
-    return text
-
-
-def _pattern(name: str) -> str:
-    """A module's name, or the end or the beginning of one, with `*` for any text, as an expression."""
-    escaped = "".join(c if c.isalnum() or c == "_" else ".*" if c == "*" else r"\." for c in name.strip("."))
-    return rf"(^|\.){escaped}(\.|$)"
-
-
-def _ignored(name: object) -> str:
-    text = str(name)
-    return _expression(f"^(?:{text[3:]})", text) if text.startswith("re:") else _pattern(text)
