@@ -55,6 +55,7 @@ def nearest(name: str, known: Sequence[str], most: int = 3) -> list[str] | str:
     if isinstance(same, str):
         return same
     told = [flag + (other if flag else other.split()[0]) for other in same]
+    told += [] if flag else [other.replace("-", "_") for other in told]  # an argument's name in Python
     if found := list(dict.fromkeys(other for other in told if other.split()[0] in known)):
         return found
     names = {other.removeprefix(flag): other for other in known}

@@ -203,6 +203,12 @@ def test_a_closed_output_is_one_line():
     assert done.stderr == "budget: output: standard output is closed; allowed: an open one\n"
 
 
+@pytest.mark.parametrize("typed", ["kv_cache_dtype", "cache_dtype"])
+def test_an_argument_s_other_name_is_told_in_python_too(typed):
+    with pytest.raises(budget.InputError, match="did you mean 'kv_dtype'"):
+        budget.estimate("gpt2", **{typed: "fp8"})
+
+
 @pytest.mark.every(8)
 @pytest.mark.parametrize("name", architectures.names())
 def test_a_choice_of_attention_that_changes_nothing_is_refused(name, capsys):

@@ -90,6 +90,13 @@ def test_a_share_may_be_a_percentage(capsys):
     assert capsys.readouterr().err.startswith("budget: --share: got 5; allowed: ")
 
 
+@pytest.mark.parametrize(("context", "said"), [("7936", False), ("8k", True)])
+def test_requests_longer_than_the_network_s_own_length_are_remarked(context, said, capsys):
+    """Llama 3 was trained on 8,192 tokens; its rotary positions go on."""
+    assert main(["serve", "llama-3-8b", "--device", "h100", "--context", context, "--users", "1"]) == 0
+    assert ("8,448 tokens are more than the network's own 8,192" in capsys.readouterr().out) == said
+
+
 def test_replicas_answer_what_each_of_them_answers():
     one = serve("gpt2-xl", context=512, users=[2, 3], device="h100")
     four = serve("gpt2-xl", context=512, users=[8, 12], device="h100", layout="dp=4")

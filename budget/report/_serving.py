@@ -94,7 +94,9 @@ def _replicas(found: Serving) -> str:
 
 
 def _foot(found: Serving) -> str:
-    told = f"{_of_prompts(found)}in steady state, without bursts; {found.full.profile.summary}"
+    told = (
+        f"{_longer(found)}{_of_prompts(found)}in steady state, without bursts; {found.full.profile.summary}"
+    )
     asked, best = found.asked, found.within
     if asked == Asked():
         return told
@@ -106,6 +108,12 @@ def _foot(found: Serving) -> str:
         return f"{_at_rate(found, found.at_rate or best)}; {told}"
     tokens = decimal(best.output_tokens_per_s)
     return f"{best.users:,} users keep within the limits: {tokens} tokens/s; {told}"
+
+
+def _longer(found: Serving) -> str:
+    """Where requests are longer than the network says that it reads: its positions may have no end (RoPE)."""
+    own, asked = found.full.model.config.get("context"), found.context + found.output_tokens
+    return f"{asked:,} tokens are more than the network's own {own:,}; " if own and asked > own else ""
 
 
 def _of_prompts(found: Serving) -> str:
