@@ -15,8 +15,8 @@ import pytest
 import budget
 from budget.device import load
 from budget.device.kernel_class import complete
+from budget.device.peaks import attention
 from budget.device.profile import profile_for
-from budget.device.software import _attention
 from budget.fold.kernels import Work
 from budget.fold.time import kernel_time, rates
 from budget.ir import Gemm
@@ -37,7 +37,7 @@ def _wrong(row, **changed):
         bytes=2 * b * s * d * (2 * h + 2 * kv), launches=1, times=1, form="attention",
         gemm=Gemm(s, keys, d, b * h),
     )  # fmt: skip
-    forms = _attention(row["kernel"], device, 1.0)
+    forms = attention(row["kernel"], device, 1.0)
     kernel = forms["attention"]._replace(**changed)
     base = profile_for(device)
     profile = base._replace(

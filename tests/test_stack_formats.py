@@ -6,7 +6,7 @@ import pytest
 
 import budget
 from budget import estimate, stack
-from budget.device import load, software
+from budget.device import load, peaks, software
 from budget.device.profile import FOLDER
 from budget.device.profile import load as load_profile
 
@@ -17,8 +17,8 @@ from budget.device.profile import load as load_profile
 )
 def test_products_that_add_up_in_float16_are_twice_as_fast_on_geforce(device, faster):
     """As measured on an RTX 4090: 165.6 and 325.7 TFLOP/s; boards for workstations have one rate for both."""
-    assert software.accumulated(load(device), "fp16") == pytest.approx(faster, rel=0.01)
-    assert software.accumulated(load(device), "fp32") == 1
+    assert peaks.accumulated(load(device), "fp16") == pytest.approx(faster, rel=0.01)
+    assert peaks.accumulated(load(device), "fp32") == 1
 
 
 @pytest.mark.parametrize(("device", "faster"), [("a100", True), ("v100", False), ("mi300x", False)])

@@ -10,13 +10,13 @@ from __future__ import annotations
 import math
 
 from .. import table
-from ..dtype import BYTES, SHORT, full_name
+from ..dtype import BYTES, full_name
 from ..stack import SEVERAL, Stack
 from . import Device, clock
 from .generation import interval_on, nearest
 from .kernel_class import Dispatch, KernelClass, Profile, complete
+from .peaks import SHORTS, accumulated, attention, halved, products, sixteen
 
-SHORTS = {full: short for short, full in SHORT.items() if short not in ("float", "half")}
 # Nothing reaches more of a peak rate, or of a bandwidth, but products that were measured alone to do so.
 # Derived: above every point of data/kernels.json for boards with all of their rate.
 MOST = 0.96
@@ -38,10 +38,8 @@ DEPTHWISE_WEIGHTS = 0.015
 # pictures are few; gradients of weights have all pictures in K, which is split. The smallest usual tile,
 # assumed; ResNets at batch 1 on a V100 and a T4 agree. Source: cutlass-convolution.
 WHOLE = 64.0
-WIDE = ("bf16", "fp16", "tf32")  # formats whose products were measured as bf16's
-LOOP_S = (
-    3.3e-6  # of a kernel that a recurrent layer's own loop starts: half a step of 40 units. Source: cudnn-rnn
-)
+# Of a kernel that a recurrent layer's own loop starts: half a step of an LSTM of 40 units. Source: cudnn-rnn.
+LOOP_S = 3.3e-6
 COPIES = 25 / 31.5  # of a host link's rate, what copies reach. Source: pcie
 
 
@@ -57,14 +55,14 @@ def profile(base: Profile, device: Device, stack: Stack, dtype: str, *, several:
     pointwise = base.forms["pointwise"]
     traffic = stream / min(memory / pointwise.traffic * of["pointwise"], MOST)
     matmul, conv = (_as_tf32(base, device, stack, dtype, kind) for kind in ("matmul", "conv"))
-    attention = base.forms["attention"].share * of["attention"] * _units(stack, device, dtype)
+    reaches = base.forms["attention"].share * of["attention"] * _units(stack, device, dtype)
     if matmul.units:
-        attention *= device.rate(matmul.units) / device.rate(dtype)
+        reaches *= device.rate(matmul.units) / device.rate(dtype)
     forms = {
         **_matmuls(base, matmul, min(of["weight_only"], MOST / stream), stack, device, dtype),
         **_convolutions(base.forms["conv"], conv, traffic, dtype),
         "pointwise": pointwise._replace(traffic=traffic),
-        **_attention(stack.attention_on(generation), device, attention, matmul.units),
+        **attention(stack.attention_on(generation), device, reaches, matmul.units),
         "state": KernelClass(traffic=stack.states),
         "recurrent": matmul._replace(loop_s=LOOP_S),
     }
@@ -98,7 +96,7 @@ def _matmul(base: Profile, device: Device, stack: Stack, dtype: str) -> KernelCl
     of, shared = stack.reached_on(device.generation), base.forms["matmul"].share
     wide, narrow = (
         min(share * shared * of["ordinary" if ordinary else "product"], max(MOST, share))
-        for share, ordinary in (_products(device, kind) for kind in (_kind(stack, device, dtype), "fp8"))
+        for share, ordinary in (products(device, kind) for kind in (_kind(stack, device, dtype), "fp8"))
     )
     if stack.accumulate == "fp16":
         wide *= accumulated(device, dtype)
@@ -170,7 +168,7 @@ def _whole(device: Device, share: float) -> float:
     """Of int8's peak, what int8 by int8 reaches where 16 bits reach a share (GeForce: of half the rate)."""
     known = table.load("kernels.json")
     if halved(device):
-        share *= _sixteen(device.generation) / known["products"]["half"]["bf16"]
+        share *= sixteen(device.generation) / known["products"]["half"]["bf16"]
     return share * float(nearest(known["int8"], device.generation))
 
 
@@ -218,87 +216,6 @@ def _convolutions(
         "conv_depthwise_backward": alone,
         "conv_depthwise_weights": weights,
     }
-
-
-def accumulated(device: Device, dtype: str) -> float:
-    """How much faster 16-bit products are that add up in float16. GeForce's tensor cores add up in float32 at
-    half their rate; all of NVIDIA's multiply int8 twice as fast as float16 that adds up in float16.
-    Source: fp16-accumulate.
-    """
-    kind = SHORTS.get(dtype, dtype)
-    if kind not in ("bf16", "fp16") or device.vendor != "NVIDIA" or "int8" not in device.flops:
-        return 1.0
-    return max(1.0, device.flops["int8"] / 2 / device.rate(kind))
-
-
-def halved(device: Device) -> bool:
-    """Whether its tensor units add up in float32 at half their rate, as GeForce's do."""
-    return accumulated(device, "fp16") > 1.5
-
-
-def _products(device: Device, dtype: str) -> tuple[float, bool]:
-    """The fraction of the peak that large products reach (of this device, its generation or GeForce, else as
-    its own data has it, or the usual one), and whether its ordinary units compute them.
-    """
-    kind = SHORTS.get(dtype, dtype)
-    known = table.load("kernels.json")["products"]
-    own, others = known.get(device.id, {}), known.get(device.generation, {})
-    tensor_units = kind == "tf32" and kind in device.flops
-    if device.rate(kind) == device.rate("vector") and not tensor_units:
-        return own.get("fp32", others.get("fp32", 1.0)), True
-    if halved(device):
-        others = known["half"]
-    for reached in (own, others):
-        for key in (kind, "bf16") if kind in WIDE else (kind,):
-            if key in reached:
-                return float(reached[key]), False
-    return device.reached(kind), False
-
-
-def four_bits(device: Device) -> float:
-    """How much faster large products in NVFP4 were measured to be than in float8; 1 where they were not."""
-    known = table.load("kernels.json")["products"].get(device.generation, {})
-    fast, usual = (known.get(kind, 0) * device.flops.get(kind, 0) for kind in ("fp4", "fp8"))
-    return fast / usual if fast and usual else 1.0
-
-
-def _attention(kernel: str, device: Device, factor: float, units: str = "") -> dict[str, KernelClass]:
-    """The classes of a fused kernel; none of one that writes its scores, whose products are like others."""
-    kernels = table.load("kernels.json")["attention"]
-    about = kernels[kernels[kernel].get("like", kernel)]
-    if "ordinary" in about:
-        return {"attention": KernelClass(ordinary=about["ordinary"] * factor, vector=math.inf)}
-    if not about["share"]:
-        return {}
-    share, edge, tail = (nearest(about[of], device.generation) for of in ("share", "edge", "tail"))
-    if halved(device):
-        share = 1 / (1 / _products(device, "fp16")[0] + _beside(share, device.generation) / 2)
-    # Measured with its softmax.
-    forward = KernelClass(
-        share * factor,
-        edge=(0.0, edge, 0.0),
-        tail=tail,
-        heads=about.get("heads", 0),
-        vector=math.inf,
-        units=units,
-    )
-    return {
-        "attention": forward,
-        "attention_backward": forward._replace(share=forward.share * about["backward"]),
-    }
-
-
-def _beside(share: float, generation: str) -> float:
-    """Of a kernel of attention's time, what its products do not take (exponentials, memory on chip), relative
-    to them at the peak of a generation's boards with all of their rate; at half the rate it is half. Derived.
-    """
-    return 1 / share - 1 / _sixteen(generation)
-
-
-def _sixteen(generation: str) -> float:
-    """The share of their peak that products of sixteen bits reach on a generation's boards with all of it."""
-    known = table.load("kernels.json")["products"]
-    return float(nearest({g: of["bf16"] for g, of in known.items() if "bf16" in of}, generation))
 
 
 def host_bandwidth(device: Device) -> float:

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from ..config import FUSED
 from ..device import Device
 from ..device.kernel_class import BACKWARD, WIDENED, Dispatch, KernelClass, Profile
-from ..device.software import four_bits, host_bandwidth
+from ..device.peaks import four_bits
+from ..device.software import host_bandwidth
 from ..dtype import BYTES, full_name
 from ..ir import Model
 from ..named import NamedTuple

@@ -1,0 +1,97 @@
+"""What kernels reach of a device's peak rates where they run alone (data/kernels.json): products by format,
+and fused attention.
+"""
+
+from __future__ import annotations
+
+import math
+
+from .. import table
+from ..dtype import SHORT
+from . import Device
+from .generation import nearest
+from .kernel_class import KernelClass
+
+SHORTS = {full: short for short, full in SHORT.items() if short not in ("float", "half")}
+WIDE = ("bf16", "fp16", "tf32")  # formats whose products were measured as bf16's
+
+
+def accumulated(device: Device, dtype: str) -> float:
+    """How much faster 16-bit products are that add up in float16. GeForce's tensor cores add up in float32 at
+    half their rate; all of NVIDIA's multiply int8 twice as fast as float16 that adds up in float16.
+    Source: fp16-accumulate.
+    """
+    kind = SHORTS.get(dtype, dtype)
+    if kind not in ("bf16", "fp16") or device.vendor != "NVIDIA" or "int8" not in device.flops:
+        return 1.0
+    return max(1.0, device.flops["int8"] / 2 / device.rate(kind))
+
+
+def halved(device: Device) -> bool:
+    """Whether its tensor units add up in float32 at half their rate, as GeForce's do."""
+    return accumulated(device, "fp16") > 1.5
+
+
+def products(device: Device, dtype: str) -> tuple[float, bool]:
+    """The fraction of the peak that large products reach (of this device, its generation or GeForce, else as
+    its own data has it, or the usual one), and whether its ordinary units compute them.
+    """
+    kind = SHORTS.get(dtype, dtype)
+    known = table.load("kernels.json")["products"]
+    own, others = known.get(device.id, {}), known.get(device.generation, {})
+    tensor_units = kind == "tf32" and kind in device.flops
+    if device.rate(kind) == device.rate("vector") and not tensor_units:
+        return own.get("fp32", others.get("fp32", 1.0)), True
+    if halved(device):
+        others = known["half"]
+    for reached in (own, others):
+        for key in (kind, "bf16") if kind in WIDE else (kind,):
+            if key in reached:
+                return float(reached[key]), False
+    return device.reached(kind), False
+
+
+def four_bits(device: Device) -> float:
+    """How much faster large products in NVFP4 were measured to be than in float8; 1 where they were not."""
+    known = table.load("kernels.json")["products"].get(device.generation, {})
+    fast, usual = (known.get(kind, 0) * device.flops.get(kind, 0) for kind in ("fp4", "fp8"))
+    return fast / usual if fast and usual else 1.0
+
+
+def attention(kernel: str, device: Device, factor: float, units: str = "") -> dict[str, KernelClass]:
+    """The classes of a fused kernel; none of one that writes its scores, whose products are like others."""
+    kernels = table.load("kernels.json")["attention"]
+    about = kernels[kernels[kernel].get("like", kernel)]
+    if "ordinary" in about:
+        return {"attention": KernelClass(ordinary=about["ordinary"] * factor, vector=math.inf)}
+    if not about["share"]:
+        return {}
+    share, edge, tail = (nearest(about[of], device.generation) for of in ("share", "edge", "tail"))
+    if halved(device):
+        share = 1 / (1 / products(device, "fp16")[0] + _beside(share, device.generation) / 2)
+    # Measured with its softmax.
+    forward = KernelClass(
+        share * factor,
+        edge=(0.0, edge, 0.0),
+        tail=tail,
+        heads=about.get("heads", 0),
+        vector=math.inf,
+        units=units,
+    )
+    return {
+        "attention": forward,
+        "attention_backward": forward._replace(share=forward.share * about["backward"]),
+    }
+
+
+def _beside(share: float, generation: str) -> float:
+    """Of a kernel of attention's time, what its products do not take (exponentials, memory on chip), relative
+    to them at the peak of a generation's boards with all of their rate; at half the rate it is half. Derived.
+    """
+    return 1 / share - 1 / sixteen(generation)
+
+
+def sixteen(generation: str) -> float:
+    """The share of their peak that products of sixteen bits reach on a generation's boards with all of it."""
+    known = table.load("kernels.json")["products"]
+    return float(nearest({g: of["bf16"] for g, of in known.items() if "bf16" in of}, generation))
