@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from bare_stack import bare
 
 import budget
 from budget import defaults, device, stack
@@ -132,13 +133,15 @@ def test_vulkan_leaves_the_matrix_units_of_xe_alone(board, on_tensor_units):
 
 
 @pytest.mark.parametrize(("name", "measured"), [("llama.cpp", 0.087), ("llama.cpp-vulkan-khr", 0.49)])
-def test_attention_by_vulkan_without_nvidia_s_extension_is_on_ordinary_units(name, measured):
+def test_attention_by_vulkan_without_nvidia_s_extension_is_on_ordinary_units(name, measured, tmp_path):
     """1,024 queries of Llama 3.1 8B behind 15,360 tokens take so many seconds more than behind 4,096, of an
     RTX 4080: 0.151 and 0.238 by CUDA, 0.368 and 0.858 by KHR_coopmat. Source: llama-cpp-vulkan-attention.
     """
 
+    of = bare(name, tmp_path)
+
     def seconds(seq):
-        settings = {"mode": "prefill", "stack": name, "device": "4080", "quantize": "q4_0"}
+        settings = {"mode": "prefill", "stack": of, "device": "4080", "quantize": "q4_0"}
         return budget.estimate("llama-3-8b", seq=seq, **settings).to_dict()["time_s"]["step"]
 
     found = seconds(16384) - seconds(15360) - (seconds(5120) - seconds(4096))

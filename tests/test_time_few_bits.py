@@ -1,6 +1,7 @@
 """Times of products whose weights, or both of whose operands, are in few bits, against what was measured."""
 
 import pytest
+from bare_stack import bare
 from quantized import LLAMA, compressed
 
 import budget
@@ -20,22 +21,23 @@ def test_int8_by_int8_is_as_much_faster_as_smoothquant_s_plugin(device, measured
     assert few / wide == pytest.approx(measured, rel=0.05)
 
 
-def test_marlin_s_products_of_many_rows_are_slower_than_the_library_s():
+def test_marlin_s_products_of_many_rows_are_slower_than_the_library_s(tmp_path):
     """Its benchmark on an A100: 0.60 to 0.66 of the speed of torch's from 1,024 rows on. Source: marlin."""
-    few, wide = (spent("vllm", "a100-80gb", quantize=q) for q in ("gptq", "none"))
+    few, wide = (spent(bare("vllm", tmp_path), "a100-80gb", quantize=q) for q in ("gptq", "none"))
     assert 0.55 <= wide / few <= 0.7
     few, wide = spent("vllm", "h100", quantize="gptq"), spent("vllm", "h100")
     assert few == pytest.approx(wide, rel=0.01)  # which nobody measured
 
 
 @pytest.mark.parametrize(("quantize", "measured"), [("gptq-8bit", 0.72), ("gptq", 0.52)])
-def test_few_bits_start_later_on_hopper(quantize, measured):
+def test_few_bits_start_later_on_hopper(quantize, measured, tmp_path):
     """One row by weights of [14,336, 4,096] on an H200, of bfloat16's time: TensorRT-LLM's latencies, between
     those of 12,288 and 16,384 inputs (30.0 and 35.9 us; int8 21.4 and 25.9; int4 15.3 and 19.2). Without a
     later start it is 0.59 and 0.38. Source: aiconfigurator.
     """
     token = {"mode": "decode", "seq": 512, "batch": 1}
-    few, wide = (spent("tensorrt-llm", "h200", quantize=q, **token) for q in (quantize, "none"))
+    of = bare("tensorrt-llm", tmp_path)
+    few, wide = (spent(of, "h200", quantize=q, **token) for q in (quantize, "none"))
     assert few / wide == pytest.approx(measured, rel=0.08)
 
 
