@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..device.kernel_class import BACKWARD
 from ..dtype import BYTES
 from ..ir import CACHE, CHANNELS_FIRST, KEY_SEQ, SEQ, WEIGHTS, Gemm, Op, gemm, is_convolution, picked, window
 from ..size import Size, all_of, is_number, is_zero, minimum
@@ -33,7 +34,7 @@ def form(ops: list[Op], kind: str, *, fused: bool) -> str:
         if first.tag == CHANNELS_FIRST:
             return "conv_depthwise_weights"
         own = _convolution(first) if kind == "conv" else kind
-        return f"{own}_backward" if first.phase == "backward" else own
+        return own + BACKWARD * (first.phase == "backward")
     if kind == "matmul":
         of = "grouped" if experts(first) else "matmul"
         return f"weight_only_{of}" if any(map(_few_bits, ops)) else of

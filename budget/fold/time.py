@@ -96,7 +96,7 @@ def kernel_time(w: Work, r: Rates) -> tuple[Size, str]:
     """Seconds of one run of a kernel, and what bounds it ("" for arrays and symbols)."""
     form = r.forms[form_of(w, r)]
     computing, moving = arithmetic(w, form, r), traffic(w, form, r)
-    launch = starts(w, form) * ((form.loop_s or r.launch) + form.start_s)
+    launch = starts(w, form) * (_start(form, r) + form.start_s)
     if r.serial:
         launch = launch + _host(w, form, r)
     busy = maximum(computing, moving)
@@ -127,6 +127,11 @@ def form_of(w: Work, r: Rates) -> str:
 def starts(w: Work, form: KernelClass) -> Size:
     """How many kernels are started for a kernel's operator: one for each expert where they are apart."""
     return w.launches * w.groups if form.apart else w.launches
+
+
+def _start(form: KernelClass, r: Rates) -> float:
+    """Seconds in which a kernel is started, by the network's code or by a library's own loop."""
+    return form.loop_s or r.launch
 
 
 def _host(w: Work, form: KernelClass, r: Rates) -> Size:
@@ -199,8 +204,7 @@ def _overhead(kernels: Iterable[Timed], weights: Size, phases: Mapping[str, Size
     link = dict.fromkeys(phases, 0.0)  # copies to and from the host, beside the phase's own kernels
     for w, *_ in kernels:
         form = r.forms[form_of(w, r)]
-        started = (form.loop_s or r.launch) * starts(w, form)
-        host[w.phase] = host[w.phase] + (_host(w, form, r) + started) * w.times
+        host[w.phase] = host[w.phase] + (_host(w, form, r) + _start(form, r) * starts(w, form)) * w.times
         link[w.phase] = link[w.phase] + w.host * r.link * w.times
     device = {phase: maximum(seconds, link[phase]) for phase, seconds in phases.items()}
     busy, started = sum(device.values()), sum(host.values())
