@@ -47,6 +47,14 @@ SPARSE = frozenset({"sparse8", "sparse16"})  # of a product that does half the a
 COMPUTED = ("fp64", "fp32", "tf32", "bf16", "fp16", "fp8", "int8")  # what a network as a whole runs in
 
 
+SHORT_OF = {full: short for short, full in reversed(SHORT.items())}  # float16 -> fp16
+
+
+def short_name(name: str) -> str:
+    """`bfloat16` -> `bf16`, the name that devices' data has; a name without a short form as it is."""
+    return SHORT_OF.get(name, name)
+
+
 def full_name(name: str) -> str:
     """`bf16` -> `bfloat16`. Raises InputError."""
     full = SHORT.get(name, name)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from functools import cache
 
 from .. import table
-from ..dtype import SHORT
+from ..dtype import short_name
 from ..errors import InputError, unknown
 from ..named import Any, NamedTuple
 from ..stack import HERE
@@ -39,7 +39,6 @@ INSTEAD = {
 NARROW = ("bf16", "fp16", "fp8")  # formats that devices have or lack
 # The median over the devices of which somebody measured it in bf16 (`measured_bf16_tflops`). Derived.
 REACHED = 0.795
-KEYS = {full: short for short, full in SHORT.items() if short.startswith(("fp", "bf"))}
 
 
 class Link(NamedTuple):
@@ -99,7 +98,7 @@ class Device(NamedTuple):
 
     def _computes(self, dtype: str) -> tuple[str, float]:
         """The format with a stated rate that computes another one, and the fraction of its rate."""
-        key, fraction = KEYS.get(dtype, dtype), 1.0
+        key, fraction = short_name(dtype), 1.0
         for _ in range(len(INSTEAD) + 1):  # a bound, as bf16 and fp32 stand in for each other
             if key in self.flops:
                 return key, fraction
@@ -118,14 +117,14 @@ class Device(NamedTuple):
 
     def has(self, dtype: str) -> bool:
         """Whether it computes bf16, fp16 or fp8 itself; where rates are assumed, nobody knows."""
-        key = KEYS.get(dtype, dtype)
+        key = short_name(dtype)
         return key not in NARROW or key in self.flops or self.confidence == "assumed"
 
     def lacks(self, dtype: str) -> str:
         """What a narrow format that it does not have is computed in, in one line; empty where it has it."""
         if self.has(dtype):
             return ""
-        key, instead = KEYS.get(dtype, dtype), self._computes(dtype)[0]
+        key, instead = short_name(dtype), self._computes(dtype)[0]
         usual = "" if instead == self.usual_dtype else f"; it has {self.usual_dtype}"
         return f"{self.name} has no {key}: computed at the rate of {instead}{usual}"
 
@@ -136,7 +135,7 @@ class Device(NamedTuple):
         """
         if self.rate(dtype) == self.rate("vector"):
             return 1.0
-        wide = KEYS.get(dtype, dtype) not in ("fp8", "int8", "fp4")
+        wide = short_name(dtype) not in ("fp8", "int8", "fp4")
         for key in ("bf16",) if wide else ("fp8", "bf16"):
             if key in self.measured and key in self.flops:
                 return self.measured[key] / self.flops[key]

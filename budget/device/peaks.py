@@ -7,12 +7,11 @@ from __future__ import annotations
 import math
 
 from .. import table
-from ..dtype import SHORT
+from ..dtype import short_name
 from . import Device
 from .generation import nearest
 from .kernel_class import KernelClass
 
-SHORTS = {full: short for short, full in SHORT.items() if short not in ("float", "half")}
 WIDE = ("bf16", "fp16", "tf32")  # formats whose products were measured as bf16's
 
 
@@ -21,7 +20,7 @@ def accumulated(device: Device, dtype: str) -> float:
     half their rate; all of NVIDIA's multiply int8 twice as fast as float16 that adds up in float16.
     Source: fp16-accumulate.
     """
-    kind = SHORTS.get(dtype, dtype)
+    kind = short_name(dtype)
     if kind not in ("bf16", "fp16") or device.vendor != "NVIDIA" or "int8" not in device.flops:
         return 1.0
     return max(1.0, device.flops["int8"] / 2 / device.rate(kind))
@@ -36,7 +35,7 @@ def products(device: Device, dtype: str) -> tuple[float, bool]:
     """The fraction of the peak that large products reach (of this device, its generation or GeForce, else as
     its own data has it, or the usual one), and whether its ordinary units compute them.
     """
-    kind = SHORTS.get(dtype, dtype)
+    kind = short_name(dtype)
     known = table.load("kernels.json")["products"]
     own, others = known.get(device.id, {}), known.get(device.generation, {})
     tensor_units = kind == "tf32" and kind in device.flops

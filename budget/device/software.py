@@ -10,12 +10,12 @@ from __future__ import annotations
 import math
 
 from .. import table
-from ..dtype import BYTES, full_name
+from ..dtype import BYTES, full_name, short_name
 from ..stack import SEVERAL, Stack
 from . import Device, clock
 from .generation import interval_on, nearest
 from .kernel_class import Dispatch, KernelClass, Profile, complete
-from .peaks import SHORTS, accumulated, attention, halved, products, sixteen
+from .peaks import accumulated, attention, halved, products, sixteen
 
 # Nothing reaches more of a peak rate, or of a bandwidth, but products that were measured alone to do so.
 # Derived: above every point of data/kernels.json for boards with all of their rate.
@@ -108,7 +108,7 @@ def _as_tf32(base: Profile, device: Device, stack: Stack, dtype: str, kind: str)
     Sources: torch-tf32, onnxruntime-tf32, tensorflow-tf32, tensorrt-tf32.
     """
     has = device.vendor == "NVIDIA" and "tf32" in device.flops
-    if SHORTS.get(dtype, dtype) != "fp32" or kind not in stack.tf32 or not has:
+    if short_name(dtype) != "fp32" or kind not in stack.tf32 or not has:
         return _matmul(base, device, stack, dtype)
     fast = _matmul(base, device, stack, "tf32")
     return fast._replace(share=fast.share * device.rate("tf32") / device.rate("fp32"), units="tf32")
@@ -121,7 +121,7 @@ def _kind(stack: Stack, device: Device, dtype: str) -> str:
 
 def _units(stack: Stack, device: Device, dtype: str) -> float:
     """The rate of the units that a stack computes products on, of the peak in a dtype."""
-    kind = SHORTS.get(dtype, dtype)
+    kind = short_name(dtype)
     return device.rate(kind if stack.tensor_units_on(device.generation) else "vector") / device.rate(kind)
 
 
@@ -185,7 +185,7 @@ def _packed(base: Profile, device: Device, stack: Stack, dtype: str) -> float:
     if not most and stack.tensor_units_on(generation):
         most = data["bytes"].get(generation, 0.0) / 2 * device.rate("vector")
     of = base.forms["matmul"].share * stack.reached_on(generation)["product"]
-    return float(most * of / device.rate(SHORTS.get(dtype, dtype)))
+    return float(most * of / device.rate(short_name(dtype)))
 
 
 def _fused(device: Device, launch: float) -> tuple[float, float]:
