@@ -76,7 +76,8 @@ def loss(row: Row, software: str) -> dict[str, Any]:
 def stepped(row: Row, software: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """torch's own AdamW where a plain loop calls it and no kernel is named."""
     named = settings["optimizer"] != "adamw_fused" or "fused" in text_of(row, "optimizer", "notes")
-    return {} if named or not _plain(software) else {"optimizer": versions.adamw(row, software)}
+    loops = differs(software).get("plain_loop") and not named
+    return {"optimizer": versions.adamw(row, software)} if loops else {}
 
 
 def left(row: Row, software: str, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,13 +89,9 @@ def left(row: Row, software: str, settings: Mapping[str, Any]) -> dict[str, Any]
     if settings["optimizer"] == "none" or layout["zero"] or layout["pp"] > 1 or "sets to none" in notes:
         return {}
     behind = programs("behind", text_of(row, "source", "engine")) or "zero_grad behind" in notes
-    kept = (_plain(software) or differs(software).get("trainer")) and versions.before_2(row)
+    own = differs(software)
+    kept = (own.get("plain_loop") or own.get("trainer")) and versions.before_2(row)
     return {"global_batch": 2 * settings["global_batch"]} if behind or kept else {}
-
-
-def _plain(software: str) -> bool:
-    """Whether a loop of torch's own operators runs."""
-    return "torch-eager" in (software, stacks.load(software).same)
 
 
 def looped(row: Row, settings: Mapping[str, Any]) -> dict[str, Any]:
