@@ -44,7 +44,7 @@ def held(
 
 
 def idle(spread: Spread, memory: Memory, pools: Sequence[str]) -> Size:
-    """Bytes that streams' own pools hold at the peak without use. pools: see stack.POOLS.
+    """Bytes that streams' own pools hold at the peak without use. pools: see POOLS in stack/_parse.py.
 
     In a pipeline weights stay gathered and whole gradients wait for the last micro-batch (zero 1). Of many
     micro-batches, gradients are there at the peak of arrays of sizes, whose kinds are not known.

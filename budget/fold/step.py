@@ -90,7 +90,7 @@ class Spread(NamedTuple):
     layout: Layout
     micro: Size
     dtype: str
-    keeps: tuple[str, ...] = ()  # see stack.KEEPS
+    keeps: tuple[str, ...] = ()  # see KEEPS in stack/_parse.py
 
     def memories(self) -> dict[int, Memory]:
         """Bytes of one device of each stage."""
