@@ -95,6 +95,7 @@ Quantize = Literal[
     "iq1_s",
     "mxfp4_moe",
     "q6_k_l",
+    "q6_k_xl",
     "q5_k_l",
     "q4_k_l",
     "q3_k_xl",

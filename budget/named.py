@@ -18,7 +18,7 @@ else:
     Any = NoReturn = object
 
     # What reads a tuple's field, by its place: the same for all tuples.
-    GETTERS = tuple([_tuplegetter(i, None) for i in range(48)])
+    GETTERS = tuple([_tuplegetter(i, None) for i in range(64)])
 
     class _Fields(type):
         """Makes a class's annotations the fields of a tuple."""

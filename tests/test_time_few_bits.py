@@ -79,3 +79,29 @@ def test_few_bits_in_integers_gain_nothing_from_an_h100_s_wider_tensor_units():
         )
         times.append(found.to_dict()["time_s"]["step"])
     assert times[1] / times[0] == pytest.approx(8106 / 8355, rel=0.15)
+
+
+@pytest.mark.parametrize(("quantize", "rate"), [("q6_k", 2535.8), ("q8_0", 4671.9)])
+def test_rdna_4_multiplies_q6_k_at_half_the_rate_of_others(quantize, rate):
+    """llama-bench of a Llama of 8B on RDNA 4, 2026-07: 4,698.4 prompt tokens/s in Q5_K_S, by micro-batches of
+    512 (of 2,048 in Q8_0). Source: llama.cpp's pull request 25940, whose board is not named.
+    """
+
+    def step(quantize):
+        settings = {"mode": "prefill", "seq": 512, "stack": "llama.cpp", "device": "r9700"}
+        return budget.estimate("llama-3-8b", quantize=quantize, **settings).to_dict()["time_s"]["step"]
+
+    assert step("q5_k_s") / step(quantize) == pytest.approx(rate / 4698.4, rel=0.12)
+
+
+def test_a_version_says_which_formats_are_slow():
+    """llama-bench of a Llama of 8B on an MI50 by micro-batches of 512, before August 2026 and since: Q5_0 547
+    and 882 tokens/s, Q4_0 1,008 and 1,083. Source: llama-cpp-formats.
+    """
+    for stack, ratio in (("llama.cpp-2026-07", 547 / 1008), ("llama.cpp", 882 / 1083)):
+        settings = {"mode": "prefill", "seq": 512, "stack": stack, "device": "mi50"}
+        times = [
+            budget.estimate("llama-3-8b", quantize=q, **settings).to_dict()["time_s"]["step"]
+            for q in ("q4_0", "q5_0")
+        ]
+        assert times[0] / times[1] == pytest.approx(ratio, rel=0.1)

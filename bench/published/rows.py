@@ -124,9 +124,14 @@ def _of_version(row: Row, name: str, mode: str) -> str:
     older = was["stack"]
     known = not mode or stacks.load(older).has(mode)
     early = before(row, name, tuple(was["version"])) or _earlier(row, was.get("released"))
-    if early and "unchanged" in was and row.get("gpu"):
-        early = device(row["gpu"]).generation not in was["unchanged"]
-    return _of_version(row, older, mode) if known and early else name
+    found = _of_version(row, older, mode) if known and early else name
+    return name if found == older and _unchanged(row, was) else found
+
+
+def _unchanged(row: Row, was: Mapping[str, Any]) -> bool:
+    """Whether nothing changed then on a row's device, as far as the row names one."""
+    on = device(row["gpu"]).generation if row.get("gpu") else ""
+    return on not in was["changed"] if "changed" in was else on in was.get("unchanged", ())
 
 
 def _earlier(row: Row, released: Sequence[int] | None) -> bool:

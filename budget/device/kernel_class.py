@@ -59,7 +59,9 @@ class KernelClass(NamedTuple):
     bits; 0: as many as are read.
     rows: up to so many of them, a product is of vectors: each but the first takes ordinary units, which reach
     `dots` of their rate, as long as its FLOPs, and so does unpacking the weights, where that is longer than
-    reading them: `unpacks` of the dot products that it takes (dtype.UNPACKING). Source: llama-cpp-mmvq.
+    reading them: `unpacks` of the dot products that it takes (dtype.UNPACKING). Of more rows,
+    formats has what those in some formats of weights reach of others' rate. Sources: llama-cpp-formats,
+    llama-cpp-mmvq.
     """
 
     share: float = 1.0
@@ -85,6 +87,7 @@ class KernelClass(NamedTuple):
     rows: float = 0.0
     dots: float = 1.0
     unpacks: float = 0.0
+    formats: tuple[tuple[str, float], ...] = ()
 
 
 class Dispatch(NamedTuple):

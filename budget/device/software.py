@@ -160,6 +160,7 @@ def _matmuls(
             bandwidth=bandwidth * packed,
             widens=widens,
             overlap=few.get("overlap", 1.0),
+            formats=few.get("formats", ()),
         ),
     }
 

@@ -28,7 +28,7 @@ from ..named import NamedTuple
 from ..size import Size, ceil_div, is_number, is_zero, maximum, minimum
 from .forms import NARROW, PRODUCTS, WHOLE, computed, depthwise, experts, form, kind_of, spared
 from .neighbours import key, ordered
-from .traffic import NOBODY, Reads, again, in_between, moved, moved_bytes, unpacked
+from .traffic import NOBODY, Reads, again, by_format, in_between, moved, moved_bytes, unpacked
 
 
 class Work(NamedTuple):
@@ -53,6 +53,7 @@ class Work(NamedTuple):
     calls: int = 1  # operators of the host
     unit_s: Size = 0  # seconds in which one unit of an accelerator widens weights of few bits
     unpacked: Size = 0  # dot products that unpacking weights of few bits takes as long as
+    formats: tuple[tuple[str, Size], ...] = ()  # FLOPs of products by the format of their weights of few bits
     spared: Size = 0  # FLOPs of its contractions in float32 that an accelerator does not compute
     beside: bool = False  # what a convolution of an accelerator needs besides
     summed: bool = False  # a step's part of the gradient of a recurrent cell's weight
@@ -220,6 +221,7 @@ def _work(
         calls=calls,
         unit_s=sum([_widened(o, main) for o in ops if o.rule.tile]) if products else 0,
         unpacked=unpacked(products, dtype) if kind == "matmul" else 0,
+        formats=by_format(products) if kind == "matmul" else (),
         spared=sum([contraction_flops(o) * spared(o) for o in single]),
         summed=loop is not None and any(o.out.of in loop for o in ops),
     )

@@ -5,7 +5,7 @@ Source: williams-2009.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ..device.kernel_class import Dispatch, KernelClass
 from ..ir import Gemm
@@ -59,10 +59,17 @@ def _contraction(w: Work, form: KernelClass, r: Rates) -> Size:
     if form.unaligned:
         odd = _odd(w.gemm, r.aligned)
         seconds = (1 - odd) * seconds + odd * w.contraction * r.vector / form.unaligned
+    if form.formats and w.formats:
+        seconds = seconds * _slower(w.formats, dict(form.formats))
     if form.rows:
         few, others = maximum(minimum(form.rows + 1 - w.gemm.m, 1), 0), 1 - 1 / maximum(w.gemm.m, 1)
         seconds = few * others * w.contraction * r.vector / form.dots + (1 - few) * seconds
     return seconds
+
+
+def _slower(flops: Sequence[tuple[str, Size]], shares: Mapping[str, float]) -> Size:
+    """How many times longer products take by the formats of their weights."""
+    return sum([of / shares.get(name, 1.0) for name, of in flops]) / sum([of for _, of in flops])
 
 
 def traffic(w: Work, form: KernelClass, r: Rates) -> Size:

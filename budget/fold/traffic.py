@@ -20,6 +20,7 @@ from ..ir import (
     Node,
     Op,
     Tensor,
+    contraction_flops,
     elements,
     gemm,
     is_convolution,
@@ -127,6 +128,12 @@ def unpacked(ops: Sequence[Op], dtype: str) -> Size:
     """Dot products with a row that unpacking a product's weights of few bits takes as long as."""
     few = [(t, o) for o in ops for t in o.ins if t.role in WEIGHTS and t.dtype in UNPACKING]
     return sum([moved_bytes(t, o, dtype) * (UNPACKING[t.dtype] / BYTES[t.dtype]) for t, o in few])
+
+
+def by_format(ops: Sequence[Op]) -> tuple[tuple[str, Size], ...]:
+    """FLOPs of products, and the format of few bits that their weights are in."""
+    few = [(t.dtype, o) for o in ops for t in o.ins if t.role in WEIGHTS and t.dtype in UNPACKING]
+    return tuple([(name, contraction_flops(o)) for name, o in few])
 
 
 def again(ops: Sequence[Op], dtype: str) -> Size:

@@ -57,8 +57,8 @@ from .fp8 import is_linear
 FORMATS = (
     "q8_0", "q6_k", "q5_1", "q5_0", "q4_1", "q4_0", "q5_k_m", "q5_k_s", "q4_k_m", "q4_k_s", "q3_k_l",
     "q3_k_m", "q3_k_s", "q2_k", "q2_k_s", "iq4_nl", "iq4_xs", "iq3_m", "iq3_s", "iq3_xs", "iq3_xxs", "iq2_m",
-    "iq2_s", "iq2_xs", "iq2_xxs", "iq1_m", "iq1_s", "mxfp4_moe", "q6_k_l", "q5_k_l", "q4_k_l", "q3_k_xl",
-    "q2_k_l",
+    "iq2_s", "iq2_xs", "iq2_xxs", "iq1_m", "iq1_s", "mxfp4_moe", "q6_k_l", "q6_k_xl", "q5_k_l", "q4_k_l",
+    "q3_k_xl", "q2_k_l",
 )  # fmt: skip
 ATTENTION = {QUERY: "query", KEY: "key", VALUE: "value", OUTPUT: "output", QKV: "qkv"}
 DENSE = {GATED: "up", UP: "up", DOWN: "down"}

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from .. import checked
+from ..dtype import UNPACKING
 from ..named import Any, NamedTuple
 
 ALL_REDUCE = ("one_shot_us", "two_shot_us", "gb_s")
+FEW_BITS = ("rows", "dots", "unpacks")
 
 
 class AllReduce(NamedTuple):
@@ -20,6 +22,14 @@ class AllReduce(NamedTuple):
     one_shot_s: float
     two_shot_s: float
     bandwidth: float
+
+
+def few_bits(at: str, of: Any) -> Mapping[str, float]:
+    return checked.numbers(at, of, (*FEW_BITS, "edge"), 0.01, 100, FEW_BITS)
+
+
+def by_format(at: str, of: Any) -> Mapping[str, float]:
+    return checked.numbers(at, of, UNPACKING, 0.01, 10)
 
 
 def one_of(allowed: Iterable[str]) -> Callable[[str, Any], str]:

@@ -7,13 +7,12 @@ from collections.abc import Callable, Mapping
 from .. import checked, table
 from ..dtype import SHORT
 from ..named import Any
-from ._fields import all_reduce, interval, one_of, tensor_units
+from ._fields import all_reduce, by_format, few_bits, interval, one_of, tensor_units
 from ._names import names
 from ._stack import AXES, BESIDES, CLASSES, Stack
 
 FIELDS = tuple(field for field in Stack._fields if field != "name")  # the name is the file's
 EXPERTS = ("grouped", "fused", "loop", "streams")
-FEW_BITS, OPTIONAL = ("rows", "dots", "unpacks"), ("edge",)
 # What software may keep in memory during the passes, though the network does not need it: what a stage has
 # sent, until its backward pass; gradients in the weights' dtype, where their sums have another one; the
 # buckets into which gradients are copied to be added up. Source: torch-ddp.
@@ -67,6 +66,7 @@ def parse(about: Any, file: str) -> Stack:
         all_reduce=told("all_reduce", checked.each, {}, all_reduce),
         experts={"": "grouped", **told("experts", checked.each, {}, one_of(EXPERTS))},
         few_bits=_few_bits(at, about),
+        by_format=told("by_format", checked.each, {}, by_format),
         tf32=told("tf32", checked.words, [], ("conv", "matmul")),
         formats=told("formats", checked.texts, []),
         weights=told("weights", checked.word, "", ("", *SHORT)),
@@ -91,8 +91,4 @@ def _few_bits(at: str, about: Any) -> Mapping[str, Mapping[str, float]]:
     if isinstance(own, str):
         other = _other(at, about, "few_bits")
         return _few_bits(at, table.load("stacks", f"{other}.json")) if own else {}
-    return checked.each(
-        f"{at}: few_bits",
-        own,
-        lambda at, of: checked.numbers(at, of, (*FEW_BITS, *OPTIONAL), 0.01, 100, FEW_BITS),
-    )
+    return checked.each(f"{at}: few_bits", own, few_bits)

@@ -28,7 +28,9 @@ BY_PRECISION = ("autocast", "fsdp", "master", "fp8", "nvfp4")
 BESIDES = ("checkpointed", "decode", *BY_PRECISION)  # settings that are added to those of train and serve
 SEVERAL = "several"  # the key of the interval for several devices, among those of generations
 # The fields that are mappings by generation of devices; their key "" stands for every other generation.
-BY_GENERATION = ("attention", "experts", "few_bits", "all_reduce", "tensor_units", "reached", "intervals")
+BY_GENERATION = (
+    "attention", "experts", "few_bits", "by_format", "all_reduce", "tensor_units", "reached", "intervals",
+)  # fmt: skip
 
 
 class Stack(NamedTuple):
@@ -66,6 +68,8 @@ class Stack(NamedTuple):
     # at `dots` of the ordinary units' rate, and unpacking takes `unpacks` times what dtype.UNPACKING says.
     # With more rows, small sizes cost an `edge`, where one is given. Source: llama-cpp-mmvq.
     few_bits: Mapping[str, Mapping[str, float]] = MappingProxyType({})
+    # By generation, what those of more rows reach in a format, of what others do. Source: llama-cpp-formats.
+    by_format: Mapping[str, Mapping[str, float]] = MappingProxyType({})
     mmq: bool = False  # it multiplies weights in few bits as integers; data/kernels.json has the rates
     marlin: bool = False  # it multiplies them in Marlin's kernel; data/kernels.json has the rates
     tf32: tuple[str, ...] = ()  # the kinds of float32 products that it computes in tf32
@@ -118,7 +122,9 @@ class Stack(NamedTuple):
     def few_bits_on(self, generation: str) -> Mapping[str, Any]:
         """The fields of a KernelClass for its products of weights in few bits, on a generation of devices."""
         of = self.few_bits.get(generation) or self.few_bits.get("")
-        return {**of, "overlap": 0.0, "edge": (of.get("edge", 0.0), 0.0, 0.0)} if of else {}
+        formats = tuple(self.by_format.get(generation, {}).items())
+        edge = (of.get("edge", 0.0), 0.0, 0.0) if of else ()
+        return {**of, "overlap": 0.0, "edge": edge, "formats": formats} if of else {}
 
     def reached_on(self, generation: str) -> Mapping[str, float]:
         """Its factors on a generation of devices, all of CLASSES."""
