@@ -51,6 +51,8 @@ from budget import estimate
         ({"engine": "another engine", "source": "InternLM/lmdeploy"}, "torch-eager"),
         ({"source": "NVIDIA/NeMo performance_summary.md (24.07, FP8, DGX-H100)"}, "megatron"),
         ({"source": "llama3_70b/nemo-gke/nemo2407/recipe/README.md"}, "megatron"),
+        ({"source": "a launcher's README.md (NeMo 24.05, FP8)"}, "megatron"),
+        ({"source": "a README.md (NeMo 24.12)"}, "megatron-bridge"),
         ({"source": "NeMo Framework user guide, performance summary (25.02)"}, "megatron-bridge"),
         ({"source": "NVIDIA/dgxc-benchmarking@v25.05 llama3.1/README.md"}, "megatron-bridge"),
         ({"source": "NVIDIA/dgxc-benchmarking@v25.02 maxtext/README_70b.md"}, "maxtext"),

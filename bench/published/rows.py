@@ -80,7 +80,7 @@ DATE = r"(?<![\da-f])(20[12]\d)-?(0[1-9]|1[0-2])(?![\da-f])"  # and no part of a
 # A build of llama.cpp's, and no year.
 LLAMA = r"llama[.-](?:cpp|bench)"
 BUILD = rf"(?:{LLAMA}\)?[ ,(]+(?!20[12]\d\b)|(?:^|{LLAMA}.*?\b)(?:build:? |b))(\d{{4,5}})\b"
-CONTAINER = r"\((2\d)\.(0\d|1[0-2])\b|\bnemo(2\d)(0\d|1[0-2])\b"  # NVIDIA's: a year and a month
+CONTAINER = r"\((2\d)\.(0\d|1[0-2])\b|\bnemo ?(2\d)\.?(0\d|1[0-2])\b"  # NVIDIA's: a year and a month
 
 
 def stack(row: Row, default: str | None = None, mode: str = "") -> str:
