@@ -129,9 +129,10 @@ def _estimate(
     network: Named | Ready, task: Task, device: Device, software: Stack, cluster: Any, reserve: Any
 ) -> Estimate:
     """The estimate of a network that is run as a task says. Raises InputError."""
-    serves = task.workload.mode != "train" and task.layout is not None
+    trains = task.workload.mode == "train"
+    several = not trains and task.layout is not None and any_of(task.layout.devices > 1)
     ran = software._replace(dispatch=1.0) if task.execution == "eager" else software  # nothing is compiled
-    profile = profile_for(device, task.dtype, ran, several=serves and any_of(task.layout.devices > 1))
+    profile = profile_for(device, task.dtype, ran, several=several, trains=trains)
     counted, groups, joined = _joined(_counted(network, task), task, device, cluster, software)
     kept = reserves.reserve(device, groups, software.context_mib, reserve)
     return Estimate(task, device, software, kept, profile, *counted, joined)

@@ -221,6 +221,20 @@ def test_products_reach_what_torch_was_measured_to_reach(name, dtype, tflops):
     assert profile.forms["matmul"].share * one.rate(dtype) / usual == pytest.approx(tflops * 1e12, rel=0.1)
 
 
+def test_a_t4_trains_at_what_its_power_lets_it_keep_up():
+    t4, plain = device.load("t4"), stack.load("megatron-2021")._replace(like="")
+    for dtype, kept in (
+        ("fp16", 24 / 41.9),
+        ("fp32", 1),
+    ):  # cuBLAS's, over and over
+        served, trained = (profile_for(t4, dtype, plain, trains=trains) for trains in (False, True))
+        for form in "matmul", "conv":
+            assert trained.forms[form].share / served.forms[form].share == pytest.approx(kept, rel=0.01)
+        assert trained.memory == served.memory
+    h100 = device.load("h100")
+    assert profile_for(h100, "bf16", plain, trains=True) == profile_for(h100, "bf16", plain)
+
+
 # As their makers print the boost clock; recalled, not read.
 CLOCKS = {
     "v100-sxm-16gb": 1.53, "t4": 1.59, "rtx-2080-ti": 1.545, "a100-80gb": 1.41, "rtx-3090": 1.695,

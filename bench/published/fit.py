@@ -85,7 +85,7 @@ def predictions(found: Sequence[Batch], numbers: Numbers, norm: float = math.inf
     known = {stack: fitted(stack, numbers, generations) for stack in {b.stack for b in found}}
     out = np.zeros(1 + max(b.rows.max() for b in found))
     for b in found:
-        profile = software.profile(common, b.device, known[b.stack], b.dtype)
+        profile = software.profile(common, b.device, known[b.stack], b.dtype, trains=b.trains)
         np.add.at(out, b.rows, seconds(b, profile, norm))
     return np.log(out)
 

@@ -32,6 +32,7 @@ class Batch(NamedTuple):
     device: devices.Device
     dtype: str
     execution: str
+    trains: bool
     kernels: tuple[tuple[str, Alone, bool], ...]  # of each whose numbers it has; whether an optimizer's
     starts: Any  # of kernels, in each part
     calls: tuple[Any, ...]  # what its host is asked for, by phase
@@ -48,7 +49,7 @@ def batches(found: Sequence[Case]) -> list[Batch]:
     groups: dict[Any, tuple[Case, list[tuple[int, Kernels]]]] = {}
     for i, c in enumerate(found):
         for part in c.parts:
-            key = c.stack, c.device.id, c.device.bandwidth, c.dtype, part.execution
+            key = c.stack, c.device.id, c.device.bandwidth, c.dtype, c.trains, part.execution
             groups.setdefault(key, (c, []))[1].append((i, part))
     common = load(os.path.join(FOLDER, "datasheet.json"))
     return [_batch(c, parts, common) for c, parts in groups.values()]
@@ -56,7 +57,7 @@ def batches(found: Sequence[Case]) -> list[Batch]:
 
 def _batch(c: Case, parts: Sequence[tuple[int, Kernels]], common: Profile) -> Batch:
     execution = parts[0][1].execution
-    profile = software.profile(common, c.device, stacks.load(c.stack), c.dtype)
+    profile = software.profile(common, c.device, stacks.load(c.stack), c.dtype, trains=c.trains)
     r = running(rates(c.device, profile, c.dtype), execution)
     ran = ((w, place) for place, (_, part) in enumerate(parts) for w in part.works if runs(w, r))
     works = [*together(ran)]
@@ -73,6 +74,7 @@ def _batch(c: Case, parts: Sequence[tuple[int, Kernels]], common: Profile) -> Ba
         c.device,
         c.dtype,
         execution,
+        c.trains,
         tuple((*_kernel(w, place, parts, r), w.phase == "optimizer") for w, place in works),
         each(lambda w: starts(w, r.forms[w.form])),
         tuple(each(attrgetter(size), phase) for phase, size in calls.items()),

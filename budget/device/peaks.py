@@ -50,6 +50,14 @@ def products(device: Device, dtype: str) -> tuple[float, bool]:
     return device.reached(kind), False
 
 
+def sustained(device: Device, dtype: str) -> float:
+    """Of what products alone reach in a moment, what a board keeps up that its power bounds: the share that
+    training has, which multiplies for hours, and few of whose kernels leave a board time to cool.
+    """
+    known = table.load("kernels.json")["sustained"].get(device.id, {})
+    return float(known.get(short_name(dtype), 1.0))
+
+
 def four_bits(device: Device) -> float:
     """How much faster large products in NVFP4 were measured to be than in float8; 1 where they were not."""
     known = table.load("kernels.json")["products"].get(device.generation, {})

@@ -49,18 +49,24 @@ def user_folder() -> str:
 
 
 def profile_for(
-    device: Device, dtype: str = "", stack: Stack | None = None, *, several: bool = False
+    device: Device,
+    dtype: str = "",
+    stack: Stack | None = None,
+    *,
+    several: bool = False,
+    trains: bool = False,
 ) -> Profile:
     """The profile of a device: its own, else the nearest one's, else what a software stack reaches of its
     datasheet (the one that most people train with).
 
     dtype: what is computed in; a profile that was not measured in it counts as borrowed. several: one batch
-    is on several devices, which widens the interval.
+    is on several devices, which widens the interval. trains: see software.profile.
     """
     found = _profile_for(device.id, key(device), dtype, user_folder(), device.vendor == HERE)
     if found.provenance != "datasheet":
         return found
-    return software.profile(found, device, stack or usual("train"), dtype or "bfloat16", several=several)
+    ran = stack or usual("train")
+    return software.profile(found, device, ran, dtype or "bfloat16", several=several, trains=trains)
 
 
 @cache

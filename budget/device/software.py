@@ -15,7 +15,7 @@ from ..stack import SEVERAL, Stack
 from . import Device, clock
 from .generation import interval_on, nearest
 from .kernel_class import Dispatch, KernelClass, Profile, complete
-from .peaks import accumulated, attention, halved, products, sixteen
+from .peaks import accumulated, attention, halved, products, sixteen, sustained
 
 # Nothing reaches more of a peak rate, or of a bandwidth, but products that were measured alone to do so.
 # Derived: above every point of data/kernels.json for boards with all of their rate.
@@ -43,10 +43,19 @@ LOOP_S = 3.3e-6
 COPIES = 25 / 31.5  # of a host link's rate, what copies reach. Source: pcie
 
 
-def profile(base: Profile, device: Device, stack: Stack, dtype: str, *, several: bool = False) -> Profile:
+def profile(
+    base: Profile,
+    device: Device,
+    stack: Stack,
+    dtype: str,
+    *,
+    several: bool = False,
+    trains: bool = False,
+) -> Profile:
     """The profile of a stack on a device that was not measured here, computing in a dtype.
 
     base: what all stacks share: convolutions, memory-bound kernels, launches. several: one batch on several.
+    trains: it runs for hours, and what a board's power bounds is slower than in a moment.
     """
     generation = device.generation
     of = stack.reached_on(generation)
@@ -54,7 +63,9 @@ def profile(base: Profile, device: Device, stack: Stack, dtype: str, *, several:
     stream = min(memory * of["stream"], MOST)
     pointwise = base.forms["pointwise"]
     traffic = stream / min(memory / pointwise.traffic * of["pointwise"], MOST)
-    matmul, conv = (_as_tf32(base, device, stack, dtype, kind) for kind in ("matmul", "conv"))
+    held = sustained(device, dtype) if trains else 1.0
+    kinds = (_as_tf32(base, device, stack, dtype, kind) for kind in ("matmul", "conv"))
+    matmul, conv = (of_kind._replace(share=of_kind.share * held) for of_kind in kinds)
     reaches = base.forms["attention"].share * of["attention"] * _units(stack, device, dtype)
     if matmul.units:
         reaches *= device.rate(matmul.units) / device.rate(dtype)
