@@ -16,7 +16,11 @@ class InputError(ValueError):
     def __init__(self, field: str, problem: str):
         text = f"{field}: {problem}"
         super().__init__(text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}...")
-        self.field = field
+        self.field, self.problem = field, problem
+
+    def __reduce__(self) -> tuple[type[InputError], tuple[str, str]]:
+        """What makes it anew in another process."""
+        return type(self), (self.field, self.problem)
 
 
 def unknown(field: str, name: object, known: Iterable[str], where: str = "") -> InputError:

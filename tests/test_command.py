@@ -207,6 +207,11 @@ def test_a_formula_s_value_is_the_estimate_s(capsys, name):
         ("usd", "a flag of budget scale"),
         ("first token", "Time to the first token"),
         ("--lora-rank", "--lora-rank, a flag of budget estimate"),
+        ("ridge", "295 FLOPs a byte"),
+        ("6 N D", "2 N D for the forward pass"),
+        ("nf4-dq", "a value of --quantize (frozen weights in few bits)"),
+        ("adamw_8bit", "a value of --optimizer (budget explain optimizer)"),
+        ("chinchilla", "one of the laws: budget list laws chinchilla"),
     ],
 )
 def test_a_term_of_several_words_is_explained(capsys, words, says):

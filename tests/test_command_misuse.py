@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -222,6 +223,30 @@ def test_a_choice_of_attention_that_changes_nothing_is_refused(name, capsys):
         assert run(capsys, "estimate", "--arch", name, "--recompute", "selective")[0] == 2
 
 
+@pytest.mark.parametrize("line", [
+    "compare resnet50 vgg16 --attention flash,eager", "plan resnet50 --devices 2 --attention flash",
+    "fit resnet50 --attention eager", "estimate resnet50 --batch 1,2 --recompute selective",
+    "compare resnet50 --recompute none,selective", "serve lstm --attention eager",
+])  # fmt: skip
+def test_every_command_refuses_a_choice_of_attention_that_changes_nothing(line, capsys):
+    status, _, error = run(capsys, *line.split())
+    assert status == 2
+    assert "no attention to choose" in error
+
+
+def test_a_choice_of_attention_stands_where_one_of_several_networks_has_some(capsys):
+    assert run(capsys, "compare", "resnet50", "vit-b-16", "--attention", "eager")[0] == 0
+
+
+def test_an_error_comes_through_another_process():
+    """A pool's worker sends errors pickled: one that can't be read again breaks the pool."""
+    with ProcessPoolExecutor(1) as pool:
+        sent = pool.submit(budget.estimate, "gpt2", batch=-1).exception()
+    with pytest.raises(budget.InputError) as own:
+        budget.estimate("gpt2", batch=-1)
+    assert (type(sent), str(sent), sent.field) == (budget.InputError, str(own.value), own.value.field)
+
+
 INTERRUPTED = """
 import sys
 class Stop:
@@ -266,3 +291,15 @@ def test_what_a_hint_tells_to_type_works(capsys, command, tmp_path, monkeypatch)
         typed = hint.replace("N", "2").split()
         status, _, error = run(capsys, *command.split(), *typed)
         assert status == 0 or not re.search("unknown|usage|got '", error), (hint, error)
+
+
+@pytest.mark.parametrize(("line", "says"), [
+    ("estimate gpt2 --usd 1000", "it is a flag of budget scale"),
+    ("plan gpt2 --solve batch", "it is a flag of budget fit"),
+    ("estimate gpt2 --rate 4", "it is a flag of budget serve"),
+    ("scale --usd 1e5 --seq 4k", "it is a flag of budget estimate"),
+    ("plan gpt2 64", "a number has a flag, as --devices 64"),
+    ("estimate gpt2 --offload", "activations, optimizer, or both by commas"),
+])  # fmt: skip
+def test_what_is_missing_or_misplaced_says_where_it_belongs(line, says, capsys):
+    assert says in refused(capsys, *line.split())

@@ -40,14 +40,23 @@ def left_over(words: Sequence[str], known: Iterable[str], where: str) -> InputEr
     """The error for arguments that nothing takes: an unknown flag, or a word too many."""
     flag = next((word for word in words if word.startswith("-")), None)
     if flag is not None:
-        return unknown("flag", flag, known, where)
+        return unknown("flag", flag, known, of_another(flag) or where)
     return too_many(words[0])
+
+
+def of_another(flag: str) -> str:
+    """Which command has a flag that this one has not; "" for none."""
+    from .explain import flags_of_commands
+
+    command = flags_of_commands().get(flag.lstrip("-").replace("_", "-"), "").partition(":")[0]
+    return f"it is a flag of budget {command}" if command else ""
 
 
 def too_many(word: str) -> InputError:
     """The error for a word that nothing takes, which may be one of a list."""
+    number = f"; a number has a flag, as --devices {word}" if word.isdecimal() else ""
     way = "; a list is one word: 784,256,10 or tp=8,pp=2" if re.fullmatch(r"(\w+=)?\d+", word) else ""
-    return InputError("usage", f"{word!r} is one argument too many{way}")
+    return InputError("usage", f"{word!r} is one argument too many{number}{way}")
 
 
 class Parser(ArgumentParser):
@@ -106,6 +115,8 @@ class Parser(ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise what argparse would print."""
         field, _, problem = message.removeprefix("argument ").partition(": ")
+        if problem.startswith("expected") and (told := self.meanings().get(field[2:])):
+            problem = f"{problem}: {told}"
         raise (
             InputError(field, problem)
             if problem

@@ -8,6 +8,7 @@ from argparse import Namespace
 from ..comparison import compare
 from ..errors import InputError
 from ..report._comparison import answer
+from ._heeded import heeded
 from ._model import from_file, module_flag, settings_from, words, workload_flags
 from ._output import output_flags, write
 from ._parser import Parser, Several
@@ -45,5 +46,6 @@ def run(args: Namespace, rest: list[str]) -> int:
     named = [(name, settings_from(name, args, rest)) for name in models]
     named += [from_file(spec, args) for spec in args.module]
     found = [priced(e, args) for model, settings in named for e in compare(model, **settings)]
+    heeded(args, *found)
     write(answer(found), args)
     return 0

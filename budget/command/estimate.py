@@ -6,10 +6,10 @@ from argparse import Namespace
 from collections.abc import Mapping
 
 from ..answer import Estimate
-from ..errors import InputError, shown
 from ..estimate import estimate as compute
 from ..named import TYPE_CHECKING, Any
 from ..report._estimate import answer, text
+from ._heeded import heeded
 from ._model import source_flags, workload_flags
 from ._output import output_flags, write
 from ._parser import Parser
@@ -33,10 +33,6 @@ EXAMPLES = """examples:
 
 Flags of an architecture (--layers, --sizes, ...): budget list architectures mlp
 """
-
-# Groups of operators that a flag is about, and what to type where a network has none of them.
-CHOSEN = {"attention": ("attention", "scan"), "recompute": ("attention",)}
-WITHOUT = {"attention": "to leave it out", "recompute": "none, full"}
 
 
 def flags(parser: Parser) -> None:
@@ -63,30 +59,17 @@ def run(args: Namespace, rest: list[str]) -> int:
         if len(each := cases(settings)) > 1:
             from ..report._comparison import answer as comparison
 
-            write(comparison([priced(compute(model, **one), args) for one in each]), args)
+            several = [priced(compute(model, **one), args) for one in each]
+            heeded(args, *several)
+            write(comparison(several), args)
             return 0
     found = priced(compute(model, **settings), args)
-    _heeded(args, found)
+    heeded(args, found)
     shown = answer(found, args.by)
     if not found.fits:
         shown = shown._replace(text=lambda: f"{text(found)}\n{_way_out(model, found, settings)}")
     write(shown, args)
     return 1 if args.fits and not found.fits else 0
-
-
-def _heeded(args: Namespace, found: Estimate) -> None:
-    """Raises InputError for a flag that changes nothing in a network without attention."""
-    selective = args.recompute if args.recompute == "selective" else None
-    asked = {k: v for k, v in (("attention", args.attention), ("recompute", selective)) if v is not None}
-    if not asked or found.model.config.get("captured"):
-        return
-    from ..ir import walk
-
-    groups = {o.group for o, _ in walk(found.model.nodes)}
-    for name, value in asked.items():
-        if groups.isdisjoint(CHOSEN[name]):
-            problem = f"{shown(value)} changes nothing, as {found.model.name} has no attention to choose"
-            raise InputError(f"--{name}", f"{problem}; allowed: {WITHOUT[name]}")
 
 
 def _way_out(model: object, now: Estimate, settings: Mapping[str, Any]) -> str:

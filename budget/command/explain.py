@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from textwrap import fill
 
 from .. import table
+from ..defaults import CHOICES
 from ..errors import unknown
+from ..plan import fields
 from ._parser import Parser
 
 HELP = "what a word of an answer means, or a source that it names"
@@ -42,10 +44,14 @@ def run(args: Namespace, rest: Sequence[str]) -> int:
     told = {_plain(word): term for term, entry in terms.items() for word in (*entry.get("also", ()), term)}
     term = told.get(_plain(asked))
     if term is None:
-        flags = _flags()
-        if (flag := _plain(asked).replace(" ", "-")) not in flags:
+        flags = flags_of_commands()
+        if (flag := _plain(asked).replace(" ", "-")) in flags:
+            found = f"--{flag}, a flag of budget {flags[flag]}"
+        else:
+            found = _value(asked, flags) or _name(asked)
+        if not found:
             raise unknown("term", asked, (*terms, *flags), "`budget explain` has all words")
-        print(fill(f"--{flag}, a flag of budget {flags[flag]}", 79, break_on_hyphens=False))
+        print(fill(found, 79, break_on_hyphens=False))
         return 0
     entry = terms[term]
     print(fill(" ".join(entry["text"].split()), 79))
@@ -56,7 +62,7 @@ def run(args: Namespace, rest: Sequence[str]) -> int:
 FLAGS_OF = ("estimate", "serve", "fit", "scale", "goodput")  # the first that has a flag tells it
 
 
-def _flags() -> dict[str, str]:
+def flags_of_commands() -> dict[str, str]:
     """What each flag means, in its help's words, behind its command."""
     found: dict[str, str] = {}
     for command in FLAGS_OF:
@@ -64,6 +70,28 @@ def _flags() -> dict[str, str]:
         import_module(f"{__package__}.{command}").flags(parser)
         found = {**{flag: f"{command}: {told}" for flag, told in parser.meanings().items()}, **found}
     return found
+
+
+def _value(asked: str, flags: Mapping[str, str]) -> str:
+    """What a flag's value chooses, as the flag's help says before it lists the values; "" for none."""
+    choices = {**CHOICES, **{name: field.choices for name, field in fields().items()}}
+    of = [name for name, values in choices.items() if asked.lower() in values]
+    told = ("".join((f"--{name}".replace("_", "-"), _about(name, flags))) for name in of)
+    return f"{asked.lower()}, a value of {'; of '.join(told)}" if of else ""
+
+
+def _about(name: str, flags: Mapping[str, str]) -> str:
+    if name in CHOICES:
+        return f" (budget explain {name})"
+    return f" ({flags[name.replace('_', '-')].partition(': ')[2].partition(': ')[0]})"
+
+
+def _name(asked: str) -> str:
+    """Where a name is listed that is no word of an answer; "" for none."""
+    from .list import NAMES
+
+    kind = next((kind for kind, names in NAMES.items() if asked.lower() in names()), "")
+    return f"{asked.lower()} is one of the {kind}: budget list {kind} {asked.lower()}" if kind else ""
 
 
 def _plain(words: str) -> str:

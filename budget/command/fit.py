@@ -8,6 +8,7 @@ from ..comparison import cases
 from ..errors import InputError
 from ..fitting.largest import DEVICES, SOLVE, fit
 from ..report._fit import answer
+from ._heeded import heeded
 from ._model import source_flags, workload_flags
 from ._output import output_flags, write
 from ._parser import Parser
@@ -39,5 +40,6 @@ def run(args: Namespace, rest: list[str]) -> int:
     if len(cases(settings)) > 1:
         raise InputError("fit", "got lists; allowed: one case at a time")
     found = fit(model, args.solve or "", **settings)
+    heeded(args, found.estimate)
     write(answer(found), args)
     return 0 if found.fits else 1

@@ -9,6 +9,7 @@ from ..errors import InputError
 from ..estimate import plan
 from ..layout import layout
 from ..report._plan import answer
+from ._heeded import heeded
 from ._model import source_flags, workload_flags
 from ._output import output_flags, write
 from ._parser import Parser
@@ -40,5 +41,7 @@ def run(args: Namespace, rest: list[str]) -> int:
         laid, devices = None, devices or layout(laid).devices
     if devices is None or laid is not None:
         raise InputError("--devices", "missing; allowed: how many devices, and no --layout")
-    write(answer(plan(model, devices, **settings)), args)
+    found = plan(model, devices, **settings)
+    heeded(args, *(tried.estimate for tried in found.tried[:1] if tried.estimate))
+    write(answer(found), args)
     return 0

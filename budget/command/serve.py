@@ -9,6 +9,7 @@ from ..named import Any
 from ..report._serving import answer
 from ..serving.requests import serve
 from ..serving.served import SHARES
+from ._heeded import heeded
 from ._lists import sizes
 from ._model import source_flags, workload_flags
 from ._output import output_flags, write
@@ -63,6 +64,7 @@ def run(args: Namespace, rest: list[str]) -> int:
         rate=args.rate,
         **settings,
     )
+    heeded(args, found.prefill)
     write(answer(found), args)
     return 0
 

@@ -1,0 +1,34 @@
+"""Flags that change nothing in a network without attention."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Iterable
+
+from ..answer import Estimate
+from ..errors import InputError, shown
+
+# Groups of operators that a flag is about, and what to type where a network has none of them.
+CHOSEN = {"attention": ("attention", "scan"), "recompute": ("attention",)}
+WITHOUT = {"attention": "to leave it out", "recompute": "none, full"}
+
+
+def heeded(args: Namespace, *found: Estimate) -> None:
+    """Raises InputError for a flag that changes nothing in any of these networks."""
+    selective = "selective" if "selective" in (args.recompute or "").split(",") else None
+    asked = {k: v for k, v in (("attention", args.attention), ("recompute", selective)) if v is not None}
+    if not asked or any(e.model.config.get("captured") for e in found):
+        return
+    groups = set().union(*(_groups(e) for e in found))
+    for name, value in asked.items():
+        if groups.isdisjoint(CHOSEN[name]):
+            of = " and ".join(dict.fromkeys(str(e.model.name) for e in found))
+            have = "has" if len({e.model.name for e in found}) == 1 else "have"
+            problem = f"{shown(value)} changes nothing, as {of} {have} no attention to choose"
+            raise InputError(f"--{name}", f"{problem}; allowed: {WITHOUT[name]}")
+
+
+def _groups(found: Estimate) -> Iterable[str]:
+    from ..ir import walk
+
+    return {o.group for o, _ in walk(found.model.nodes)}
