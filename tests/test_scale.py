@@ -298,3 +298,31 @@ def test_planning_needs_no_numpy():
     code = "import budget, sys; budget.scale(usd=1e6); budget.scale(usd=1e6); print('numpy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(("usd", "params"), [(2000, "13B"), (5000, "30B"), (300, "8B")])
+def test_a_plan_is_on_devices_that_hold_its_network(usd, params):
+    """The states take 16 bytes a parameter: float32 weights, gradients and AdamW's two moments."""
+    plan = budget.scale(usd=usd, params=params, device="h100")
+    assert plan.devices * plan.network.device.usable_bytes >= plan.network.params.total * 16
+    assert plan.days < 30
+    assert "what holds the network" in str(plan).replace("\n              ", " ")
+
+
+def test_one_device_that_is_too_small_is_told():
+    plan = budget.scale(usd=2000, params="13B", device="h100", devices=1)
+    assert f"DOES NOT FIT: {plan.holding} devices" in str(plan).replace("\n              ", " ")
+    assert plan.holding * 79.6 > plan.network.params.total * 16 / 2**30
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("device", ["h100", "a100"])
+def test_one_search_of_layouts_is_enough_for_a_size_near_the_first_guess(device, monkeypatch):
+    from budget.scaling import backwards
+
+    searched, search = [], backwards.layouts
+    monkeypatch.setattr(backwards, "layouts", lambda *a, **k: searched.append(a) or search(*a, **k))
+    plan = budget.scale(days=30, devices=64, device=device)
+    assert len(searched) == 1
+    again = backwards._best(plan.ask, plan.params, plan.tokens)
+    assert again.layout == plan.ask.layout

@@ -97,14 +97,8 @@ def _model(plan: Plan) -> dict[str, Any]:
         **{k: e.model.config[k] for k in names},
         "seq": e.length,
         "flops_per_token": (e.flops.forward + e.flops.backward) / e.model.tokens,
-        "state_bytes": _state(plan),
+        "state_bytes": plan.state_bytes,
     }
-
-
-def _state(plan: Plan) -> int:
-    """Bytes of weights, gradients and optimizer's states, which some devices must hold together."""
-    m = plan.network.memory
-    return int(m.parameters + m.gradients + m.optimizer)
 
 
 def _text(plan: Plan) -> Iterator[str]:
@@ -127,11 +121,14 @@ def _text(plan: Plan) -> Iterator[str]:
     share = 6 * e.params.total * e.model.tokens / (e.flops.forward + e.flops.backward)
     yield (
         f"              counted with attention at {e.length:,} tokens: 6 N D is {share:.0%} of its FLOPs;"
-        f" weights, gradients and optimizer {memory(_state(plan))}{' a device' * (e.devices > 1)}"
+        f" weights, gradients and optimizer {memory(plan.state_bytes)}{' a device' * (e.devices > 1)}"
     )
-    if ask.layout is None and plan.devices > 1:
-        each = f"{memory(_state(plan) / plan.devices)} of {memory(e.device.usable_bytes)} a device"
-        yield f"              divided over all (zero=3) {each}; --devices {plan.devices} lays them out"
+    if ask.layout is None and max(plan.devices, plan.holding) > 1:
+        each = f"{memory(plan.state_bytes / plan.devices)} of {memory(e.device.usable_bytes)} a device"
+        lays = f"--devices {plan.devices} lays them out"
+        way = lays if plan.holding <= plan.devices else f"DOES NOT FIT: {plan.holding:,} devices hold them"
+        where = "divided over all (zero=3)" if plan.devices > 1 else "on one device"
+        yield f"              {where} {each}; {way}"
     if ask.layout is not None:
         verdict = "fits" if e.fits else "DOES NOT FIT"
         size = memory(e.device.usable_bytes)
@@ -180,7 +177,9 @@ def _time(plan: Plan) -> Iterator[str]:
     took = seconds(plan.days * 86400) + ("" if paid else _between(days, seconds))
     told = ask.given.get("days", MONTH)
     chosen = "devices" not in ask.given and plan.devices > 1
-    spread = f" (what finishes in {told:,.3g} days, rounded up)" * chosen
+    late = plan.device_hours / 24 / told > plan.holding - 1
+    what = f"what finishes in {told:,.3g} days" if late else "what holds the network"
+    spread = f" ({what}, rounded up)" * chosen
     hours = f"{plan.device_hours:,.0f} device-hours{_between(ends, '{:,.0f}'.format)}"
     bought = f" by the {paid}" * bool(paid)
     whole = f"; {hours}{bought}" * (plan.devices > 1)

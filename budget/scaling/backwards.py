@@ -39,7 +39,7 @@ SPENT = {"compute": COMPUTE, "usd": USD, "kwh": KWH, "loss": PLAIN}  # with para
 UNITS = {**SPENT, "params": COUNT, "tokens": COUNT, "days": DAYS}
 START = 0.4  # an MFU to begin with
 ROUNDS = 5  # of finding an MFU of a shape whose size follows from the MFU
-CLOSE = 0.02  # of a size: how near to it the one is for which a layout was searched
+CLOSE = 0.1  # of a size: how near to it the one is for which a layout was searched
 MONTH = 30.0  # days: how long a run may take where nobody says
 
 
@@ -178,8 +178,8 @@ def _searched(ask: Ask) -> Plan | None:
         found = _planned(on, best.estimate, laid_out(best.estimate))
         with suppress(InputError):  # what divides this size may not divide the one that its MFU leads to
             found = _settled(on, laid_out)
-        if abs(found.params / params - 1) < CLOSE:
-            return found
+        if abs(found.params / params - 1) < CLOSE and found.network.fits >= best.estimate.fits:
+            return found  # the same layout is the best of this size, too, where both fit
         params, tokens = found.params, found.tokens
     return found
 
@@ -211,7 +211,7 @@ def _settled(ask: Ask, mfu_of: Callable[[Estimate], Stated]) -> Plan:
 
 def _planned(ask: Ask, network: Estimate, mfu: Stated) -> Plan:
     found = Plan(ask, *sizes(ask, mfu.value), network, mfu, 1)
-    return Plan(*found[:-1], _spread(ask, found.device_hours))
+    return Plan(*found[:-1], _spread(found))
 
 
 def _network(ask: Ask, params: float, tokens: float) -> Estimate:
@@ -225,12 +225,15 @@ def _network(ask: Ask, params: float, tokens: float) -> Estimate:
     return estimate(found.preset, layout=ask.layout, global_batch=samples, **settings, **ask.step)
 
 
-def _spread(ask: Ask, device_hours: float) -> int:
-    """On how many devices: as given, or what finishes in time in whole nodes, or in a power of two of one."""
-    if "devices" in ask.given:
-        return int(ask.given["devices"])
-    count = max(1, ceil(device_hours / 24 / ask.given.get("days", MONTH) * (1 - 1e-12)))
-    node = _node(ask.device)
+def _spread(alone: Plan) -> int:
+    """On how many devices: as given, or what finishes in time and holds the network, in whole nodes or in a
+    power of two of one.
+    """
+    given = alone.ask.given
+    if "devices" in given:
+        return int(given["devices"])
+    in_time = ceil(alone.device_hours / 24 / given.get("days", MONTH) * (1 - 1e-12))
+    count, node = max(1, in_time, alone.holding), _node(alone.ask.device)
     return ceil(count / node) * node if count > node else min(node, 1 << (count - 1).bit_length())
 
 

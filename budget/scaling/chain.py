@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import cached_property, partial
 from json import loads
-from math import inf, log2
+from math import ceil, inf, log2
 
 from .. import law
 from ..answer import Estimate
@@ -76,6 +76,17 @@ class Plan(Shown, _Plan):
     def days(self) -> float:
         """How long it takes on `devices`."""
         return self.device_hours / 24 / self.devices
+
+    @property
+    def state_bytes(self) -> int:
+        """Weights, gradients and optimizer's states: of one device of a layout, else of all."""
+        m = self.network.memory
+        return int(m.parameters + m.gradients + m.optimizer)
+
+    @property
+    def holding(self) -> int:
+        """The fewest devices whose memory holds these, divided over all of them."""
+        return ceil(self.state_bytes / self.network.device.usable_bytes)
 
     @property
     def hours_ends(self) -> tuple[float, float] | None:
