@@ -144,3 +144,21 @@ def test_techniques_are_compared_as_single_calls_answer(capsys, flag, values):
     assert [e["memory_bytes"]["peak"] for e in json.loads(capsys.readouterr().out)] == [
         e.memory.peak for e in found
     ]
+
+
+def test_the_number_of_devices_is_said_apart_where_it_or_their_name_is_shared(capsys):
+    """In 80 columns `8 x H100 SXM 80GB` was cut to `..0 SXM 80GB` beside a layout."""
+    kinds = printed(capsys, "compare", "llama-3-8b", "--device", "h100,a100", "--devices", "8")
+    assert "on 8 devices" in kinds.replace("\n              ", " ")
+    assert " H100 SXM 80GB " in kinds and ".." not in kinds
+    counts = printed(capsys, "compare", "gpt2", "--device", "h100", "--devices", "2,4")
+    assert "on H100 SXM 80GB" in counts.replace("\n              ", " ")
+    assert re.search(r"(?m)^2 ", counts) and re.search(r"(?m)^4 ", counts)
+
+
+def test_a_layout_of_a_table_is_as_its_flag_takes_it(capsys):
+    told = printed(capsys, "compare", "llama-3-8b", "--device", "h100,a100", "--devices", "8")
+    layouts = re.findall(r" ((?:\w+=\d+,?)+) ", told)
+    assert layouts
+    for layout in layouts:
+        assert budget.estimate("llama-3-8b", device="h100", layout=layout).devices == 8

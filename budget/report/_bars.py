@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from ..answer import Estimate
 from ._comparison import table
-from ._draw import CHARACTER, COLOUR, RIGHT, WIDTH, drawing, line, text
+from ._draw import COLOUR, RIGHT, WIDTH, across, drawing, line, text
 from ._summary import shorten
 from ._units import memory, seconds
 
@@ -81,7 +81,7 @@ def _memory(x: float, y: float, e: Estimate, scale: float, wide: float) -> Itera
     after = process
     if size <= wide:
         yield line(x + size, y - 2, x + size, y + 21, "limit")
-        if process <= size < process + CHARACTER * len(label) + 12:  # else the mark would cross the words
+        if process <= size < process + across(label) + 12:  # else the mark would cross the words
             after = size
     yield text(x + after + 6, y + 14, label)
 

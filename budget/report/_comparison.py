@@ -35,9 +35,16 @@ def _size(value: float) -> str:
     return f"{value:,.0f}" if value else ""  # no size of this network
 
 
+def _typed(layout: str | None) -> str:
+    """A layout as --layout takes it, without spaces."""
+    return (layout or "").replace(", ", ",")
+
+
 NUMBER = "{:,.0f}".format
 MODEL = Figure("model", "model", lambda e: e.model.name)
 DEVICE = Figure("device", "device", devices, shared="on {}".format)
+NAMED = DEVICE._replace(get=lambda e: e.device.name)
+MANY = Figure("devices", "devices", lambda e: e.devices, NUMBER, "on {:,.0f} devices".format)
 DTYPE = Figure("dtype", "dtype", lambda e: e.task.dtype)  # by its name, for scripts
 ASKED = (
     Figure("params", "params", lambda e: e.params.total, count, lambda n: f"{count(n)} parameters"),
@@ -53,7 +60,7 @@ ASKED = (
     Figure("techniques", "with", techniques),
     Figure("stack", "stack", lambda e: e.stack.name),
     DEVICE,
-    Figure("layout", "layout", lambda e: e.spread and degrees(e.spread.layout), shared="{}".format),
+    Figure("layout", "layout", lambda e: e.spread and degrees(e.spread.layout), _typed, "{}".format),
     Figure(
         "step", "FLOP", lambda e: e.flops.forward + e.flops.backward, decimal, lambda n: decimal(n, "FLOP")
     ),
@@ -94,14 +101,18 @@ def answer(estimates: Sequence[Estimate]) -> Answer:
 
 def heading(estimates: Sequence[Estimate]) -> str:
     """What all estimates share, in one line."""
-    shared = [f for f in (MODEL, *ASKED) if _same(f, estimates) and not (f is MODEL and _alone(estimates))]
+    shared = [
+        f
+        for f in (MODEL, *_asked(estimates))
+        if _same(f, estimates) and not (f is MODEL and _alone(estimates))
+    ]
     told = [(f, value) for f in shared if (value := f.get(estimates[0])) and value not in USUAL]
     return ", ".join(f.shared(value) for f, value in told)
 
 
 def table(estimates: Sequence[Estimate]) -> Table:
     """What tells the estimates apart, and what was found of each."""
-    asked = [f for f in ASKED if not _same(f, estimates)]
+    asked = [f for f in _asked(estimates) if not _same(f, estimates)]
     first = [MODEL] if _alone(estimates) or not _same(MODEL, estimates) else []
     units = {e.rate[1] for e in estimates}
     rate = RATE._replace(heading=f"{units.pop()}/s") if len(units) == 1 else EACH_RATE
@@ -128,6 +139,15 @@ def _alone(estimates: Sequence[Estimate]) -> bool:
 
 def _same(figure: Figure, estimates: Sequence[Estimate]) -> bool:
     return len({figure.get(e) for e in estimates}) == 1
+
+
+def _asked(estimates: Sequence[Estimate]) -> Sequence[Figure]:
+    """What was asked, with the devices' number apart from their name where either is the same for all."""
+    alone = all(e.spread is None for e in estimates)
+    if alone or _same(DEVICE, estimates) or not (_same(MANY, estimates) or _same(NAMED, estimates)):
+        return ASKED
+    at = ASKED.index(DEVICE)
+    return (*ASKED[:at], MANY, NAMED, *ASKED[at + 1 :])
 
 
 def _table(estimates: Sequence[Estimate], figures: Sequence[Figure]) -> Table:

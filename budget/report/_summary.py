@@ -72,7 +72,7 @@ def fold(lines: Iterable[str]) -> list[str]:
             cut = max(rest.rfind("   ", 13, most), rest.rfind("; ", 13, most) + 1)
             cut = cut if cut > 13 else rest.rfind(" ", 14, most)
             cut = cut if cut > 14 else most  # one long word: a path
-            found.append(rest[:cut])
+            found.append(rest[:cut].rstrip())
             rest = " " * 14 + rest[cut:].lstrip()
         found.append(rest)
     return found
