@@ -3,6 +3,8 @@
 import pytest
 import torch
 import transformers
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from transformers.models.resnet.modeling_resnet import ResNetConvLayer, ResNetShortCut
 
 from budget import InputError, estimate
 from budget.ir import walk
@@ -53,9 +55,31 @@ def test_what_another_operator_reads_is_written():
     assert sum(times for ends, times in norms if not ends) == layers + 3 + 1
 
 
-def test_it_is_of_inference():
-    with pytest.raises(InputError, match="fuse: conv is of inference"):
-        estimate("resnet50", mode="train", fuse="conv")
+def test_batch_norms_are_folded_into_convolutions():
+    """Weights and products are those of torch's own folding; each bias is a kernel where a norm was one."""
+    with torch.device("meta"):
+        network = transformers.ResNetForImageClassification(transformers.ResNetConfig(num_labels=1000)).eval()
+        for m in network.modules():
+            if isinstance(m, ResNetConvLayer | ResNetShortCut):
+                m.convolution = fuse_conv_bn_eval(m.convolution, m.normalization)
+                m.normalization = torch.nn.Identity()
+    plain, e = (estimate("resnet50", **{**FUSED, "execution": "eager"}, fuse=f) for f in ("", "batch_norm"))
+    assert e.params.total == sum(p.numel() for p in network.parameters())
+    assert [o for o, _ in walk(e.program.nodes) if o.kind == "batch_norm"] == []
+    assert sum(_launches(e, k) for k in ("conv", "pointwise", "reduction", "matmul")) == sum(
+        _launches(plain, k) for k in ("conv", "pointwise", "reduction", "matmul")
+    )
+
+
+def test_yolo_as_it_predicts():
+    """What Ultralytics prints of the network that predicts (`YOLOv8n summary (fused)`; recalled)."""
+    assert estimate("yolov8n", mode="forward", fuse="batch_norm").params.total == 3_151_904
+
+
+@pytest.mark.parametrize("name", ["conv", "batch_norm"])
+def test_it_is_of_inference(name):
+    with pytest.raises(InputError, match=f"fuse: {name} is of inference"):
+        estimate("resnet50", mode="train", fuse=name)
 
 
 @pytest.mark.parametrize("name", ["tensorrt", "onnxruntime"])

@@ -52,6 +52,7 @@ EIGHT = re.compile(
 FLASH = re.compile(r"\b(?:fa|flash[-_ ]att(?:n|ention))[ =:]*(?:(1|on)|0|off)\b")
 # An engine without its graphs, whose host starts the kernels; torch.compile with them. Source: torch-compile.
 NO_GRAPHS = re.compile(r"enforce[-_ ]eager|(?:without|no|disable)[-_ ](?:cuda[-_ ]?)?graph")
+FOLDS = "ultralytics"  # batch norms into convolutions, before it predicts. Source: ultralytics-fuse
 # No server answers.
 OFFLINE = re.compile(r"bench_latency|bench_one_batch(?!_server)|offline|text-generation-benchmark")
 GRAPHS = re.compile(r"cuda[-_ ]?graph|reduce-overhead|max-autotune")
@@ -173,7 +174,8 @@ def _exported(row: Row, model: str, software: str) -> dict[str, Any]:
     if captured(model):
         return {}
     if load(software).allocator == "torch":
-        return versions.EAGER if written_out(row, software, "forward") else {}
+        folds = {"fuse": "batch_norm"} if FOLDS in text_of(row, "engine", "notes") else {}
+        return folds | (versions.EAGER if written_out(row, software, "forward") else {})
     if not kernel or re.search(kernel, text_of(row, "engine", "notes")):
         return {}
     return {**versions.EAGER, **differs(software).get("exported", {})}

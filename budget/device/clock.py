@@ -1,8 +1,9 @@
 """The clock of a device, as its table tells it, and the age of its host: what starts cost there.
 
 What all stacks share is an H100's. A kernel's start takes cycles, not seconds: its blocks are handed out, and
-the first of them wait for memory. A host is taken to be as old as its device, and a core to be a tenth faster
-each year. Assumptions that pairs which no fit has seen bear out (docs/record/fit.md).
+the first of them wait for memory. A host that is not on the device's chip is taken to be as old as it, and a
+core to be a tenth faster each year. Assumptions that pairs which no fit has seen bear out
+(docs/record/fit.md).
 Source: single-thread-trend.
 """
 

@@ -77,7 +77,7 @@ def profile(
         "state": KernelClass(traffic=stack.states),
         "recurrent": matmul._replace(loop_s=LOOP_S),
     }
-    host = clock.host(device.year)
+    host = table.load("kernels.json")["hosts"].get(generation) or clock.host(device.year)
     known = generation != "" and generation in stack.intervals
     low, high = interval_on(stack.intervals, generation) or (base.low, base.high)
     if several:  # no surer than one

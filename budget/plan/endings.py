@@ -22,9 +22,14 @@ ENDINGS: Mapping[str, tuple[str, ...]] = {
 
 def ended(model: Model, names: Collection[str]) -> Model:
     """The model whose convolutions, or other products, end in what `names` of ENDINGS say."""
+    return model._replace(nodes=_ended(model.nodes, names, times_read(model)))
+
+
+def times_read(model: Model) -> Counter[str]:
+    """How often each tensor is read, by operators, as a result and from one repetition to the next."""
     read = Counter([t.name for o, _ in walk(model.nodes) for t in o.ins])
     read.update([*model.outputs, *_handed_on(model.nodes)])
-    return model._replace(nodes=_ended(model.nodes, names, read))
+    return read
 
 
 def _handed_on(nodes: Sequence[Node]) -> Iterator[str]:

@@ -12,6 +12,7 @@ Source: cut-cross-entropy.
 chunked_cross_entropy: forward and backward of head and loss together, a chunk of tokens at a time, so
 that nothing is recomputed and one chunk's logits exist. Source: liger.
 conv, linear: of inference, what is done to each number of a product is part of its kernel (plan/endings.py).
+batch_norm: of inference, a convolution's weights and bias have it in them (plan/_folded.py).
 """
 
 from __future__ import annotations
@@ -35,11 +36,13 @@ from ..ir import (
     walk,
 )
 from ..size import ceil_div, power_of_two, product
+from ._folded import folded
 from ._names import untrained
 from .endings import ENDINGS, ended
 from .fuse import fuse
 
-FUSED = ("norm", "mlp", "gate", "loss", "cross_entropy", "chunked_cross_entropy", *ENDINGS)
+OF_INFERENCE = (*ENDINGS, "batch_norm")
+FUSED = ("norm", "mlp", "gate", "loss", "cross_entropy", "chunked_cross_entropy", *OF_INFERENCE)
 OF_LOSS = ("loss", "cross_entropy", "chunked_cross_entropy")
 SETTINGS = {"fuse": setting("", f"of {', '.join(FUSED)}, by commas")}
 
@@ -63,18 +66,18 @@ def fused(model: Model, names: str, *, copied: bool = False, trains: bool = Fals
         raise InputError("fuse", f"got both {both[0]} and {both[1]}; allowed: one of them")
     if len(losses := [name for name in chosen if name in OF_LOSS]) > 1:
         raise InputError("fuse", f"got both {losses[0]} and {losses[1]}; allowed: one of them")
+    if trains and (inferring := [name for name in chosen if name in OF_INFERENCE]):
+        allowed = ", ".join(name for name in FUSED if name not in OF_INFERENCE)
+        raise InputError("fuse", f"{inferring[0]} is of inference; allowed in training: {allowed}")
+    model = folded(model) if "batch_norm" in chosen else model
     endings = [name for name in chosen if name in ENDINGS]
-    if endings and trains:
-        raise InputError(
-            "fuse", f"{endings[0]} is of inference; allowed in training: {', '.join(FUSED[:-2])}"
-        )
     model = ended(model, endings) if endings else model
     for name in chosen:
         model = (
             _norm(model)
             if name == "norm"
             else model
-            if name in ENDINGS
+            if name in OF_INFERENCE
             else _mlp(model, name)
             if name in OF_MLP
             else _loss(model, name, copied=copied and name == "loss")
