@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 from budget.bench.published import peaks
-from budget.bench.published.peaks import ANY, Peak, held, intervals, quantile
+from budget.bench.published.peaks import ANY, Peak, held, intervals, shortest
 
 from budget import estimate, stack, table
 from budget.answer.held import INTERVALS, SIZES, measured
@@ -99,11 +99,20 @@ def test_a_row_of_a_true_test_has_the_error_that_it_had_first(tmp_path):
     assert told == uncovered == another != pytest.approx(math.log(2))
 
 
-def test_a_quantile_is_that_of_values_repeated_as_often_as_they_weigh():
-    weighed = [(3.0, 1), (-1.0, 4), (2.0, 2), (0.5, 3)]
-    repeated = sorted(v for v, n in weighed for _ in range(n))
-    for i in range(1, 11):
-        assert quantile(weighed, i / 10) == repeated[i - 1]
+@pytest.mark.parametrize("part", [0.3, 0.5, 0.8, 0.9, 1.0])
+def test_no_interval_around_zero_that_holds_as_much_is_shorter(part):
+    drawn = random.Random(3)
+    weighed = [(drawn.gauss(0.1, 0.3), drawn.choice((1, 2, 5))) for _ in range(40)]
+    ends = [0.0, *(error for error, _ in weighed)]
+
+    def holds(low, high):
+        return sum(w for e, w in weighed if low <= e <= high) >= part * sum(w for _, w in weighed)
+
+    low, high = shortest(weighed, part)
+    assert low <= 0 <= high
+    assert holds(low, high)
+    least = min(b - a for a in ends for b in ends if a <= 0 <= b and holds(a, b))
+    assert high - low == pytest.approx(least)
 
 
 def _drawn(pages, rows, size):

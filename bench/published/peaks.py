@@ -27,19 +27,21 @@ from budget.measured.validation import p90
 from budget.named import Any, NamedTuple
 from budget.table import DATA
 
-from .intervals import COVERAGE, DRAWN, parts
+from .intervals import COVERAGE, parts
 from .measured import publication
 from .predict import predict
 from .table import read
 
 ABOUT = {
-    "note": "Within what of a predicted size nine of ten measured ones lie: of peaks as pages state them"
-    " (tests/data), of true tests as they were off first; nothing of it is fitted. By stack and by what was"
-    " measured, drawn to the median of those that train, or serve; '': of a stack that nobody measured.",
+    "note": "The least within which of a predicted size nine of ten measured ones lie: of peaks as pages"
+    " state them (tests/data), of true tests as they were off first; nothing of it is fitted. By stack and by"
+    " what was measured, mixed with other stacks, and with all that trains, or serves; '': of a stack that"
+    " nobody measured.",
     "source": "split-conformal",
 }
 ANY = ""  # a stack that no publication has
 ELSE = math.log(3)
+OTHERS = 8  # as many publications of other software are mixed with a stack's own: of few, one would rule
 FIRST = re.compile(r"\bfirst (?:([+-][\d.]+)%|([\d.]+) of measured)")  # predicted, in a true test's notes
 
 
@@ -60,6 +62,7 @@ class Peak(NamedTuple):
 
 
 Ends = tuple[float, float]
+Weighed = tuple[float, float]  # an error, and its weight
 
 
 def main(argv: list[str]) -> int:
@@ -97,41 +100,47 @@ def _error(ratio: float, notes: str) -> float:
 
 
 def intervals(found: Sequence[Peak]) -> dict[tuple[str, str, str], Ends]:
-    """By mode, quantity and stack, logarithms of the ends of what holds nine of ten: the group's usual error,
-    drawn to that of its mode, times what holds nine of ten errors in the unit that a group would have had
-    without their publication. A stack without rows has the errors of all others that were measured so.
+    """By mode, quantity and stack, logarithms of the ends of the least that holds nine of ten: of the stack's
+    own errors, mixed with those of all that was measured so, and these with those of all of the mode. A stack
+    without rows has what it would be mixed with.
     """
     weights = {source: n**-0.5 for source, n in Counter(p.source for p in found).items()}
-    usual = {mode: _usual(of, weights) for mode, of in parts(found, lambda p: p.mode).items()}
-
-    def unit(of: Sequence[Peak], mode: str) -> float:
-        n = len({p.source for p in of})
-        return (n * (_usual(of, weights) if of else 0) + DRAWN * usual[mode]) / (n + DRAWN)
-
     ends = {}
-    for of in (lambda p: p.group, lambda p: (p.mode, p.quantity, ANY)):
-        groups = parts(found, of)
-        sizes: dict[str, list[tuple[float, float]]] = {}
-        for (mode, *_), rows in groups.items():
-            for source, own in parts(rows, lambda p: p.source).items():
-                scale = unit([p for p in rows if p.source != source], mode)
-                sizes.setdefault(mode, []).extend((p.error / scale, weights[source]) for p in own)
-        for group, rows in groups.items():
-            low, high = (quantile(sizes[group[0]], q) for q in ((1 - COVERAGE) / 2, (1 + COVERAGE) / 2))
-            scale = unit(rows, group[0])
-            ends[group] = (min(low * scale, 0.0), max(high * scale, 0.0))
+    for mode, of in parts(found, lambda p: p.mode).items():
+        every = [(p.error, weights[p.source]) for p in of]
+        for quantity, measured in parts(of, lambda p: p.quantity).items():
+            others = _mixed(measured, every, weights)
+            ends[mode, quantity, ANY] = shortest(others)
+            for stack, own in parts(measured, lambda p: p.stack).items():
+                ends[mode, quantity, stack] = shortest(_mixed(own, others, weights))
     return ends
 
 
-def quantile(values: Iterable[tuple[float, float]], part: float) -> float:
-    """The least value that so large a part of all weights does not exceed."""
-    ordered = sorted(values)
-    most, sum_ = part * sum(w for _, w in ordered), 0.0
-    for value, weight in ordered:
-        sum_ += weight
-        if sum_ >= most * (1 - 1e-12):
-            return value
-    return ordered[-1][0]
+def _mixed(of: Sequence[Peak], others: Sequence[Weighed], weights: Mapping[str, float]) -> list[Weighed]:
+    """Errors that weigh as much as they have publications, with others that weigh as much as OTHERS have."""
+    own = [(p.error, weights[p.source]) for p in of]
+    pages = len({p.source for p in of})
+    return [
+        (error, weight * most / sum(w for _, w in errors))
+        for errors, most in ((own, pages), (others, OTHERS))
+        for error, weight in errors
+    ]
+
+
+def shortest(errors: Iterable[Weighed], part: float = COVERAGE) -> Ends:
+    """The ends around 0 of the shortest interval that holds so large a part of all weights."""
+    ordered = sorted(errors)
+    least, inside, end = part * sum(w for _, w in ordered) * (1 - 1e-12), 0.0, 0
+    found = []
+    for low, weight in ordered:
+        while inside < least and end < len(ordered):
+            inside += ordered[end][1]
+            end += 1
+        if inside < least:
+            break
+        found.append((min(low, 0.0), max(ordered[end - 1][0], 0.0)))
+        inside -= weight
+    return min(found, key=lambda ends: ends[1] - ends[0])
 
 
 def held(found: Sequence[Peak]) -> dict[str, bool]:
@@ -143,11 +152,6 @@ def held(found: Sequence[Peak]) -> dict[str, bool]:
             low, high = ends.get(p.group) or ends.get((p.mode, p.quantity, ANY)) or (0.0, 0.0)
             within[p.id] = low <= p.error <= high
     return within
-
-
-def _usual(of: Sequence[Peak], weights: Mapping[str, float]) -> float:
-    """The median error: a page that contradicts itself must not rule its group."""
-    return quantile(((abs(p.error), weights[p.source]) for p in of), 0.5)
 
 
 def _told(within: Mapping[tuple[str, str, str], Ends]) -> dict[str, Any]:
