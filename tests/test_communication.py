@@ -212,7 +212,7 @@ def test_stages_send_a_part_each_and_gather_behind(tp):
         e = estimate("transformer", layout={"tp": tp, "sp": sp, "pp": 4}, precision="pure", **asked, **how)
         (inner,) = [r for r in e.ran if 1 in r.rank.stages]
         found = Counter()
-        for s in inner.said:
+        for s in inner.communications:
             found[s.what.axis, s.what.kind] += s.what.bytes * s.what.times / 8
         return found
 

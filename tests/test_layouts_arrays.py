@@ -48,7 +48,7 @@ def test_arrays_over_a_pipeline_are_each_one(layout, settings):
     batches = np.array([1, 4, 64, 2048])
     arrays = {name: np.array(x) for name, x in layout.items() if isinstance(x, list)}
     many = small({**layout, **arrays}, batch=batches, **settings)
-    said, rows = many.spread.said(many.ran), many.rows()
+    said, rows = many.spread.communication_rows(many.ran), many.rows()
     assert len(many.to_dict()["time_s"]["step"]) == len(batches)
     for i, batch in enumerate(batches):
         own = {**layout, **{name: int(x[i]) for name, x in arrays.items()}}
@@ -61,7 +61,7 @@ def test_arrays_over_a_pipeline_are_each_one(layout, settings):
         assert at(many.throughput.mfu) == pytest.approx(one.throughput.mfu)
         assert at(many.mbu) == pytest.approx(one.mbu)
         assert bool(at(many.fits)) == one.fits
-        for of_many, of_one in ((said, one.spread.said(one.ran)), (rows, one.rows())):
+        for of_many, of_one in ((said, one.spread.communication_rows(one.ran)), (rows, one.rows())):
             assert total(of_many, at) == pytest.approx(total(of_one, float), rel=1e-9)
 
 

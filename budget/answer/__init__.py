@@ -89,7 +89,7 @@ class Estimate(Shown, _Estimate):
 
     @cached_property
     def ran(self) -> tuple[Ran, ...]:
-        """Of several devices, the seconds of one of each different stage, and what it says to others."""
+        """On several devices, one of each different stage with its times and its communications."""
         if self.spread is None or self.cluster is None:
             return ()
         overlap, execution = self.stack.overlap, self.task.execution

@@ -31,7 +31,7 @@ Beside = tuple[str, str, bool]
 
 
 def exposed(
-    spoken: Sequence[Communication],
+    found: Sequence[Communication],
     took: Sequence[Size],
     layout: Layout,
     overlap: Mapping[str, float],
@@ -41,19 +41,19 @@ def exposed(
 ) -> list[Size]:
     """Seconds of each communication that nothing hides.
 
-    took: its seconds. overlap: a stack's, by axis, `optimizer` behind that. times: of all `micro` batches.
+    took: its seconds. overlap: a stack's (Stack.overlap). times: of the kernels of all `micro` batches.
     """
     overlap = {**overlap, **HIDDEN.get(schedule(layout), {}), **({"ep": 1.0} if layout.ep_overlap else {})}
-    parts = [_part(c, layout, overlap) for c in spoken]
+    parts = [_part(c, layout, overlap) for c in found]
     most: dict[Beside, Size] = {}  # that could be hidden
-    for c, s, part in zip(spoken, took, parts, strict=True):
+    for c, s, part in zip(found, took, parts, strict=True):
         most[_beside(c)] = most.get(_beside(c), 0.0) + s * part
     left = 1 - taken_from(cluster)
     fits = {
         key: left * minimum(s, _kernels(key, layout, times, micro)) / maximum(s, 1e-30)
         for key, s in most.items()
     }
-    return [s * (1 - part * fits[_beside(c)]) for c, s, part in zip(spoken, took, parts, strict=True)]
+    return [s * (1 - part * fits[_beside(c)]) for c, s, part in zip(found, took, parts, strict=True)]
 
 
 def axis_of(c: Communication) -> str:

@@ -56,7 +56,7 @@ def idle(spread: Spread, memory: Memory, pools: Sequence[str]) -> Size:
     if "gradients" in pools and zero == 1:
         found = found + exact_div(memory.gradients, spread.layout.group("dp").size)
     if "gathers" in pools and zero == 3:
-        said = (c for r in spread.ranks for c in communications(r.program.nodes, spread.dtype))
-        buffers = (c.bytes for c in said if c.kind == "all_gather" and c.axis in ("dp", "edp"))
+        collectives = (c for r in spread.ranks for c in communications(r.program.nodes, spread.dtype))
+        buffers = (c.bytes for c in collectives if c.kind == "all_gather" and c.axis in ("dp", "edp"))
         found = found + reduce(maximum, buffers, 0)
     return found

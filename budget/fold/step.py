@@ -30,8 +30,8 @@ KERNELS = ("forward", "backward", "optimizer")
 PARTS = (*KERNELS, "overhead", "step")
 
 
-class Said(NamedTuple):
-    """A communication with its seconds, all times together, and those of them that are waited for."""
+class Timed(NamedTuple):
+    """A communication with its seconds in a step, and those of them that nothing hides."""
 
     what: Communication
     seconds: Size
@@ -61,24 +61,24 @@ class Rank(_Rank):
 
 
 class Ran(NamedTuple):
-    """One device of some stages: seconds of all micro-batches, and what it says."""
+    """One device of some stages: its kernels' times over all micro-batches, and its communications."""
 
     rank: Rank
     times: Times
-    said: tuple[Said, ...]
+    communications: tuple[Timed, ...]
     weights: Size  # the part of its backward products that makes weights' gradients
 
     @property
     def waits(self) -> Size:
         """Seconds that it waits for collectives."""
-        return sum(s.exposed for s in self.said)
+        return sum(c.exposed for c in self.communications)
 
     def passes(self, micro: Size) -> Pass:
         """Seconds of one micro-batch, with what is waited for in each."""
         waits = {"forward": 0.0, "backward": 0.0, "optimizer": 0.0}
-        for s in self.said:
-            if not s.what.once:
-                waits[s.what.phase] = waits[s.what.phase] + s.exposed
+        for c in self.communications:
+            if not c.what.once:
+                waits[c.what.phase] = waits[c.what.phase] + c.exposed
         forward, backward = self.times.forward + waits["forward"], self.times.backward + waits["backward"]
         return Pass(forward / micro, backward / micro, self.times.backward * self.weights / micro)
 
@@ -119,8 +119,8 @@ class Spread(NamedTuple):
         """Bytes that the software keeps while the passes run, which the network does not need."""
         found: Size = 0
         if "sent" in self.keeps:
-            said = communications(rank.program.nodes, self.dtype)
-            found = sum(c.bytes * c.times for c in said if c.kind == "send" and c.phase == "forward")
+            own = communications(rank.program.nodes, self.dtype)
+            found = sum(c.bytes * c.times for c in own if c.kind == "send" and c.phase == "forward")
             found = exact_div(found * at_once, self.micro)
         if "gradients" in self.keeps:
             found = found + rank.walked.walk.there["parameters"]
@@ -162,26 +162,26 @@ class Spread(NamedTuple):
             usual = time(rank.program, device, profile, self.dtype, execution)
             slow = self.layout.straggler  # every collective waits for the slowest
             times = usual._replace(**{part: getattr(usual, part) * slow for part in KERNELS})
-            said = self.say(rank, times, cluster, overlap)
-            found.append(Ran(rank, times, said, _of_weights(rank.program)))
+            timed = self.communicate(rank, times, cluster, overlap)
+            found.append(Ran(rank, times, timed, _of_weights(rank.program)))
         return tuple(found)
 
-    def say(
+    def communicate(
         self, rank: Rank, times: Times, cluster: Cluster, overlap: Mapping[str, float]
-    ) -> tuple[Said, ...]:
-        """What a rank's device says, with its seconds, and what of these nothing hides."""
-        spoken = list(communications(rank.program.nodes, self.dtype))
-        groups = {axis: self.layout.group(axis).levels for axis in {c.axis for c in spoken}}
+    ) -> tuple[Timed, ...]:
+        """The communications of a rank's device, timed. times: of the kernels that may hide them."""
+        found = list(communications(rank.program.nodes, self.dtype))
+        groups = {axis: self.layout.group(axis).levels for axis in {c.axis for c in found}}
         rows = self.layout.ep_kind == "tokens"
         took = [
             seconds(cluster, c.kind, c.bytes, groups[c.axis], copies=c.copies if rows else 1) * self.often(c)
-            for c in spoken
+            for c in found
         ]
-        waited = exposed(spoken, took, self.layout, overlap, times, self.micro, cluster)
-        return tuple(map(Said, spoken, took, waited))
+        waited = exposed(found, took, self.layout, overlap, times, self.micro, cluster)
+        return tuple(map(Timed, found, took, waited))
 
     def often(self, c: Communication) -> Size:
-        """How often something is said in a step: each of a device's interleaved stages sends."""
+        """How often a communication takes place in a step: each of a device's interleaved stages sends."""
         if self.in_rows and _adds_up(c) and not c.once:
             return exact_div(c.times, self.layout.pp)
         return c.times * self.layout.vpp if c.kind == "send" else c.times
@@ -220,13 +220,13 @@ class Spread(NamedTuple):
             )
         return found
 
-    def said(self, ran: Sequence[Ran]) -> list[dict[str, Any]]:
-        """What the devices of the slowest stage say in a step; 0 times for sizes where another one is."""
+    def communication_rows(self, ran: Sequence[Ran]) -> list[dict[str, Any]]:
+        """The communications of the slowest stage in a step; 0 times for sizes where another stage is it."""
         found = []
-        for said, share in ((said, share) for r, share in self.slowest(ran) for said in r.said):
-            c, times = said.what, self.often(said.what)
+        for timed, share in ((c, share) for r, share in self.slowest(ran) for c in r.communications):
+            c, times = timed.what, self.often(timed.what)
             row = {"axis": c.axis, "kind": c.kind, "phase": c.phase, "tensor": c.tensor, "bytes": c.bytes}
-            took = {"seconds": said.seconds / times, "exposed_s": said.exposed * share}
+            took = {"seconds": timed.seconds / times, "exposed_s": timed.exposed * share}
             found.append({**row, "times": times * share, **took, "op": c.op})
         return found
 

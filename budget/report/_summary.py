@@ -282,8 +282,8 @@ def _beside(e: Estimate) -> Iterator[str]:
     """What of a step is no computing: what is waited for, by axis, and the pipeline's bubble."""
     waits: dict[str, float] = {}
     for r, share in e.spread.slowest(e.ran):  # type: ignore[union-attr] # there are several devices
-        for said in r.said:
-            waits[said.what.axis] = waits.get(said.what.axis, 0.0) + said.exposed * share
+        for c in r.communications:
+            waits[c.what.axis] = waits.get(c.what.axis, 0.0) + c.exposed * share
     for what, s in {**waits, "bubble": e.times.bubble}.items():
         if s >= 0.0005 * e.times.step:
             yield f"{what} {s / e.times.step:.1%}"

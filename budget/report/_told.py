@@ -54,7 +54,7 @@ def told(e: Estimate) -> dict[str, Any]:
 
 
 def _spread(e: Estimate) -> dict[str, Any]:
-    """The layout, and what the devices say to each other."""
+    """The layout, and the communication between the devices."""
     if e.spread is None or e.cluster is None:
         return {} if e.task.layout is None else {"layout": vars(e.task.layout), "communication": []}
     layout = {**vars(e.spread.layout), "micro_batches": e.spread.micro}
@@ -62,7 +62,7 @@ def _spread(e: Estimate) -> dict[str, Any]:
         "layout": layout,
         "cluster": {"id": e.cluster.id, "provenance": e.cluster.provenance},
         **({"searched": e.searched} if e.searched else {}),
-        "communication": e.spread.said(e.ran),
+        "communication": e.spread.communication_rows(e.ran),
     }
 
 

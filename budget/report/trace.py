@@ -47,7 +47,7 @@ def _named(rank: int, name: str, streams: tuple[str, ...]) -> Iterator[Event]:
 
 
 def _device(e: Estimate) -> Iterator[Event]:
-    """The kernels of one device, and what it says to others in each phase."""
+    """The kernels of one device, and its communication in each phase."""
     yield from _named(0, e.device.name, STREAMS[: 2 if e.spread else 1])
     at = 0.0
     for phase in ("forward", "backward", "optimizer"):
@@ -55,17 +55,17 @@ def _device(e: Estimate) -> Iterator[Event]:
         for k in (k for k in e.times.kernels if k.work.phase == phase and k.seconds):
             yield _event(k.work.op, 0, COMPUTE, at, k.seconds, phase=phase, runs=k.work.times, bound=k.bound)
             at += k.seconds
-        said = _said(e.ran[0], phase) if e.ran else {}
-        at += sum(exposed for _, exposed in said.values())
-        yield from _ending(said, 0, begin, at)
+        by_axis = _communication(e.ran[0], phase) if e.ran else {}
+        at += sum(exposed for _, exposed in by_axis.values())
+        yield from _ending(by_axis, 0, begin, at)
     if e.times.overhead:
         yield _event("host", 0, COMPUTE, at, e.times.overhead)
 
 
-def _said(device: Device, phase: str, once: bool | None = None) -> dict[str, tuple[float, float]]:
+def _communication(device: Device, phase: str, once: bool | None = None) -> dict[str, tuple[float, float]]:
     """Seconds of a step, and those of them that are waited for, by axis."""
     found: dict[str, tuple[float, float]] = {}
-    for s in device.said:
+    for s in device.communications:
         if s.what.phase == phase and once in (None, s.what.once):
             whole, exposed = found.get(s.what.axis, (0.0, 0.0))
             found[s.what.axis] = whole + s.seconds, exposed + s.exposed
@@ -73,18 +73,18 @@ def _said(device: Device, phase: str, once: bool | None = None) -> dict[str, tup
 
 
 def _ending(
-    said: dict[str, tuple[float, float]],
+    by_axis: dict[str, tuple[float, float]],
     rank: int,
     begin: float,
     end: float,
     parts: float = 1.0,
     stream: int = COMMUNICATION,
 ) -> Iterator[Event]:
-    """A part of what is said, one axis after the other, so that it ends with what it belongs to."""
-    whole = sum(seconds for seconds, _ in said.values()) / parts
+    """A part of the communication, one axis after the other, so that it ends with its pass."""
+    whole = sum(seconds for seconds, _ in by_axis.values()) / parts
     at = max(begin, end - whole)
     squeeze = min(1.0, (end - begin) / whole) if whole else 1.0
-    for axis, (seconds, exposed) in said.items():
+    for axis, (seconds, exposed) in by_axis.items():
         taken = seconds / parts * squeeze
         args = {"s": seconds / parts, "waited_for_s": exposed / parts}
         yield _event(axis, rank, stream, at, taken, **args)
@@ -92,7 +92,7 @@ def _ending(
 
 
 def _pipeline(e: Estimate) -> Iterator[Event]:
-    """All ranks of a pipeline: their passes, what is said in each, and what comes once a step."""
+    """All ranks of a pipeline: their passes, the communication in each, and what comes once a step."""
     assert e.spread is not None  # has_pipeline says so
     micro, chunks = float(e.spread.micro), float(e.spread.layout.vpp)
     found = passes(e)
@@ -102,26 +102,28 @@ def _pipeline(e: Estimate) -> Iterator[Event]:
         yield from _named(rank, f"rank {rank}", STREAMS)
     for r in found:
         phase = "forward" if r.run.what == FORWARD else "backward"
-        said = _said(device[r.rank], phase, once=False) if r.run.what != "backward of weights" else {}
+        by_axis = (
+            _communication(device[r.rank], phase, once=False) if r.run.what != "backward of weights" else {}
+        )
         parts = micro * chunks
-        waits = sum(exposed for _, exposed in said.values()) / parts
+        waits = sum(exposed for _, exposed in by_axis.values()) / parts
         yield from _pass(r, waits)
-        yield from _ending(said, r.rank, r.start, r.end, parts)
+        yield from _ending(by_axis, r.rank, r.start, r.end, parts)
         ends[r.rank] = max(ends.get(r.rank, 0.0), r.end)
     last = max(ends.values())
     for rank, d in device.items():
         at = last
         for phase in ("forward", "backward"):
-            said = _said(d, phase, once=True)
-            whole, at = sum(s for s, _ in said.values()), at + sum(x for _, x in said.values())
-            yield from _ending(said, rank, max(0.0, at - whole), at, stream=ONCE)
+            by_axis = _communication(d, phase, once=True)
+            whole, at = sum(s for s, _ in by_axis.values()), at + sum(x for _, x in by_axis.values())
+            yield from _ending(by_axis, rank, max(0.0, at - whole), at, stream=ONCE)
         steps = float(d.times.optimizer)
         if steps:
             yield _event("optimizer", rank, COMPUTE, at, steps)
-        said = _said(d, "optimizer")
-        exposed = sum(x for _, x in said.values())
+        by_axis = _communication(d, "optimizer")
+        exposed = sum(x for _, x in by_axis.values())
         at += steps + exposed
-        yield from _ending(said, rank, at - exposed, at, stream=ONCE)
+        yield from _ending(by_axis, rank, at - exposed, at, stream=ONCE)
         if e.times.overhead:
             yield _event("host", rank, COMPUTE, at, float(e.times.overhead))
 
