@@ -18,7 +18,7 @@ from budget import stack as stacks
 from budget.device import software
 from budget.device.kernel_class import Dispatch, KernelClass, Profile, complete
 from budget.device.profile import FOLDER, load
-from budget.measured.least_squares import Drawn, least_squares
+from budget.measured.least_squares import Prior, least_squares
 from budget.named import Any
 from budget.stack import CLASSES, Stack
 
@@ -136,8 +136,8 @@ def _fit(
         return _slopes(rows, names, mine, at(x), norm)
 
     enough = ENOUGH if norm == math.inf else ROUGH
-    drawn = Drawn(origin, width, ODD)
-    return at(least_squares(errors, slopes, x, drawn, far=FAR / ROW, steps=STEPS, enough=enough))
+    prior = Prior(origin, width, ODD)
+    return at(least_squares(errors, slopes, x, prior, far=FAR / ROW, steps=STEPS, enough=enough))
 
 
 def _slopes(rows: Sequence[Batch], names: Sequence[Name], mine: Any, numbers: Numbers, norm: float) -> Any:

@@ -1,4 +1,4 @@
-"""What draws images by tokens of a codebook, stored beside a model that reads (Janus): VQGAN and its ends.
+"""What draws images as tokens of a codebook, stored beside a model that reads (Janus): VQGAN and its ends.
 
 No text reaches it. Its weights are those of an encoder to the codebook, of the codebook, and of a decoder
 from it; and what embeds a token of an image, and scores the next one. Source: transformers.
@@ -16,7 +16,7 @@ from ..size import Size, any_of
 GROUPS = 32  # of each group norm. Source: transformers
 
 
-class Drawn(Settings):
+class ImageTokens(Settings):
     """The codebook, the networks around it, and the layers between it and the decoder of text."""
 
     draw_channels: int = setting(128, "channels that VQGAN's levels have multiples of, divisible by 32")
@@ -40,7 +40,7 @@ class Drawn(Settings):
             )
 
 
-def drawn(c: Drawn) -> Iterator[Op]:
+def image_tokens(c: ImageTokens) -> Iterator[Op]:
     """All of it, stored and not run."""
     yield from _encoder(c)
     yield from _decoder(c)
@@ -55,7 +55,7 @@ def drawn(c: Drawn) -> Iterator[Op]:
     yield from _linear("draw.head", c.draw_width, c.draw_codes)
 
 
-def _encoder(c: Drawn) -> Iterator[Op]:
+def _encoder(c: ImageTokens) -> Iterator[Op]:
     name, base, last = "draw.encoder", c.draw_channels, len(c.draw_levels) - 1
     yield from _conv(f"{name}.in", c.draw_inputs, base, 3)
     before = 1
@@ -68,7 +68,7 @@ def _encoder(c: Drawn) -> Iterator[Op]:
     yield from _ends(name, base * before, (1 + c.draw_doubled) * c.draw_latent)
 
 
-def _decoder(c: Drawn) -> Iterator[Op]:
+def _decoder(c: ImageTokens) -> Iterator[Op]:
     name, base, before = "draw.decoder", c.draw_channels, c.draw_levels[-1]
     yield from _conv(f"{name}.in", c.draw_latent, base * before, 3)
     yield from _middle(f"{name}.middle", base * before)
@@ -81,7 +81,7 @@ def _decoder(c: Drawn) -> Iterator[Op]:
     yield from _ends(name, base * before, c.draw_outputs)
 
 
-def _level(c: Drawn, name: str, before: int, times: int, blocks: int, *, attends: bool) -> Iterator[Op]:
+def _level(c: ImageTokens, name: str, before: int, times: int, blocks: int, *, attends: bool) -> Iterator[Op]:
     """Blocks from one multiple of the channels to another, each with attention or without."""
     for i in range(blocks):
         yield from _block(f"{name}.{i}", c.draw_channels, times if i else before, times)

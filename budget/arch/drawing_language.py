@@ -7,13 +7,13 @@ from ..ir import Model
 from . import vision_language
 from ._before import transformer_behind
 from ._sight import see
-from ._vqgan import Drawn, drawn
+from ._vqgan import ImageTokens, image_tokens
 
 TAKES = vision_language.TAKES
 MODES = vision_language.MODES
 
 
-class Config(vision_language.Config, Drawn):
+class Config(vision_language.Config, ImageTokens):
     """The fields of a transformer with a tower of images, and those of what draws."""
 
 
@@ -21,5 +21,5 @@ def build(c: Config, w: Workload) -> Model:
     """A picture [b, c, y, x] and tokens [b, words] to logits [b, s, v]; s has the picture's tokens, too."""
     seen = see(c, w, c.layers, c.d_model)
     return transformer_behind(
-        "drawing_language", c, w, "image", seen._replace(nodes=(*drawn(c), *seen.nodes))
+        "drawing_language", c, w, "image", seen._replace(nodes=(*image_tokens(c), *seen.nodes))
     )

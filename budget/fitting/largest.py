@@ -27,7 +27,7 @@ SIDES = range(32, 1025, 32)  # of the smallest image: networks with many stages,
 MOST_DEVICES = 1024  # what these do not hold, more do not either: too much of it is not divided
 SHOWN = 8  # changes, of those that help
 NONE = Advice((), (), 0, 0.0, complete=True)
-FAR = 16  # times a known size: a line through two known ones is not trusted beyond
+TRUSTED = 16  # times a known size: as far as a line through two known sizes is believed
 
 
 class _Fit(NamedTuple):
@@ -188,4 +188,4 @@ def _on_line(known: Known, low: int, high: int) -> int:
     if not rise or len(known) % 3 == 0:
         return _halved(known, low, high)
     met = low - int(known[low] * (other - low) / rise)
-    return min(max(met, high // FAR if high <= MOST else low), low * FAR)
+    return min(max(met, high // TRUSTED if high <= MOST else low), low * TRUSTED)

@@ -17,7 +17,7 @@ from ..errors import InputError
 from ..ir import RULES
 from ..named import Any, NamedTuple
 from .collectives import links
-from .least_squares import Drawn, least_squares
+from .least_squares import Prior, least_squares
 from .record import Record
 from .workload import Program, seconds, work
 
@@ -266,5 +266,5 @@ def _fitted(
 
     x, usually = (np.log([of[n] for n in names]) for of in (begin, usual))
     how = {"least": TINY, "most": np.log([MOST.get(n, math.inf) for n in names])}
-    drawn = Drawn(usually, SPREAD)
-    return at(least_squares(errors, slopes, x, drawn, far=1.0, steps=40, enough=1e-3, **how))
+    prior = Prior(usually, SPREAD)
+    return at(least_squares(errors, slopes, x, prior, far=1.0, steps=40, enough=1e-3, **how))

@@ -1,4 +1,4 @@
-"""Robust least squares of a few numbers: none of them runs away, and no bad record rules."""
+"""Robust least squares with a prior: no number runs away from it, and no bad record rules the fit."""
 
 from __future__ import annotations
 
@@ -8,19 +8,22 @@ from collections.abc import Callable
 from ..named import Any, NamedTuple
 
 
-class Drawn(NamedTuple):
-    """Where numbers are drawn to, and how much they may differ from it to count as one error of one."""
+class Prior(NamedTuple):
+    """What is expected of the numbers: to be `width` away from `mean` costs as much as an error of 1.
 
-    to: Any
+    far: in widths; beyond that the cost grows linearly (huber).
+    """
+
+    mean: Any
     width: Any
-    far: float = math.inf  # of these widths; a number farther off is drawn as by a constant force
+    far: float = math.inf
 
 
 def least_squares(
     errors: Callable[[Any], Any],
     slopes: Callable[[Any, Any], Any],
     x: Any,
-    drawn: Drawn,
+    prior: Prior,
     *,
     far: float,
     steps: int,
@@ -28,23 +31,23 @@ def least_squares(
     least: Any = -math.inf,
     most: Any = math.inf,
 ) -> Any:
-    """The numbers whose errors are least, from x on. Source: levenberg-marquardt.
+    """The numbers with the least cost, found from a start x. Source: levenberg-marquardt.
 
-    errors: an array of numbers' errors; one larger than `far` counts linearly (huber). slopes: their
-    derivatives, of the numbers and their errors, by record and number. steps: at most so many, or until one
-    gains less than `enough` of the cost. least, most: that numbers may be.
+    errors: the numbers -> an error for each record; those larger than `far` count linearly (huber).
+    slopes: the numbers and their errors -> the errors' derivatives, by record and number. It ends after
+    `steps` steps, or when one gains less than `enough` of the cost. least, most: bounds of the numbers.
     """
     import numpy as np
 
     def cost(e: Any, x: Any) -> float:
-        return _squares(e, far) + _squares((x - drawn.to) / drawn.width, drawn.far)
+        return _squares(e, far) + _squares((x - prior.mean) / prior.width, prior.far)
 
     damping, e = 1e-2, errors(x)
     for _ in range(steps):
         slope, w = slopes(x, e), _weights(e, far)
-        force = _weights((x - drawn.to) / drawn.width, drawn.far) / drawn.width**2
+        force = _weights((x - prior.mean) / prior.width, prior.far) / prior.width**2
         normal = slope.T @ (slope * w[:, None]) + np.diag(force)
-        gradient = slope.T @ (w * e) + (x - drawn.to) * force
+        gradient = slope.T @ (w * e) + (x - prior.mean) * force
         free = ((x > least) | (gradient < 0)) & ((x < most) | (gradient > 0))  # not held by a bound
         normal, gradient, before = normal[np.ix_(free, free)], gradient[free], cost(e, x)
         while damping < 1e6:
@@ -73,7 +76,7 @@ def _squares(e: Any, far: float) -> float:
 
 
 def _weights(e: Any, far: float) -> Any:
-    """What each counts in least squares that have the same minimum."""
+    """The weight of each error in ordinary least squares with the same minimum."""
     import numpy as np
 
     return np.minimum(1, far / np.maximum(np.abs(e), 1e-9))

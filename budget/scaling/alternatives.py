@@ -15,7 +15,7 @@ from .shape import shape
 SHARES = (1.0, 0.7, 0.5, 0.35, 0.25)  # of the plan's parameters
 EXPERTS = (1, 2, 4, 8, 16, 32)  # Ludziejewski et al.'s own
 USERS, CACHED = 64, 2048  # how decoding is priced: sequences at once, tokens in the cache; an example
-FAR = 1e6  # times the plan's tokens, beyond which nobody trains
+MOST_TOKENS = 1e6  # times the plan's: nobody trains on more
 
 
 class Smaller(NamedTuple):
@@ -99,7 +99,7 @@ def _tokens(plan: Plan, share: float) -> float | None:
     def loss(tokens: float) -> float:
         return of.loss(params, tokens, **plan.ask.more)
 
-    return _search.crossing(loss, plan.loss, plan.tokens, plan.tokens * FAR)
+    return _search.crossing(loss, plan.loss, plan.tokens, plan.tokens * MOST_TOKENS)
 
 
 def served(plan: Plan, tokens: float) -> list[Served]:
