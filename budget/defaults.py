@@ -1,4 +1,4 @@
-"""What a run has where nobody says: its stack, the dtype of its tensors, and the stack's own settings."""
+"""The defaults of a run: its software stack, the dtype of its tensors, and all other settings."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ CHOICES = {
     "recompute": tuple(RECOMPUTED),
     "optimizer": OPTIMIZERS,
 }
-# What neither the caller nor the stack says of the settings that are no technique's.
+# The settings that are no technique's, and their defaults where a stack has none.
 UNSAID = {"execution": "compiled", "attention": "flash", "optimizer": "adamw"}
-OF_MODULES = ("execution", "memory_format", "cache_implementation")  # a stack's, that a torch module can have
+# The settings of a stack that a torch module takes; the others it decides itself.
+OF_MODULES = ("execution", "memory_format", "cache_implementation")
 
 
 def choices(**given: str | None) -> None:
@@ -38,7 +39,7 @@ def choices(**given: str | None) -> None:
 def software(
     stack: object, execution: str | None, device: Device, source: Source, techniques: Mapping[str, Any]
 ) -> Stack:
-    """The stack that is named, or the usual one; the one of its graphs for a token that is one."""
+    """The stack that is named, or the usual one; where a token is one graph, the stack of its graphs."""
     mode = source.workload.mode
     if stack is None:
         found = usual(mode, device.vendor, _form(source, techniques), device.generation)
@@ -59,7 +60,7 @@ def _named(stack: object) -> Stack:
 
 
 def _form(source: Source, techniques: Mapping[str, Any]) -> str:
-    """The engine's own format that weights have, as they are stored or asked for; "" of any engine's."""
+    """The format of weights, stored or asked for, that belongs to one engine (`gguf`, `mlx`); "": none."""
     if stored := source.usual.get("packing"):
         return str(stored.family)
     asked = techniques.get("quantize", "none")
@@ -71,7 +72,7 @@ def _form(source: Source, techniques: Mapping[str, Any]) -> str:
 
 
 def check(stack: Stack) -> None:
-    """Raise an InputError for a default of a stack that its setting does not allow, or for no setting."""
+    """Raise an InputError for a default of a stack that is no setting, or that its setting does not allow."""
     told = [(mode, getattr(stack, mode) or {}) for mode in ("train", "serve", *BESIDES)]
     for where, given in (*told, *(("formats", {"quantize": form}) for form in stack.formats)):
         try:
@@ -84,9 +85,11 @@ def check(stack: Stack) -> None:
 
 
 def dtype(asked: str | None, source: Source, device: Device, stack: Stack) -> str:
-    """The dtype that is asked for; else a network's own, and the device's usual one where it has none or the
-    device lacks it, or that in which an engine's weights are served, where the usual one is of 32 bits. A
-    network whose tensors have their dtypes already keeps them. Raises InputError.
+    """The dtype that tensors have.
+
+    It is what is asked for; else the network's own, if the device computes in it (a torch module keeps its
+    own in any case); else, where the device's usual dtype has 32 bits, that in which the stack serves
+    weights; else the device's usual one. Raises InputError.
     """
     own = source.usual.get("dtype")
     if own and not (isinstance(source.network, Ready) or device.has(own)):
@@ -98,11 +101,12 @@ def dtype(asked: str | None, source: Source, device: Device, stack: Stack) -> st
 def settings(
     stack: Stack, recompute: str, kind: str, source: Source, techniques: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """A stack's settings (by precision), without those that this dtype, this network or a torch module, which
-    has its own, cannot have; and UNSAID. A class of transformers without SDPA has its family's attention.
-    Raises InputError.
+    """The default of each setting: the network's own optimizer, else the stack's settings, else UNSAID.
 
-    Precision is that of weights that are trained: what adapters or few bits leave as it is stays so.
+    Of the stack's settings those are left out that this dtype or this network cannot have; a torch module
+    takes those of OF_MODULES alone. A class of transformers that has no SDPA runs its family's attention.
+    Precision is that of trained weights: frozen ones, beside adapters or in few bits, stay as they are.
+    Raises InputError.
     """
     network, workload = source.network, source.workload
     of = partial(stack.settings, workload.mode, recompute, seq=workload.seq)
@@ -120,4 +124,5 @@ def settings(
         from .plan.fused import those_of
 
         found["fuse"] = those_of(built(network, workload), found["fuse"])
-    return {**UNSAID, **found}
+    own = source.usual.get("optimizer")
+    return {**UNSAID, **found, **({"optimizer": own} if own else {})}

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from .layout import Layout
     from .search.best import Found
 
-OF_NETWORKS = ("packing", "kept", "family", "published")  # fields of a Task that a network's source has
-# The parts of an Estimate that do not depend on the device: its fields from `model` on.
+OF_NETWORKS = ("packing", "kept", "family", "published")  # fields of a Task that the network's source sets
+# The fields of an Estimate that do not depend on the device: those from `model` to `spread`.
 Counted = tuple[Model, Model, Params, Flops, Flops, Walked, Any]
 
 
@@ -93,12 +93,11 @@ def estimate(
             k: v for k, v in locals().items() if k not in ("model", "devices", "layout", "techniques")
         }
         return plan(model, devices, **settings, **techniques).best.estimate  # type: ignore[return-value] # has one
-    given = said(techniques)
-    stepped = optimizer_named(optimizer) if isinstance(optimizer, str) else optimizer
-    choices(mode=mode, execution=execution, attention=attention, recompute=recompute, optimizer=stepped)
-    if mode != "train" and (stepped or "none") != "none":
+    updated_by = optimizer_named(optimizer) if isinstance(optimizer, str) else optimizer
+    choices(mode=mode, execution=execution, attention=attention, recompute=recompute, optimizer=updated_by)
+    if mode != "train" and (updated_by or "none") != "none":
         raise only_trains("optimizer", mode)
-    divided = None if layout is None else _layout(layout, mode, devices)
+    given, spread = said(techniques), None if layout is None else _layout(layout, mode, devices)
     asked = _sizes(batch=_one_of(batch=batch, micro_batch=micro_batch), seq=seq, image=image, sound=sound)
     requested = {"recompute": recompute, "attention": attention, **given}
     source = find(model, mode, asked, table("config", config), inputs, dtype, requested)
@@ -109,16 +108,15 @@ def estimate(
     if global_batch is not None:
         from .search.batches import micro_batches
 
-        given = {**given, "accumulate": micro_batches(global_batch, divided, source, given)}
+        given = {**given, "accumulate": micro_batches(global_batch, spread, source, given)}
+    told = {"optimizer": updated_by, "attention": attention, "execution": execution}
     task = Task(
         workload=source.workload,
         dtype=kind,
-        optimizer=stepped or source.usual.get("optimizer") or usual["optimizer"],
         recompute=recompute,
-        attention=attention or usual["attention"],
-        execution=execution or usual["execution"],
+        layout=spread,
         techniques=_chosen({k: v for k, v in usual.items() if k not in UNSAID}, given, source.network),
-        layout=divided,
+        **{name: told[name] or usual[name] for name in UNSAID},
         **{field: source.usual[field] for field in OF_NETWORKS if field in source.usual},
     )
     check(task, target)
