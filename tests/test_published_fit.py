@@ -15,7 +15,7 @@ from budget.bench.published import fit as fitting
 from budget.bench.published import measured
 from budget.bench.published._terms import WITHOUT
 from budget.bench.published.fit import NORMS, fit, predictions, start
-from budget.bench.published.intervals import COVERAGE, KNOWN, Widths, held, holding, widths
+from budget.bench.published.intervals import COVERAGE, KNOWN, Widths, held, holding, intervals, widths
 from budget.bench.published.kernels import batches, seconds
 from budget.bench.published.measured import cases
 from budget.bench.published.picture import picture
@@ -174,6 +174,16 @@ def test_new_sources_that_are_far_off_widen_what_is_answered():
     known, strange = (widths(rows, near, KNOWN, sources) for sources in (near, far))
     assert all(known[g] == pytest.approx(1.1) for g in known)
     assert np.mean([far[c.key] <= 1.1 * math.log(strange[KNOWN.of(c)]) for c in rows]) >= COVERAGE
+
+
+@pytest.mark.parametrize("trains", [False, True])
+def test_no_pair_that_trains_is_surer_than_nine_of_ten_of_all_that_train(trains):
+    rows = [c._replace(source=str(k), trains=trains) for k, c in enumerate(some())]
+    lucky = KNOWN.of(rows[0])
+    errors = {c.key: math.log(1.01 if KNOWN.of(c) == lucky else 1.5) for c in rows}
+    assert sum(KNOWN.of(c) != lucky for c in rows) > len(rows) / 5, "more than one in ten are off"
+    here = intervals(rows, errors, errors, errors, errors).here
+    assert (here[lucky] >= 1.5 * (1 - 1e-9)) == trains
 
 
 @pytest.mark.parametrize(
