@@ -44,6 +44,7 @@ class KernelClass(NamedTuple):
     unaligned: of the rate of ordinary units, that of batched products whose matrices are no multiples of 16
     bytes, where a library has no better kernels; 0: it has.
     ordinary: of the rate of ordinary units, that of products that are never on tensor units; 0: they are.
+    small: an attention's heads of up to so many numbers, and their rate where they are on tensor units.
     edge: the loss on small M, N and K: the efficiency is multiplied by M/(M + edge), and so on. tile:
     rows and columns of an output tile where whole waves of tiles run (a GPU). whole: a side of the tiles
     of kernels that do not split K: of fewer tiles than units, others idle; 0: they split it. tail: of
@@ -70,6 +71,7 @@ class KernelClass(NamedTuple):
     vector: float = 1.0
     unaligned: float = 0.0
     ordinary: float = 0.0
+    small: tuple[float, float] = (0.0, 1.0)
     edge: tuple[float, ...] = (0.0, 0.0, 0.0)
     tile: tuple[int, ...] = ()
     whole: float = 0.0

@@ -70,7 +70,11 @@ def attention(kernel: str, device: Device, factor: float, units: str = "") -> di
     kernels = table.load("kernels.json")["attention"]
     about = kernels[kernels[kernel].get("like", kernel)]
     if "ordinary" in about:
-        return {"attention": KernelClass(ordinary=about["ordinary"] * factor, vector=math.inf)}
+        small = about.get("small", (0.0, 1.0))
+        classes = KernelClass(
+            ordinary=about["ordinary"] * factor, small=(small[0], small[1] * factor), vector=math.inf
+        )
+        return {"attention": classes}
     if not about["share"]:
         return {}
     share, edge, tail = (nearest(about[of], device.generation) for of in ("share", "edge", "tail"))

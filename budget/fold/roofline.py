@@ -49,7 +49,9 @@ def arithmetic(w: Work, form: KernelClass, r: Rates) -> Size:
 def _contraction(w: Work, form: KernelClass, r: Rates) -> Size:
     """Those of its products, which small sizes and other units make longer."""
     if form.ordinary:
-        return w.contraction * (r.vector / form.ordinary)
+        heads, rate = form.small
+        few = minimum(maximum(heads + 1 - w.gemm.k, 0), 1) if heads and w.gemm is not None else 0.0
+        return w.contraction * r.vector * (few / rate + (1 - few) / form.ordinary)
     narrow = r.narrow.get(w.narrow)
     flop = narrow / (form.narrow or form.share) if narrow else r.flop / form.share
     seconds = (w.contraction if r.serial or form.units else w.contraction - w.spared) * flop
