@@ -30,7 +30,7 @@ from .measured import Case
 # differs is how a stack starts them, and all that nobody measured. Chosen by publications left out.
 STACK, PAIR, ROW = 0.25, 0.15, 0.12
 KERNEL = 0.1, 0.05  # the first two, of these:
-ALONE = ("product", "ordinary", "attention", "stream", "experts", "weight_only")
+ALONE = ("product", "ordinary", "attention", "stream", "weight_only")
 # What all stacks share, and how far it may lie from that: products and attention as measured alone;
 # convolutions reach products' rate, but for narrow ones; memory-bound kernels 0.58 of the bandwidth in situ,
 # 0.85 / 1.47 (SimuMax has 0.67); starts of kernels as profilers show them, and of operators as litgpt's
