@@ -9,83 +9,70 @@ from collections.abc import Mapping
 
 from ..named import NamedTuple
 
-# The class whose numbers another one has, if a profile has none for it.
+# The class whose numbers stand in for another one's, where a profile has none for that.
 LIKE = {
     "conv": "matmul",
     "conv_backward": "conv",
-    "conv_apart": "conv",  # of groups that are products apart
+    "conv_apart": "conv",  # each group is a product of its own
     "conv_apart_backward": "conv_backward",
-    "conv_depthwise": "conv",  # of groups of one channel
+    "conv_depthwise": "conv",  # groups of one channel
     "conv_depthwise_backward": "conv_backward",
-    "conv_depthwise_weights": "conv_depthwise_backward",  # whose gradients torch's own kernel makes
-    "grouped": "matmul",
-    "weight_only_matmul": "matmul",  # weights of few bits, widened within the product
+    "conv_depthwise_weights": "conv_depthwise_backward",  # weight gradients by torch's own kernel
+    "grouped": "matmul",  # experts' products
+    "weight_only_matmul": "matmul",  # weights in few bits, widened within the product
     "weight_only_grouped": "grouped",
     "attention": "matmul",
     "attention_backward": "attention",
     "recurrent": "matmul",
-    "state": "matmul",  # what goes over a recurrent state, which it reads and replaces
+    "state": "matmul",  # reads a recurrent state and replaces it
     "reduction": "pointwise",
     "gather": "pointwise",
     "optimizer": "pointwise",
 }
 CLASSES = ("matmul", "pointwise", *LIKE)
-BACKWARD = "_backward"  # behind a kind's name: its gradient's own numbers
-# What a product is where a device has no products in the few bits of its weights, which it widens.
+BACKWARD = "_backward"  # the ending of a class that has the numbers of a kind's gradients
+# The class of a product whose weights are widened, where a device cannot multiply in their few bits.
 WIDENED = {"matmul": "weight_only_matmul", "grouped": "weight_only_grouped"}
 
 
 class KernelClass(NamedTuple):
     """How one class of kernels spends its time; docs/times.md has the equation.
 
-    share: the fraction of the peak rate that large contractions reach; narrow: that of the peak in float8 (in
-    int8, of int8 by int8), 0: the same. units: the format in which float32 is multiplied, where it is another
-    one; its peak is that one's then, but `share` is still of float32's. vector: that of everything else.
-    unaligned: of the rate of ordinary units, that of batched products whose matrices are no multiples of 16
-    bytes, where a library has no better kernels; 0: it has.
-    ordinary: of the rate of ordinary units, that of products that are never on tensor units; 0: they are.
-    small: an attention's heads of up to so many numbers, and their rate where they are on tensor units.
-    edge: the loss on small M, N and K: the efficiency is multiplied by M/(M + edge), and so on. tile:
-    rows and columns of an output tile where whole waves of tiles run (a GPU). whole: a side of the tiles
-    of kernels that do not split K: of fewer tiles than units, others idle; 0: they split it. tail: of
-    attention, the waves of tiles of queries by which units wait for the last one. heads: of attention, to
-    multiples of so many a head's numbers are padded; 0: they are not. traffic: bytes really
-    moved for each byte counted. bandwidth: of the profile's, what it reaches. overlap: of arithmetic with
-    moving bytes; 1: the longer of the two counts, 0: both.
-    start_s: seconds of a launch before anything is computed. loop_s: in the place of the profile's launch,
-    where a library's own loop starts its kernels, and no network's code; 0: that does. host_s: of the host
-    around a kernel of the forward pass, in a network's code: reshaping heads, modules within modules.
-    waits: the host waits for what is before it (experts' rows that it counts), so that its seconds and the
-    device's add up. apart: each expert's product is started by itself. widens: bytes/s of weights of few
-    bits; 0: as many as are read.
-    rows: up to so many of them, a product is of vectors: each but the first takes ordinary units, which reach
-    `dots` of their rate, as long as its FLOPs, and so does unpacking the weights, where that is longer than
-    reading them: `unpacks` of the dot products that it takes (dtype.UNPACKING). Of more rows,
-    formats has what those in some formats of weights reach of others' rate. Sources: llama-cpp-formats,
-    llama-cpp-mmvq.
+    A rate is a fraction of a peak, 0: not used. The peak is that of the dtype's units, or where a comment
+    says so that of the ordinary units, which are no tensor units.
     """
 
-    share: float = 1.0
-    narrow: float = 0.0
-    units: str = ""
-    vector: float = 1.0
+    share: float = 1.0  # the rate of large contractions
+    narrow: float = 0.0  # the same of the peak in float8, or int8 for products of int8 by int8; 0: as share
+    units: str = ""  # the format in which float32 is multiplied (tf32); `share` is still of float32's peak
+    vector: float = 1.0  # the rate of all other arithmetic, of the ordinary units' peak
+    # Of the ordinary units' peak, the rate of batched products whose matrices are no multiples of 16 bytes,
+    # where a library has no better kernels for them; 0: it has.
     unaligned: float = 0.0
-    ordinary: float = 0.0
+    ordinary: float = 0.0  # of the ordinary units' peak, the rate of products that never use tensor units
+    # Of attention, a head size up to which heads are small, and the rate of small ones on tensor units.
     small: tuple[float, float] = (0.0, 1.0)
-    edge: tuple[float, ...] = (0.0, 0.0, 0.0)
-    tile: tuple[int, ...] = ()
+    edge: tuple[float, ...] = (0.0, 0.0, 0.0)  # of M, N, K: the rate is times M / (M + edge), ...
+    tile: tuple[int, ...] = ()  # rows and columns of an output tile, where whole waves of tiles run (a GPU)
+    # The side of an output tile of kernels that do not split K, so that units idle where there are fewer
+    # tiles.
     whole: float = 0.0
-    tail: float = 0.0
-    heads: int = 0
-    traffic: float = 1.0
-    bandwidth: float = 1.0
-    overlap: float = 1.0
-    start_s: float = 0.0
-    loop_s: float = 0.0
-    host_s: float = 0.0
-    waits: bool = False
-    apart: bool = False
-    widens: float = 0.0
+    tail: float = 0.0  # of attention: the waves of query tiles for which units wait at the end
+    heads: int = 0  # of attention: head sizes are padded to a multiple of it
+    traffic: float = 1.0  # bytes that are moved for each byte that is counted
+    bandwidth: float = 1.0  # the fraction of the profile's bandwidth
+    overlap: float = 1.0  # of arithmetic with traffic: 1, the longer of the two counts; 0, their sum
+    start_s: float = 0.0  # more seconds of a launch, before anything is computed
+    loop_s: float = 0.0  # seconds of a launch by a library's own loop, instead of the profile's launch_s
+    host_s: float = 0.0  # seconds of the host around a kernel of the forward pass: reshapes, nested modules
+    waits: bool = False  # the host waits for earlier kernels (to count experts' rows): host and device add up
+    apart: bool = False  # each expert's product is a kernel of its own
+    widens: float = 0.0  # bytes/s of weights in few bits that are widened; 0: as fast as they are read
+    # With up to `rows` rows a product is one of vectors: each row after the first takes as long as its FLOPs
+    # at `dots` of the ordinary units' peak, and unpacking the weights, where it takes longer than reading
+    # them, takes `unpacks` times as long as dtype.UNPACKING's dot products. With more rows, products of
+    # weights in some `formats` reach so much of the other formats' rate. Sources: llama-cpp-formats,
+    # llama-cpp-mmvq.
     rows: float = 0.0
     dots: float = 1.0
     unpacks: float = 0.0
@@ -102,32 +89,27 @@ class Dispatch(NamedTuple):
 
 
 class Profile(NamedTuple):
-    """A device's efficiencies, relative to its data's peak rates; an interval multiplies a predicted time.
-
-    memory: the fraction of the bandwidth for little data. steps: where data outgrows a cache, (bytes, the
-    fraction from there on). serial: the host is the device, so its work adds to the kernels' (a CPU).
-    links: of collectives by name and number of machines, `all_reduce-1`: seconds before the first byte,
-    and bytes/s over each device's link. turn: seconds of an engine between two tokens, while no graph runs,
-    and more for each sequence.
-    """
+    """A device's efficiencies, relative to its data's peak rates."""
 
     name: str
     provenance: str  # measured | borrowed | published | datasheet
     device: str  # key of the device that was measured
-    forms: Mapping[str, KernelClass]
-    memory: float
-    steps: tuple[tuple[float, float], ...]
+    forms: Mapping[str, KernelClass]  # by name of the class
+    memory: float  # the fraction of the bandwidth, for little data
+    steps: tuple[tuple[float, float], ...]  # where data outgrows a cache: (bytes, the fraction from there on)
     launch_s: float  # of each kernel, on the device and on its host
     dispatch: Dispatch
-    serial: bool
-    low: float  # a 90 % interval's lower end, as a multiple of the predicted time
+    serial: bool  # the host is the device (a processor), so that its time adds to the kernels'
+    low: float  # the ends of a 90 % interval, as multiples of the predicted time
     high: float
     kernels: tuple[float, float] = (1.0, 1.0)  # the same for a single kernel
-    dtypes: tuple[str, ...] = ()  # measured ones; none: any
+    dtypes: tuple[str, ...] = ()  # those that were measured; none: any
     source: str = ""
     versions: Mapping[str, str] = {}
-    links: Mapping[str, tuple[float, float]] = {}  # see bench/collectives.py
-    turn: tuple[float, float] = (0.0, 0.0)
+    # By collective and number of machines (`all_reduce-1`): seconds before the first byte, and bytes/s over
+    # each device's link (bench/collectives.py).
+    links: Mapping[str, tuple[float, float]] = {}
+    turn: tuple[float, float] = (0.0, 0.0)  # seconds of an engine between two tokens; more for each sequence
 
     @property
     def summary(self) -> str:
@@ -142,7 +124,7 @@ class Profile(NamedTuple):
 
 
 def complete(forms: Mapping[str, KernelClass]) -> dict[str, KernelClass]:
-    """All classes of kernels; one that is not given is like the class that LIKE names."""
+    """All classes of kernels; one that is not given takes the numbers of the class that LIKE names."""
     full = dict(forms)
     for name in CLASSES:
         like = name

@@ -17,27 +17,27 @@ QUERIES = 128  # in a tile of an attention kernel. Source: flash-attention-2
 
 
 class Rates(NamedTuple):
-    """A device and a profile as a kernel's time needs them: seconds for one of each."""
+    """The rates of a device with a profile, as seconds: of a FLOP, of a byte, of a launch."""
 
     forms: Mapping[str, KernelClass]
-    flop: float  # of a contraction at the device's peak
-    narrow: Mapping[str, float]  # of one in fp8, int8, and fp4 where the device has it, in training's nvfp4
+    flop: float  # of a contraction, at the peak
+    narrow: Mapping[str, float]  # the same in fp8, int8, training's nvfp4, and fp4 where the device has it
     link: float  # of a byte to or from the host's memory
-    vector: float  # of pointwise arithmetic at the peak
-    byte: float  # moved, of little data
-    steps: tuple[tuple[float, float], ...]  # (square of a cache's size, seconds more a byte beyond it)
+    vector: float  # of a FLOP of pointwise arithmetic, at the peak
+    byte: float  # of a byte that is moved, of little data
+    steps: tuple[tuple[float, float], ...]  # (square of a cache's size, more seconds of a byte beyond it)
     launch: float
     dispatch: Dispatch
-    serial: bool
+    serial: bool  # as in a Profile
     sms: int
     aligned: int  # elements in 16 bytes
-    copies: bool = True  # its convolutions' units want pictures as eager code has them not
-    resident: Size = 0  # bytes of the weights that are read between two uses of one
-    turn: tuple[float, float] = (0.0, 0.0)  # see Profile
+    copies: bool = True  # its convolutions use tensor units, for which eager code's pictures are copied
+    resident: Size = 0  # bytes of all weights: as many are read before the same one is read again
+    turn: tuple[float, float] = (0.0, 0.0)  # as in a Profile
 
 
 def arithmetic(w: Work, form: KernelClass, r: Rates) -> Size:
-    """Seconds in which a kernel computes, beside nothing that it moves."""
+    """Seconds of a kernel's arithmetic alone."""
     seconds = _contraction(w, form, r) + w.pointwise * (r.vector / form.vector)
     if r.sms > 1:
         seconds = maximum(seconds, w.unit_s / r.sms)
@@ -47,7 +47,7 @@ def arithmetic(w: Work, form: KernelClass, r: Rates) -> Size:
 
 
 def _contraction(w: Work, form: KernelClass, r: Rates) -> Size:
-    """Those of its products, which small sizes and other units make longer."""
+    """Seconds of its products: longer for small sizes, and on other units than tensor units."""
     if form.ordinary:
         heads, rate = form.small
         few = minimum(maximum(heads + 1 - w.gemm.k, 0), 1) if heads and w.gemm is not None else 0.0
@@ -57,9 +57,9 @@ def _contraction(w: Work, form: KernelClass, r: Rates) -> Size:
     seconds = (w.contraction if r.serial or form.units else w.contraction - w.spared) * flop
     if w.gemm is None:
         return seconds
-    seconds = seconds * _loss(w.gemm, form, r.sms)
+    seconds = seconds * _slowdown(w.gemm, form, r.sms)
     if form.unaligned:
-        odd = _odd(w.gemm, r.aligned)
+        odd = _unaligned(w.gemm, r.aligned)
         seconds = (1 - odd) * seconds + odd * w.contraction * r.vector / form.unaligned
     if form.formats and w.formats:
         seconds = seconds * _slower(w.formats, dict(form.formats))
@@ -75,10 +75,11 @@ def _slower(flops: Sequence[tuple[str, Size]], shares: Mapping[str, float]) -> S
 
 
 def traffic(w: Work, form: KernelClass, r: Rates) -> Size:
-    """Seconds in which a kernel moves what it reads and writes.
+    """Seconds of a kernel's traffic alone.
 
-    Weights come from where all of a network's have room, once, and an optimizer has one after the other in a
-    cache then; what else a launch moves, comes from where that has room.
+    Weights come from the memory that is large enough for all weights of the network, once; an optimizer then
+    finds each one in a cache. Everything else comes from the memory that is large enough for what one launch
+    moves.
     """
     byte = r.byte if w.phase == "optimizer" else _byte(w.bytes / maximum(w.launches, 1), r)
     once = w.weights * (_byte(maximum(r.resident, w.weights), r) - byte) if r.steps else 0.0
@@ -94,8 +95,8 @@ def traffic(w: Work, form: KernelClass, r: Rates) -> Size:
 
 
 def _byte(x: Size, r: Rates) -> Size:
-    """Seconds of a byte where x go round: more where they outgrow a cache, halfway at its size c, by the
-    fraction x^2 / (x^2 + c^2).
+    """Seconds of a byte where x bytes are used again and again: those of a cache of size c, and beyond it the
+    fraction x^2 / (x^2 + c^2) of what memory takes longer.
     """
     return sum([more * (x * x) / (x * x + size) for size, more in r.steps], r.byte)
 
@@ -107,29 +108,30 @@ def _packing(g: Gemm, form: KernelClass) -> Size:
     return 1 + (form.traffic - 1) * (1 - 1 / g.m) * (1 - 1 / g.n)
 
 
-def _odd(g: Gemm, aligned: int) -> Size:
-    """1 for several products of matrices of which some begin between multiples of 16 bytes, else 0."""
+def _unaligned(g: Gemm, aligned: int) -> Size:
+    """1 for batched products of which some matrix does not begin at a multiple of 16 bytes, else 0."""
     return minimum(g.m % aligned + g.n % aligned + g.k % aligned, 1) * minimum(g.batch - 1, 1)
 
 
-def _loss(g: Gemm, form: KernelClass, sms: int) -> Size:
-    """How many times longer than at its peak a product takes: small sizes, and the last wave's idle
-    units. Where there are fewer tiles than units, K is taken to be split among them, but not an attention's.
+def _slowdown(g: Gemm, form: KernelClass, sms: int) -> Size:
+    """How many times longer than large products this one takes: for small sizes, and for units that idle.
+
+    Where there are fewer tiles than units, K is taken to be split among them, unless a class says otherwise.
     """
     m, n, k = form.edge
-    # An expert of no width has a product of nothing.
-    loss = (1 + m / maximum(g.m, 1)) * (1 + n / maximum(g.n, 1)) * (1 + k / maximum(g.k, 1))
+    # The sizes of an expert's product may be 0.
+    factor = (1 + m / maximum(g.m, 1)) * (1 + n / maximum(g.n, 1)) * (1 + k / maximum(g.k, 1))
     if form.tile:
         rows, columns = form.tile
         tiles = maximum(g.batch * ceil_div(g.m, rows) * ceil_div(g.n, columns), sms)
-        loss = loss * ceil_div(tiles, sms) * sms / tiles
+        factor = factor * ceil_div(tiles, sms) * sms / tiles
     if form.whole:
         tiles = g.batch * ceil_div(g.m, form.whole) * ceil_div(g.n, form.whole)
-        loss = loss * maximum(sms / maximum(tiles, 1), 1)
+        factor = factor * maximum(sms / maximum(tiles, 1), 1)
     if form.heads:
-        loss = loss * maximum(ceil_div(g.k, form.heads) * form.heads / maximum(g.k, 1), 1)
+        factor = factor * maximum(ceil_div(g.k, form.heads) * form.heads / maximum(g.k, 1), 1)
     if form.tail:
-        # Of few queries behind many others each tile's keys are split among units.
+        # Where few queries see many keys, the keys of a tile of queries are split among units.
         tiles = g.batch * ceil_div(g.m, QUERIES) * maximum(g.n / maximum(g.m, 1), 1)
-        loss = loss * (1 + form.tail * sms / maximum(tiles, 1))
-    return loss
+        factor = factor * (1 + form.tail * sms / maximum(tiles, 1))
+    return factor
