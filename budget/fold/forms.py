@@ -1,4 +1,4 @@
-"""The classes of the time model: which numbers of a profile a kernel's time is made of."""
+"""Forms: for each kernel, the class of the time model whose numbers in a profile it takes."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from ..dtype import BYTES
 from ..ir import CACHE, CHANNELS_FIRST, KEY_SEQ, SEQ, WEIGHTS, Gemm, Op, gemm, is_convolution, picked, window
 from ..size import Size, all_of, is_number, is_zero, minimum
 
-NARROW = {"float8": "fp8", "float4": "fp4", "nvfp4": "nvfp4"}
-WHOLE = {"w8a8": "int8"}  # read as fast as other weights of few bits
+NARROW = {"float8": "fp8", "float4": "fp4", "nvfp4": "nvfp4"}  # dtypes of products in few bits
+WHOLE = {"w8a8": "int8"}  # the same in integers, whose weights are read as fast as other weights in few bits
 PRODUCTS = ("matmul", "conv", "attention")
-# Channels of a group of which libraries' kernels take several at once, inferred: ResNeXts' cost what they
-# move, and RegNets' (24 to 232 channels) are as products apart. Source: timm.
+# Channels of a group for which libraries' kernels take several groups at once. Inferred: ResNeXts' grouped
+# convolutions cost what they move, RegNets' (24 to 232 channels) as much as separate products. Source: timm.
 TOGETHER = (4, 8, 16, 32)
 
 
 def experts(o: Op) -> str:
-    """The dimension from which rows pick a weight, so that several are at work in one product; or nothing."""
+    """The dimension of a weight that counts experts, of which each row picks some; "" where there is none."""
     return next((axis for t in o.ins if (axis := picked(t))), "")
 
 
 def kind_of(o: Op) -> str:
-    """What an operator is called in a breakdown, where no kernel of its own runs it."""
+    """An operator's class in a breakdown, unless a fused kernel runs it."""
     if o.kind != "contract":
         return "pointwise"
     return "conv" if is_convolution(o) else "matmul"
 
 
 def form(ops: list[Op], kind: str, *, fused: bool) -> str:
-    """The class of the time model: as in a breakdown, but finer. fused: around a product (plan/fused.py)."""
+    """The class of the time model: finer than in a breakdown. fused: the kernel contains a product."""
     first = ops[0]
     if kind in ("conv", "attention"):
         if first.tag == CHANNELS_FIRST:
@@ -39,7 +39,7 @@ def form(ops: list[Op], kind: str, *, fused: bool) -> str:
         of = "grouped" if experts(first) else "matmul"
         return f"weight_only_{of}" if any(map(_few_bits, ops)) else of
     if fused:
-        return "matmul"  # which is as fast as alone
+        return "matmul"  # as fast as the product alone
     if _updates(ops):
         return "state"
     if kind != "pointwise":
@@ -65,14 +65,14 @@ def _convolution(o: Op) -> str:
 
 
 def depthwise(o: Op) -> bool:
-    """Whether a convolution's groups have one channel each, so that they are no products of matrices."""
+    """Whether a convolution's groups have one channel each, so that they are no matrix products."""
     g = gemm(o)
     return g is not None and _grouped(g) and 1 in _numbers(g.m, g.n)
 
 
 def apart(o: Op) -> bool:
-    """Whether each group of a convolution is a product of its own: of several channels, but not of as few as
-    libraries' kernels take together.
+    """Whether each group of a convolution runs as a product of its own: it has several channels, but not as
+    few as those of TOGETHER.
     """
     g = gemm(o)
     if g is None or not _grouped(g):
@@ -86,13 +86,13 @@ def _grouped(g: Gemm) -> bool:
 
 
 def _numbers(*sizes: Size) -> list[Size]:
-    """Those that are no arrays and no symbols: a convolution's channels and taps, whatever its pictures."""
+    """The sizes that are plain numbers: a convolution's channels and taps, whatever its batch."""
     return [x for x in sizes if is_number(x)]
 
 
 def spared(o: Op) -> float:
-    """The fraction of a convolution's products that Winograd's algorithm spares in float32 (16 do for 36),
-    of dense 3 x 3 taps that move one by one. Source: lavin-gray-2016.
+    """The fraction of a convolution's multiplications that Winograd's algorithm spares in float32: it needs
+    16 instead of 36, for dense 3 x 3 taps with stride 1. Source: lavin-gray-2016.
     """
     g = gemm(o) if o.kind == "contract" and is_convolution(o) else None
     if g is None or not is_number(g.batch) or g.batch > 1:
@@ -104,10 +104,12 @@ def spared(o: Op) -> float:
 
 
 def computed(o: Op) -> Size:
-    """The fraction of all pairs of s queries, the last of t, and t keys that a kernel computes. Derived.
+    """The fraction of all query-key pairs that an attention kernel computes, of the last s of t positions as
+    queries and t keys. Derived.
 
-    Causal: t - s + 1, ..., t keys. With a window of w keys to each side: w t - w^2 / 2 pairs on a side.
-    Devices that share queries have pieces from both ends, and so the mean. Source: llama-3-parallelism.
+    Causal: the queries see t - s + 1, ..., t keys. A window of w keys to each side: w t - w^2 / 2 pairs on a
+    side. Devices that divide the queries each take pieces from both ends, and so the mean. Source:
+    llama-3-parallelism.
     """
     if not o.kernel:
         return 1
@@ -121,5 +123,5 @@ def computed(o: Op) -> Size:
 
 
 def _few_bits(o: Op) -> bool:
-    """Whether it reads weights of few bits, which are widened before they are multiplied."""
+    """Whether it reads weights in few bits that are widened before they are multiplied."""
     return any(t.role in WEIGHTS and t.dtype not in NARROW and BYTES.get(t.dtype, 2) < 2 for t in o.ins)

@@ -34,7 +34,7 @@ from .traffic import NOBODY, Reads, again, by_format, in_between, moved, moved_b
 class Work(NamedTuple):
     """What one kernel does, and how often it runs."""
 
-    op: str  # its operator, with the path of the blocks around it
+    op: str  # the operator's name, with the path of the blocks around it
     phase: str
     kind: str  # what it is called in a breakdown: matmul, conv, attention, pointwise
     contraction: Size  # FLOPs of contractions
@@ -43,20 +43,20 @@ class Work(NamedTuple):
     launches: Size
     times: Size
     form: str  # class of the time model: a key of Profile.forms
-    own: str = ""  # the operator's kind, which may have a form of its own
+    own: str = ""  # the operator's kind, for which a profile may have numbers of its own
     gemm: Gemm | None = None
-    narrow: str = ""  # a product of fewer than 16 bits: fp8, fp4, int8
+    narrow: str = ""  # the format of a product in fewer than 16 bits: fp8, fp4, int8
     host: Size = 0  # bytes that cross the host's link
-    weights: Size = 0  # bytes of a product's weights, among those that it moves; all of an optimizer's
-    groups: Size = 1  # of experts' products: as many experts as have rows
-    again: Size = 0  # bytes that an accelerator reads once more
-    calls: int = 1  # operators of the host
-    unit_s: Size = 0  # seconds in which one unit of an accelerator widens weights of few bits
-    unpacked: Size = 0  # dot products that unpacking weights of few bits takes as long as
-    formats: tuple[tuple[str, Size], ...] = ()  # FLOPs of products by the format of their weights of few bits
-    spared: Size = 0  # FLOPs of its contractions in float32 that an accelerator does not compute
-    beside: bool = False  # what a convolution of an accelerator needs besides
-    summed: bool = False  # a step's part of the gradient of a recurrent cell's weight
+    weights: Size = 0  # those of its bytes that are a product's weights; all of an optimizer's
+    groups: Size = 1  # of experts' products, the experts that have rows
+    again: Size = 0  # bytes that an accelerator reads a second time
+    calls: int = 1  # operators that the host calls for it
+    unit_s: Size = 0  # seconds in which one unit of an accelerator widens its weights in few bits
+    unpacked: Size = 0  # the dot products that take as long as unpacking its weights in few bits
+    formats: tuple[tuple[str, Size], ...] = ()  # FLOPs of its products by the format of weights in few bits
+    spared: Size = 0  # FLOPs of float32 convolutions that an accelerator spares (Winograd)
+    beside: bool = False  # a copy, or a bias, that only an accelerator's convolutions need
+    summed: bool = False  # one step's part of the gradient of a recurrent cell's weight
 
 
 def works(
@@ -69,16 +69,16 @@ def works(
     inside: bool = False,
     once: Size = 1,
 ) -> Iterator[Work]:
-    """Every kernel of a program: operators, or neighbours fused into one; views cost nothing, and collectives
-    are no kernels.
+    """Every kernel of a program: an operator, or neighbours fused into one. Views cost nothing, and
+    collectives are no kernels.
 
-    execution: `compiled`: neighbours that are no contractions run as one kernel, as a compiler fuses them,
-    and a loop within a layer is one, its state on chip; `graph`, as engines have it: besides, neighbouring
-    products of one input are one, weights of few bits are widened where they are used, and experts' kernels
-    take rows where they are; `fused`: the same kernels, which its host starts one by one. inside: these are
-    the nodes of a block; of a recurrent cell the framework's own loop starts them, no network's code. once:
-    how often what only a step's first micro-batch does.
-    Sources: vllm-fused-moe, flash-linear-attention.
+    execution: eager, one kernel for each operator. compiled: neighbours that are no contractions are fused,
+    and a loop within a layer is one kernel that keeps its state on chip. graph, as in engines: besides that,
+    neighbouring products of one input are fused, weights in few bits are widened within the product, and
+    experts' kernels read rows where they lie. fused: the same kernels, but the host starts them one by one.
+    inside: the nodes are those of a block; a recurrent cell's are then started by the framework's own loop.
+    once: how often operators run that only a step's first micro-batch has. Sources: vllm-fused-moe,
+    flash-linear-attention.
     """
     pending: list[Op] = []
     last, graph = ("", ""), execution in FUSED
@@ -109,16 +109,16 @@ def works(
 
 
 def _biased(o: Op) -> tuple[Tensor, ...]:
-    """What a convolution has made, which another kernel adds a bias to: cuDNN's do not, torch's own for
-    depthwise ones and a processor's do. Source: aten-convolution.
+    """A convolution's output where another kernel adds the bias to it: cuDNN's convolutions add none; torch's
+    own kernel for depthwise ones, and a processor's, do. Source: aten-convolution.
     """
     biased = o.kind == "contract" and is_convolution(o) and any(t.added for t in o.ins)
     return (o.out,) if biased and not depthwise(o) else ()
 
 
 def _around(o: Op, dtype: str, times: Size) -> Iterator[Work]:
-    """What eager code copies for an operator (`relaid` for a convolution), or reads and writes once more, a
-    kernel each, in one call of the host.
+    """The kernels that eager code runs around an operator, in one call of the host: copies of operands
+    (`relaid` for a convolution), and a bias that is added afterwards.
     """
     calls = 1
     for own, more in (("relaid" if is_convolution(o) else "copy", o.copies[0]), ("bias", _biased(o))):
@@ -141,8 +141,8 @@ def _around(o: Op, dtype: str, times: Size) -> Iterator[Work]:
 
 
 def _idle(o: Op, graph: bool) -> bool:
-    """Whether an operator only says which weights are there (an encoder's, while a decoder runs), makes a
-    mask that each kernel makes for itself, or, in a graph, copies rows for experts.
+    """Whether no kernel runs for an operator: it only declares weights (an encoder's, while a decoder runs),
+    makes a mask that kernels make for themselves, or, in a graph, copies rows for experts.
     """
     if (o.kind == "table" and o.out.on_chip) or (graph and o.tag == EXPERT_SEND):
         return True
@@ -151,8 +151,8 @@ def _idle(o: Op, graph: bool) -> bool:
 
 
 def _looped(node: Block, dtype: str, times: Size, read: Reads) -> Work:
-    """A loop as one kernel: what each repetition reads and writes is moved, what it carries is not. A slice's
-    gradient is written where it belongs, with no zeros around it.
+    """A loop as one kernel: it moves what each repetition reads and writes, but not the state between them.
+    The gradient of a slice is written in place, without zeros around it.
     """
     among = {o.out.name for o in node.body if isinstance(o, Op) and o.kind == "pad"}
     kept = (o for o in node.body if isinstance(o, Op) and o.out.name not in among)
@@ -177,12 +177,14 @@ def _work(
     loop: frozenset[str] | None,
     read: Reads = NOBODY,
 ) -> Work:
-    """One kernel. loop: the weights whose gradients a recurrent cell's loop sums up, in which it is."""
+    """One kernel of some operators. loop: in a recurrent cell's loop, the weights whose gradients it sums
+    up.
+    """
     native = loop is not None
     first = ops[0] if len(ops) == 1 else next((o for o in ops if o.rule.family != "dequantize"), ops[0])
     fused = len(ops) > 1 or (execution != "eager" and first.phase != "optimizer")
     launches = 1 if native else _fused_launches(ops, first) if fused else _launches(first, dtype)
-    tensors = first.sizes.get("tensors", 1) if first.phase == "optimizer" else 1  # taken one after the other
+    tensors = first.sizes.get("tensors", 1) if first.phase == "optimizer" else 1  # updated one by one
     traffic, host, weights = moved(ops, first, dtype, read)
     if native:
         weights = 0  # of a recurrent cell: they stay in a cache
@@ -228,18 +230,18 @@ def _work(
 
 
 def _widening(ops: Sequence[Op]) -> list[Rule]:
-    """What widens weights of few bits within a product's kernel does."""
+    """The rules of operators that widen weights in few bits within a product's kernel."""
     return [o.rule for o in ops if o.rule.family == "dequantize"]
 
 
 def _widened(o: Op, product: Op) -> Size:
-    """Seconds in which one unit widens a weight, for each tile of a product's rows anew."""
+    """Seconds in which one unit widens a weight, again for each tile of the product's rows."""
     g = gemm(product)
     return elements(o.outs[0], o.sizes) / o.rule.widened * ceil_div(g.m if g else 1, o.rule.tile)
 
 
 def _narrow(o: Op) -> str:
-    """What a product of fewer than 16 bits is called; "" for others."""
+    """The format of a product in fewer than 16 bits; "" for others."""
     few = NARROW | WHOLE
     return next((few[t.dtype] for t in o.ins if t.dtype in few), "")
 
@@ -265,9 +267,9 @@ def _fused_launches(ops: Sequence[Op], first: Op) -> Size:
 
 
 def _gemm(ops: Sequence[Op], main: Op, kind: str) -> Gemm | None:
-    """The product that a kernel computes: several of one input side by side, an expert's share of the rows;
-    of an attention's, N is the keys that a query sees, on average, and K the numbers of a head (0: no product
-    says them).
+    """The matrix product that a kernel computes: several products of one input are one with a wider N; of an
+    expert's, M is its share of the rows; of attention, N is the average number of keys that a query sees, and
+    K the size of a head (0 where no product shows it).
     """
     g = gemm(main)
     if g is None or kind not in PRODUCTS:
@@ -285,11 +287,11 @@ def _gemm(ops: Sequence[Op], main: Op, kind: str) -> Gemm | None:
 
 
 def _groups(o: Op) -> Size:
-    """The experts at work in a product: all, or as many as there are rows. 1: it is of no experts."""
+    """The experts that compute in a product: all, or as many as there are rows; 1 where there are none."""
     axis, g = experts(o), gemm(o)
     return minimum(o.sizes[axis], g.m) if axis and g is not None else 1
 
 
 def _is_float32(o: Op, dtype: str) -> bool:
-    """Whether what it reads first and what it makes have no other dtype in memory: nothing is cast."""
+    """Whether its first input and its output are float32 in memory, so that nothing is cast."""
     return bool(o.ins) and {t.dtype or dtype for t in (o.ins[0], o.out)} <= {"float32", "tf32"}

@@ -1,5 +1,7 @@
-"""Traffic: the bytes that one kernel reads and writes. What only neighbours in it pass to each other is never
-moved, so that it matters who else reads a tensor.
+"""Traffic: the bytes that one kernel reads and writes.
+
+A tensor that operators of one fused kernel alone pass to each other never reaches memory, so it matters who
+else reads it.
 """
 
 from __future__ import annotations
@@ -33,27 +35,29 @@ from ..named import NamedTuple
 from ..size import Size, is_number, is_zero, minimum, product
 from .forms import depthwise
 
-# Seconds of a byte of the cache that all units share, relative to one of memory. Source: jia-2018 (a V100's
-# 2,155 and 750 GB/s).
+# The time of a byte from the cache that all units share, over that of a byte from memory. Source: jia-2018 (a
+# V100's 2,155 and 750 GB/s).
 CACHED = 750 / 2155
-# How evenly tokens choose among experts: the shape of the gamma distribution of their shares; all are alike
-# without end. Inferred from DeepSeek-V2-Lite's tokens at 1 to 64 sequences in two engines, which take longer
-# by the bytes of each expert more that is read. Source: expert-choices.
+# How evenly tokens choose among experts: the shape of the gamma distribution of the experts' shares
+# (infinite: all have the same share). Inferred from DeepSeek-V2-Lite's time per token at 1 to 64 sequences in
+# two engines, which grows by the bytes of each further expert that is read. Source: expert-choices.
 EVEN = 0.5
 
 
 class Reads(NamedTuple):
-    """Who reads the tensors of a program: how many operators, by name; and what a view is a view of."""
+    """Who reads the tensors of a program."""
 
-    number: Mapping[str, int]
-    root: Mapping[str, str]
+    number: Mapping[str, int]  # by tensor, the operators that read it
+    root: Mapping[str, str]  # by view, the tensor that it is a view of
 
 
 NOBODY = Reads({}, {})
 
 
 def reads(model: Model) -> Reads:
-    """Who reads what in a program; what blocks carry, and what it outputs, is read once more."""
+    """Who reads what in a program; what blocks carry and what the program outputs counts as read once
+    more.
+    """
     root: dict[str, str] = {}
     read: list[str] = []
     for o, _ in walk(model.nodes):
@@ -76,9 +80,9 @@ def _handed_on(nodes: Iterable[Node]) -> Iterator[str]:
 
 
 def handed(ops: Sequence[Op], read: Reads) -> tuple[Sequence[Op], Mapping[str, bool]]:
-    """Of a fused kernel the operators that move anything, which views do not; and what they make: whether
-    nothing else reads it. Where it is not known who reads what: all of them, and nothing. A recurrent state
-    that one reads and replaces was there before, and is after it.
+    """The operators of a fused kernel that move anything (views do not), and by tensor that they make whether
+    only this kernel reads it; where it is not known who reads what, all operators and no tensor. A recurrent
+    state that is read and replaced was in memory before and is afterwards.
     """
     if len(ops) == 1 or not read.number:
         return ops, {}
@@ -91,7 +95,9 @@ def handed(ops: Sequence[Op], read: Reads) -> tuple[Sequence[Op], Mapping[str, b
 
 
 def moved(ops: Sequence[Op], first: Op, dtype: str, read: Reads) -> tuple[Size, Size, Size]:
-    """Bytes that a kernel moves, that cross the host's link, and of the first those of products' weights."""
+    """Bytes that a kernel moves, bytes that cross the host's link, and those of the first that are products'
+    weights.
+    """
     moved: dict[str, Size] = {}
     host: Size = 0
     weights: Size = 0
@@ -125,7 +131,7 @@ def moved(ops: Sequence[Op], first: Op, dtype: str, read: Reads) -> tuple[Size, 
 
 
 def unpacked(ops: Sequence[Op], dtype: str) -> Size:
-    """Dot products with a row that unpacking a product's weights of few bits takes as long as."""
+    """The dot products with a row that take as long as unpacking a product's weights in few bits."""
     few = [(t, o) for o in ops for t in o.ins if t.role in WEIGHTS and t.dtype in UNPACKING]
     return sum([moved_bytes(t, o, dtype) * (UNPACKING[t.dtype] / BYTES[t.dtype]) for t, o in few])
 
@@ -137,7 +143,7 @@ def by_format(ops: Sequence[Op]) -> tuple[tuple[str, Size], ...]:
 
 
 def again(ops: Sequence[Op], dtype: str) -> Size:
-    """Bytes that an accelerator's kernels read once more, as no block of them holds all that it needs."""
+    """Bytes that an accelerator's kernels read again, since no block of threads holds all that it needs."""
     more = [(o, _more(o)) for o in ops if o.kind == "contract" or o.rule.passes or o.rule.again]
     return sum([times * _pictured(o, dtype) for o, times in more if times])
 
@@ -147,9 +153,10 @@ def _pictured(o: Op, dtype: str) -> Size:
 
 
 def _more(o: Op) -> Size:
-    """How many times more. A norm over more than a row makes its statistics first, but for a batch norm that
-    is not trained; of a depthwise convolution's weight's gradient each block makes one number, and reads
-    all of its channel for that, from a cache. Source: aten-depthwise.
+    """How many times more an operator reads its inputs. A norm over more than a row first makes its
+    statistics, unless it is a batch norm that is not trained. For the weight gradient of a depthwise
+    convolution each block makes one number, for which it reads its whole channel from a cache. Source:
+    aten-depthwise.
     """
     rule = o.rule
     if rule.again:
@@ -166,8 +173,8 @@ def _more(o: Op) -> Size:
 
 
 def in_between(o: Op, dtype: str) -> Size:
-    """Bytes read and written by the kernels that eager code runs for one operator. Where the kind does not
-    say, each kernel reads and writes one tensor of the output's size.
+    """Bytes that the kernels of eager code read and write for one operator: as its rule says, else each
+    kernel reads and writes one tensor of the output's size.
     """
     rule = o.rule
     own, single = rule.back_moves if o.derived else rule.moves
@@ -180,9 +187,9 @@ def in_between(o: Op, dtype: str) -> Size:
 
 
 def moved_bytes(t: Tensor, o: Op, dtype: str) -> Size:
-    """Bytes of a tensor that an operator moves: of a picked dimension (an embedding's rows, the
-    experts) only what is picked, at most all of it. What makes the same of each of them (a cast) picks none;
-    weights of few bits are widened as they are picked.
+    """Bytes of a tensor that an operator moves: of a picked dimension (an embedding's rows, the experts) only
+    what is picked, at most all of it. An operator that makes the same of every row (a cast) moves all of it,
+    but weights in few bits are widened only where they are picked.
     """
     size = BYTES[t.dtype or dtype]
     n = elements(t, o.sizes)
@@ -197,9 +204,11 @@ def moved_bytes(t: Tensor, o: Op, dtype: str) -> Size:
 
 
 def _distinct(o: Op, of: Size, choices: Size) -> Size:
-    """How many experts are read, on average, where each token takes some of them; of an embedding's rows at
-    most all. No token of n has an expert of a share x with exp(-x n), on average over a gamma distribution of
-    shares (1 + n t)^-EVEN; t is such that one token leaves all but its own. Derived.
+    """How many experts are read on average, where each token chooses some; of an embedding's rows at most
+    all.
+
+    That none of n tokens chooses an expert with share x has the probability exp(-x n), and on average over a
+    gamma distribution of shares (1 + n t)^-EVEN, with t such that one token reads just its own. Derived.
     """
     some = o.sizes.get(ACTIVE, 1)
     if ACTIVE not in o.out.dims or not is_number(some) or not is_number(of) or some >= of:
