@@ -1,5 +1,6 @@
 """Launch files that are scripts of a shell: their variables, and what they leave open."""
 
+import json
 import re
 
 import pytest
@@ -132,3 +133,79 @@ def test_a_launcher_s_processes_are_devices(tmp_path, start, more, layout, left)
         assert found.devices == layout["devices"]
     peft = read(written(tmp_path, "b.sh", f"{line} --use_peft"))
     assert peft.layout == layout and "precision" not in peft.settings
+
+
+ACCELERATE = """
+distributed_type: FSDP
+num_processes: 16
+mixed_precision: bf16
+fsdp_config:
+  fsdp_sharding_strategy: FULL_SHARD
+  fsdp_activation_checkpointing: true
+"""
+AUTO = {
+    "train_micro_batch_size_per_gpu": "auto",
+    "bf16": {"enabled": "auto"},
+    "zero_optimization": {"stage": 2},
+}
+OFFLOADED = {"zero_optimization": {"stage": 3, "offload_optimizer": {"device": "cpu"}}, "aio": {"x": 1}}
+
+
+@pytest.mark.parametrize(
+    ("start", "more", "layout", "settings", "left"),
+    [
+        (
+            "accelerate launch --config_file a.yaml", "", {"devices": 16, "zero": 3},
+            {"precision": "fsdp", "reduce_dtype": "bfloat16", "recompute": "full"}, (),
+        ),
+        ("accelerate launch --config_file a.yaml --num_processes 4", "", {"devices": 4, "zero": 3}, {}, ()),
+        (
+            "torchrun --nproc_per_node 8", "--deepspeed auto.json", {"devices": 8, "zero": 2},
+            {"precision": "master", "dtype": "bfloat16"}, (),
+        ),
+        (
+            "deepspeed --num_nodes 2 --num_gpus 8", "--deepspeed cpu.json", {"devices": 16, "zero": 3},
+            {"offload": "optimizer"}, ("aio.x",),
+        ),
+        ("torchrun --nproc_per_node 8", "--deepspeed elsewhere.json", {}, {}, ("deepspeed",)),
+    ],
+)  # fmt: skip
+def test_a_launch_file_s_own_files_are_read_where_they_are(tmp_path, start, more, layout, settings, left):
+    written(tmp_path, "a.yaml", ACCELERATE)
+    written(tmp_path, "auto.json", json.dumps(AUTO))
+    written(tmp_path, "cpu.json", json.dumps(OFFLOADED))
+    line = f"{start} train.py --model_name_or_path gpt2 --per_device_train_batch_size 2 --bf16 true {more}"
+    told = read(written(tmp_path, "run.sh", line))
+    assert (told.layout, told.left, told.settings["batch"]) == (layout, left, 2)
+    assert {k: told.settings.get(k) for k in settings} == settings
+    if layout:
+        found = budget.estimate(told.model, **told.settings, layout=told.spread({}), seq=64, device="h100")
+        assert found.devices == layout["devices"]
+    peft = read(written(tmp_path, "b.sh", f"{line} --use_peft"))
+    assert peft.layout == layout and "precision" not in peft.settings
+
+
+@pytest.mark.parametrize(
+    ("name", "zero", "left"),
+    [
+        ("ds_z3_config.json", 3, ()),
+        ("ds_z2_offload_config.json", 2, ("deepspeed",)),
+        ("mine.json", None, ("deepspeed",)),
+    ],
+)
+def test_deepspeed_s_stage_is_in_its_file_s_name(tmp_path, name, zero, left):
+    told = read(
+        written(
+            tmp_path,
+            "a.yaml",
+            f"model_name_or_path: gpt2\nfinetuning_type: full\nbf16: true\ndeepspeed: examples/{name}\n",
+        )
+    )
+    assert (told.layout.get("zero"), told.left, told.settings["precision"]) == (zero, left, "master")
+
+
+def test_a_file_beside_that_is_broken_is_named(tmp_path):
+    written(tmp_path, "ds.json", "{")
+    line = "torchrun train.py --model_name_or_path gpt2 --per_device_train_batch_size 2 --deepspeed ds.json"
+    with pytest.raises(InputError, match=r"ds\.json cannot be read"):
+        read(written(tmp_path, "run.sh", line))

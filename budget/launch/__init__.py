@@ -24,11 +24,14 @@ from ..found import modules
 from ..layout import Layout
 from ..named import Any, NamedTuple
 from ..read import preset
+from ._shared import Beside
 from ._table import called, load
 
 CALLER = ("nnodes", "nproc_per_node", "gradient_accumulation_steps")  # what a script is often given
 ROOTS = ("/", ".", "~", "$")  # what a path begins with, and no name of the hub
 FILE = re.compile(r"(-\d{5}-of-\d{5})?\.gguf$")  # what a name in GGUF ends with
+FILES = ("deepspeed", "config_file")  # fields that are paths of other launch files
+PROGRAMS = ("stack", "model", "mode", "batch", "global")  # what such a file says that is the program's own
 AUTO = ("auto", None, "null", "none", "")  # left to the framework, or not used
 
 
@@ -73,12 +76,22 @@ class Run(NamedTuple):
 
 def read(path: str) -> Run:
     """The run of a launch file. Raises InputError that names the file's own field."""
+    form, told, known, left = _read(path)
+    return _run(form, told, known, left)
+
+
+def _read(path: str, *, whole: bool = True) -> tuple[str, dict[str, Any], tuple[str, ...], tuple[str, ...]]:
+    """A launch file's format, what it says, and the fields that are read and that are left. whole: with the
+    files that it names. Raises InputError.
+    """
     table = {str(name).replace("-", "_"): value for name, value in load(path).items()}
     form, module = next(((name, m) for name, m in _formats() if m.is_mine(table)), ("", None))
     if module is None:
         raise InputError(
             "--run", f"{called(path)} is of no known format; allowed: {', '.join(n for n, _ in _formats())}"
         )
+    if whole:
+        table |= _beside(table, path)
     told: dict[str, Any] = {}
     known, left = [], []
     for field, value in _flat(table):
@@ -93,6 +106,9 @@ def read(path: str) -> Run:
             left.append(f"{field} (its caller's)")
             continue
         known.append(f"{field} {shown(value, 30)}")
+        if isinstance(value, Beside):
+            known += value.known
+            left += value.left
         try:
             _add(told, {meaning: value} if isinstance(meaning, str) else meaning(value))
         except InputError as error:
@@ -104,7 +120,22 @@ def read(path: str) -> Run:
         told = module.finish(told)
     left += told.pop("unsaid", ())
     told = {"stack": module.STACK, **told}
-    return _run(form, told, tuple(known), tuple(left))
+    return form, told, tuple(known), tuple(left)
+
+
+def _beside(table: Mapping[str, Any], path: str) -> dict[str, Beside]:
+    """The fields that name a launch file which is here, by the file's folder or this one; what it says."""
+    found: dict[str, Beside] = {}
+    for name in FILES:
+        value = table.get(name)
+        if not isinstance(value, str) or not value.endswith((".json", ".yaml", ".yml")):
+            continue
+        places = (os.path.join(os.path.dirname(path), value), value)
+        if place := next(filter(os.path.isfile, places), None):
+            other = found[name] = Beside(value)
+            other.form, told, other.known, other.left = _read(place, whole=False)
+            other.told = {field: x for field, x in told.items() if field not in PROGRAMS}
+    return found
 
 
 def _add(told: dict[str, Any], more: Mapping[str, Any]) -> None:

@@ -118,6 +118,27 @@ def saved(value: Any) -> Told:
     return {"modules_to_save": ",".join(OUTSIDE[name] for name in names)} if names else {}
 
 
+class Beside(str):  # noqa: SLOT000 - it is filled behind the path that it is
+    """The path of a launch file that another one names and that lies beside it, with what it says."""
+
+    form: str
+    told: Told  # without what is the program's own: its model, its samples and the stack
+    known: tuple[str, ...]
+    left: tuple[str, ...]
+
+
+def staged(value: Any) -> Told:
+    """What DeepSpeed divides, as its file says; where that is not here, the stage in the file's name, as
+    Axolotl's and LLaMA-Factory's have (zero3_bf16.json, ds_z3_config.json).
+    """
+    if isinstance(value, Beside):
+        kept = {name: x for name, x in value.told.items() if name == "offload" or name.startswith("layout.")}
+        return {"deepspeed": True, "layout.zero": 0, **kept}
+    stage = re.search(r"z(?:ero)?([0-3])(?!\d)", str(value))
+    told: dict[str, Any] = {"deepspeed": True, "layout.zero": int(stage[1]) if stage else 0}
+    return told if stage and "offload" not in value else {**told, "unsaid": ("deepspeed",)}
+
+
 def in_16_bits(told: dict[str, Any], deepspeed: bool) -> dict[str, Any]:
     """What trains in the bfloat16 that it is loaded in. DeepSpeed makes copies in float32 at every stage, and
     of what FSDP divides the stack says it. Sources: axolotl, ms-swift, deepspeed-config.

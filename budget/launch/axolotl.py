@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from ..errors import InputError, shown
 from ..named import Any
-from ._shared import ALL, degree, in_16_bits, one_of, optimizer, saved, several, targets, when, whole
+from ._shared import ALL, degree, in_16_bits, one_of, optimizer, saved, several, staged, targets, when, whole
 
 STACK = "transformers"
 
@@ -21,19 +20,12 @@ def _resharded(value: Any) -> Mapping[str, Any]:
     return {"layout.zero": 2} if value is False else {}
 
 
-def _deepspeed(value: Any) -> Mapping[str, Any]:
-    """Its stage, as the files that Axolotl has are named; what else its file says is not read."""
-    stage = re.search(r"zero([123])", str(value))
-    told: dict[str, Any] = {"deepspeed": True, "layout.zero": int(stage[1]) if stage else 0}
-    return told if stage and "offload" not in value else {**told, "unsaid": ("deepspeed",)}
-
-
 FIELDS = {
     "base_model": "model", "sequence_len": whole("seq"), "micro_batch_size": whole("batch"),
     "gradient_accumulation_steps": whole("accumulate"), "optimizer": optimizer,
     "torch_compile": when({"execution": "compiled"}),
     "bf16": lambda v: {"dtype": "bfloat16"} if v else {"wide": True}, "fp16": when({"dtype": "float16"}),
-    "rl": several, "deepspeed": _deepspeed, "fsdp_version": lambda v: {"layout.zero": 3},
+    "rl": several, "deepspeed": staged, "fsdp_version": lambda v: {"layout.zero": 3},
     "fsdp": lambda v: {"layout.zero": 3} if v else {}, "dp_shard_size": degree("fsdp"),
     "dp_replicate_size": degree("dp"),
     "fsdp_config.reshard_after_forward": _resharded, "fsdp_config.fsdp_reshard_after_forward": _resharded,
@@ -78,14 +70,14 @@ def is_mine(table: Mapping[str, Any]) -> bool:
 
 def finish(told: dict[str, Any]) -> dict[str, Any]:
     """LoRA or QLoRA, or all weights, in the 16 bits that they are loaded in. Raises InputError."""
-    deepspeed = told.pop("deepspeed", False)
+    copies = told.pop("deepspeed", False)
     if told.pop("wide", False):  # neither bf16 nor, unless it is told, fp16
         told.setdefault("dtype", "float32")
     adapter, four, eight = told.pop("adapter", None), told.pop("four", False), told.pop("eight", False)
     if adapter not in (None, "lora", "qlora"):
         raise InputError("adapter", f"got {shown(adapter)}; allowed: lora, qlora")
     if adapter is None:
-        return in_16_bits({name: value for name, value in told.items() if name not in LORA}, deepspeed)
+        return in_16_bits({name: value for name, value in told.items() if name not in LORA}, copies)
     if four or eight or adapter == "qlora":
         told["quantize"] = "int8" if eight else "nf4-dq"
     return {"lora_rank": 8, "lora_dtype": "fp32", **told}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from ..errors import InputError, shown
 from ..named import Any
-from ._shared import ALL, LIGER, optimizer, saved, targets, when, whole
+from ._shared import ALL, LIGER, in_16_bits, optimizer, saved, staged, targets, when, whole
 
 QUANTIZED = {4: "nf4-dq", 8: "int8"}
 STACK = "transformers"
@@ -19,7 +19,7 @@ FIELDS = {
     "additional_target": saved, "oft_block_size": "oft_block_size", "oft_rank": "oft_rank",
     "oft_target": lambda v: {"target_modules": targets(v)["lora_targets"]},
     "use_dora": when({"use_dora": True}), "use_rslora": when({"use_rslora": True}),
-    "quantization_bit": "bits",
+    "quantization_bit": "bits", "deepspeed": staged,
     "enable_liger_kernel": LIGER,
     "disable_gradient_checkpointing": lambda v: {"recompute": "none"} if v else {},
 }  # fmt: skip
@@ -51,6 +51,8 @@ def finish(told: dict[str, Any]) -> dict[str, Any]:
     told = {"recompute": "full", "optimizer": "adamw_fused"} | {
         name: value for name, value in told.items() if name not in others
     }
+    if told.pop("deepspeed", False) and kind == "full":
+        return in_16_bits(told, deepspeed=True)
     if kind == "full":
         return told
     if bits is not None:

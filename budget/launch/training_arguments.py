@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from ..named import Any
-from ._shared import LIGER, Told, one_network, optimizer, saved, several, targets, when, whole
+from ._shared import LIGER, Beside, Told, one_network, optimizer, saved, several, targets, when, whole
 
 STACK = "transformers"
 # Fields that training on preferences or rewards alone has, where a file says no other word of it.
@@ -24,7 +24,14 @@ def _processes(name: str) -> Callable[[Any], Told]:
 
 
 def _beside(name: str) -> Callable[[Any], Told]:
-    return lambda value: {"beside": name} if value is not False else {}
+    """What says elsewhere how devices share: a file that is here with what it says, or only its name."""
+
+    def told(value: Any) -> Told:
+        if isinstance(value, Beside):
+            return {f"file {name}": value}
+        return {"beside": name} if value is not False else {}
+
+    return told
 
 
 FIELDS = {
@@ -44,6 +51,7 @@ FIELDS = {
     "use_bnb_nested_quant": when({"nested": True}),
     "use_liger_kernel": LIGER, "use_liger": LIGER,
     **{name: _processes(name) for name in ("nnodes", "nproc_per_node", "num_processes")},
+    "num_nodes": _processes("nnodes"), "num_gpus": _processes("nproc_per_node"),  # DeepSpeed's launcher
     "fsdp": "fsdp", **{name: _beside(name) for name in BESIDE},
     "max_seq_length": whole("seq"), "max_length": whole("seq"), "model_max_length": whole("seq"),
 }  # fmt: skip
@@ -95,6 +103,8 @@ def _spread(told: dict[str, Any]) -> dict[str, Any]:
     devices, beside = all_of_them or max(nodes, 1) * max(each, 1), told.pop("beside", "")
     words = set(str(told.pop("fsdp", "")).lower().split()) - {"auto_wrap"}
     zero = SHARDED.get(*words) if len(words) == 1 else None
+    if files := [told.pop(name) for name in [*told] if name.startswith("file ")]:
+        return _as_files_say(told, files, devices)
     if beside or (words and (zero is None or devices == 1)):
         return {**told, "unsaid": [beside or "fsdp"]}
     if devices == 1:
@@ -102,3 +112,18 @@ def _spread(told: dict[str, Any]) -> dict[str, Any]:
     told = {**told, "layout.devices": devices, "layout.zero": zero or 0}
     few = None if told.get("peft") else told.get("dtype")
     return {**told, "precision": "fsdp", "reduce_dtype": few} if zero and few else told
+
+
+def _as_files_say(told: dict[str, Any], files: list[Beside], devices: int) -> dict[str, Any]:
+    """The same with what accelerate's or DeepSpeed's files say. What the program is told itself wins, and
+    adapters have a precision of their own.
+    """
+    said = {name: value for file in files for name, value in file.told.items()}
+    sixteen = told.get("dtype", "float32") != "float32"
+    if sixteen and any(file.form == "deepspeed" for file in files):
+        said["precision"] = "master"  # also where its own field is left to the Trainer (auto)
+    if told.get("peft"):
+        said = {name: value for name, value in said.items() if name not in ("precision", "reduce_dtype")}
+    if devices > 1:
+        said["layout.devices"] = devices
+    return {**said, **told}
