@@ -69,8 +69,8 @@ def run(args: Namespace) -> int:
 
 
 def _own(chosen: device.Device, name: str) -> list[record.Record]:
-    """The records of a device; of a processor only those that calibration measured here: processors of many
-    machines are called alike, and a checkout comes with records of some.
+    """The records of a device. Of a processor only those that calibration measured here: many machines have
+    processors of the same name, and a checkout comes with records of some.
     """
     if chosen.vendor != HERE:
         return record.read([], name)
@@ -116,26 +116,26 @@ def measure(chosen: device.Device) -> None:
     with alone():  # the suite itself holds it from here on
         if not os.environ.get(BUSY_ANYWAY):
             idle()
-    folder = suites()
     passes = PASSES if here.id == "cpu" else 1
     print(
         f"measuring {chosen.name} (pytest bench/ --quick{f', {passes} times' if passes > 1 else ''}); "
         "an interrupted run goes on where it was",
         file=sys.stderr,
     )
+    on = "cpu" if here.id == "cpu" else "cuda"
     ask = [
         sys.executable,
         "-m",
         "pytest",
-        folder,
+        suites(),
         "--quick",
         "-q",
-        "-o",
-        "python_files=bench_*.py",
-        "--benchmark-quiet",
+        "--on",
+        on,
+        "--results",
+        record.own_folder(),
     ]
-    ask += ["--on", "cpu" if here.id == "cpu" else "cuda", "-p", "no:cacheprovider"]
-    ask += ["--results", record.own_folder()]
+    ask += ["--benchmark-quiet", "-o", "python_files=bench_*.py", "-p", "no:cacheprovider"]
     top = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
     paths = os.pathsep.join(filter(None, (top, os.environ.get("PYTHONPATH", ""))))
     for _ in range(passes):

@@ -10,6 +10,7 @@ from ..device.kernel_class import Profile
 from ..errors import InputError
 from ..measured import record, replay
 from ..measured.validation import Row, rows, summaries
+from ..quantity import SHARE, read
 from ..report._validation import answer, together
 from ._output import output_flags, write
 
@@ -37,7 +38,8 @@ def flags(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Print the errors."""
-    limit = None if args.max_median is None else fraction(args.max_median)
+    given = args.max_median
+    limit = None if given is None else read("--max-median", given, SHARE, zero=True)
     found = [_rows(*case, args.profile) for case in _cases(args.results, args.device)]
     medians = [s.median for rows, _, _ in found for s in summaries(rows) if s.name.startswith("all ")]
     if limit is not None and not medians:
@@ -73,14 +75,3 @@ def _rows(
     dtypes = sorted({r.dtype for r in records})
     used = profile.load(path) if path else profile.profile_for(chosen, dtypes[0])
     return rows(records, chosen, used), chosen, used
-
-
-def fraction(text: str) -> float:
-    """`5%` or `0.05` as 0.05. Raises InputError."""
-    try:
-        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < 100:
-        raise InputError("--max-median", f"got {text[:40]!r}; allowed: a fraction as 5% or 0.05")
-    return value
