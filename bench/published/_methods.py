@@ -1,6 +1,6 @@
-"""What words of a table of memory mean in `estimate`: units, methods, numbers of few bits.
+"""What the words of a table of memory mean in `estimate`: units, methods, formats of few bits.
 
-A word that is not known is no guess: the row is not covered, and says which word it is.
+An unknown word is never guessed at: the row is then not covered, and says which word it was.
 """
 
 from __future__ import annotations
@@ -19,33 +19,29 @@ from .software import differs, programs
 from .table import Row, text_of
 
 UNITS = {"gib": 2**30, "mib": 2**20, "gb": 1e9, "mb": 1e6}
-# What torch's compiler makes of a network with its loss, which may return its logits beside that. torchtune
-# compiles each layer where it is told to, and the loss since that reads logits in chunks.
+# What torch.compile fuses in a network together with its loss; the network may also return its logits.
+# torchtune compiles each layer if told to, and the loss since the version that reads logits in chunks.
 # Sources: torch-aot-autograd, torch-partitioner, torchtune.
 COMPILED = {"fuse": "norm,gate,loss"}
 RETURNED = {**COMPILED, "hold_logits": "compiled"}
 SAID = r"weights in (bf16|fp16|bfloat16|float16|16 bits)"
 METHODS = ("", "full", "pretrain", "lora", "qlora")
-QUANT = ("nf4", "fp4", "bnb.nf4", "gptq", "int8", "none")  # of frozen weights beside adapters
+QUANT = ("nf4", "fp4", "bnb.nf4", "gptq", "int8", "none")  # formats of frozen weights beside adapters
 BITSANDBYTES = ("nf4", "fp4", "int8", "4", "8")
-FROZEN = {
-    "nf4-dq": "nf4-dq",
-    "nf4+dq": "nf4-dq",
-    "nf4": "nf4",
-    "fp4": "nf4",
-    "int8": "int8",
-}  # fp4 is as large
+# fp4 is as large as nf4.
+FROZEN = {"nf4-dq": "nf4-dq", "nf4+dq": "nf4-dq", "nf4": "nf4", "fp4": "nf4", "int8": "int8"}
 
 
 def unit(metric: str) -> float:
-    """The bytes of a metric's unit: of the first that it names; a metric without one has decimal GB."""
+    """The bytes of the first unit that a metric names; decimal GB where it names none."""
     found = re.search(r"\b([gm]i?b)\b", metric.lower())
     return UNITS[found[1]] if found else UNITS["gb"]
 
 
 def beside(row: Row, software: str) -> dict[str, Any]:
-    """Settings of software that has a stack of another name, or of a network that torch compiles with its
-    loss: its notes say that it returns its logits beside that, or it is transformers' own.
+    """Settings that a row's program adds to those of its stack, or that torch.compile gives a network which
+    it compiles together with its loss (transformers' own, or one whose notes say that it also returns its
+    logits).
     """
     source, text = row["source"].lower(), text_of(row, "source", "notes")
     compiled = re.search(r"(?<!not )(?<!torch\.)\bcompil|(?<!without )torch\.compile", text)
@@ -60,8 +56,8 @@ def beside(row: Row, software: str) -> dict[str, Any]:
 
 
 def loss(row: Row, software: str) -> dict[str, Any]:
-    """Settings of the kernels of a loss, where software has several: by a row's notes, else by what it does
-    where no program over it fuses its loss. A plain loop's is torch's own.
+    """Settings of the kernels of a loss, where software has several: as the row's notes say, else as usual,
+    unless a program that runs on it fuses the loss. A plain loop's loss is torch's own.
     """
     notes, source = text_of(row, "notes"), text_of(row, "source")
     if differs(software).get("own_loss") or programs("own_loss", source):
@@ -81,9 +77,10 @@ def stepped(row: Row, software: str, settings: Mapping[str, Any]) -> dict[str, A
 
 
 def left(row: Row, software: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Gradients of the last step that a forward pass finds, as a second micro-batch's does: zero_grad comes
-    behind it, as notes say or a program has it, or has set them to zero, as it did before torch 2.0. Whether
-    ZeRO's and FSDP's parts are left is not known. Source: torch-zero-grad.
+    """Settings for gradients of the last step that are still there during the forward pass, as they are for a
+    second micro-batch: zero_grad is called after the forward pass (notes say so, or the program is known to
+    do it), or it sets them to zero instead of None, as before torch 2.0. For ZeRO's and FSDP's parts of
+    gradients neither is known. Source: torch-zero-grad.
     """
     layout, notes = settings["layout"], text_of(row, "notes")
     if settings["optimizer"] == "none" or layout["zero"] or layout["pp"] > 1 or "sets to none" in notes:
@@ -95,9 +92,7 @@ def left(row: Row, software: str, settings: Mapping[str, Any]) -> dict[str, Any]
 
 
 def looped(row: Row, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What a loop of a row's own, where its notes say so, holds until its step ends: the network's logits, in
-    its dtype.
-    """
+    """The logits that a row's own training loop, where its notes tell of one, holds until the step ends."""
     own = "a loop of its own" in text_of(row, "notes")
     return {"hold_logits": "step", "output_dtype": settings["dtype"]} if own else {}
 
@@ -109,15 +104,15 @@ def chunked(row: Row) -> dict[str, int]:
 
 
 def around(row: Row, settings: Mapping[str, Any]) -> bool:
-    """Whether autocast is around weights of float32, the frozen ones too: of software that does nothing else
-    in mixed precision, as Lightning Fabric's 16-mixed, where a row says so. Source: lightning-fabric.
+    """Whether a row says that autocast runs over weights that are all float32, frozen ones too, as Lightning
+    Fabric's 16-mixed does. Source: lightning-fabric.
     """
     return "lora_rank" in settings and "precision" not in settings and "amp" in row["precision"]
 
 
 def fused_loss(row: Row, settings: Mapping[str, Any]) -> bool:
-    """Whether a kernel of a row's loss reads the network's logits; one that transformers' own loss calls in
-    place of torch's, as notes say it, reads that loss's copies. Source: fms-acceleration.
+    """Whether a fused loss reads the network's logits. A kernel that transformers' own loss calls instead of
+    torch's, as notes may say, reads copies of them. Source: fms-acceleration.
     """
     parts = settings.get("fuse", "").split(",")
     in_place = "unsloth's loss" in text_of(row, "notes")
@@ -125,8 +120,8 @@ def fused_loss(row: Row, settings: Mapping[str, Any]) -> bool:
 
 
 def in_16_bits(row: Row) -> bool:
-    """Whether all weights train in 16 bits, with none in float32 beside them: as notes say, or as the program
-    loads them, where neither DeepSpeed nor FSDP runs, which make such copies.
+    """Whether all weights train in 16 bits without float32 copies: notes say so, or the program loads them so
+    and neither DeepSpeed nor FSDP, which make copies, runs.
     """
     alone = row.get("zero_stage", "").lower() in ("", "none", "ddp")
     loaded = programs("loaded", text_of(row, "source", "engine"))
@@ -134,8 +129,9 @@ def in_16_bits(row: Row) -> bool:
 
 
 def prepared(row: Row) -> bool:
-    """Whether peft's function made all weights float32 that are not of few bits: notes say so, or TRL or peft
-    alone runs bitsandbytes' weights, whole on each device. Sources: trl, peft.
+    """Whether peft's prepare_model_for_kbit_training made all weights float32 that are not in few bits: notes
+    say so, or TRL or peft alone runs bitsandbytes' weights, with all of them on each device. Sources: trl,
+    peft.
     """
     text, whole = text_of(row), row.get("zero_stage", "").lower() in ("", "none", "ddp")
     of_few = row["method"] == "qlora" and row["quant"].lower().startswith(BITSANDBYTES)
@@ -144,13 +140,13 @@ def prepared(row: Row) -> bool:
 
 
 def again(row: Row) -> str:
-    """What is computed again where a row does not say: peft's function asks for it, but by TRL."""
+    """What is recomputed where a row does not say: all, as peft's function asks for, unless TRL runs it."""
     return "full" if prepared(row) and not re.search(r"\btrl\b", text_of(row)) else ""
 
 
 def unwrapped(row: Row, word: str) -> str:
-    """A row's precision, where its notes say that no autocast is around the network: weights that peft's
-    function has prepared make what runs between products float32.
+    """A row's precision, corrected where its notes say that the network runs without autocast: it is pure, or
+    float32 where peft's function has prepared the weights.
     """
     if "no autocast" not in text_of(row, "notes"):
         return word
@@ -158,7 +154,7 @@ def unwrapped(row: Row, word: str) -> str:
 
 
 def checked(row: Row) -> None:
-    """Raise a NotCoveredError for a method, or for numbers of few bits, that techniques.py does not read."""
+    """Raise a NotCoveredError for a method, or a format of few bits, that techniques.py does not know."""
     if row["method"].lower() not in METHODS:
         raise NotCoveredError(f"method {row['method'][:20]!r}")
     if row["quant"] and not row["quant"].lower().startswith(QUANT):
@@ -166,7 +162,7 @@ def checked(row: Row) -> None:
 
 
 def frozen(row: Row, software: str = "") -> dict[str, Any]:
-    """What frozen weights of a row are, in its software's own format. Raises NotCoveredError."""
+    """The format of a row's frozen weights, in the words of `estimate`. Raises NotCoveredError."""
     quant = row["quant"].lower().removeprefix("bnb.")
     if quant in FROZEN:
         return {"quantize": FROZEN[quant]}
@@ -182,24 +178,26 @@ def frozen(row: Row, software: str = "") -> dict[str, Any]:
 
 
 def widened(row: Row, word: str) -> str:
-    """A row's precision, of a program that holds weights in float32 and casts each as it is read."""
+    """A row's precision: fp32 for a program that holds weights in float32 and casts each when it is read."""
     return "fp32" if programs("widened", text_of(row, "source")) else word
 
 
 def beams(row: Row) -> int:
-    """The hypotheses of each sequence that a row's notes say are followed."""
+    """The number of beams, as a row's notes say."""
     told = re.search(r"\b(?:beam(?:s| size| width)?|num_beams)\W{0,3}(\d+)", text_of(row, "notes"))
     return int(told[1]) if told else 1
 
 
 def cache(row: Row) -> dict[str, str]:
-    """The dtype of a cache that a row's notes say is of 8 bits; integers are as large as fp8."""
+    """The dtype of the cache, where a row's notes say that it has 8 bits; int8 is as large as fp8."""
     told = re.search(r"\b(cache|kv) in (8 bits|int8|fp8)", text_of(row, "notes"))
     return {"kv_dtype": "fp8"} if told else {}
 
 
 def share(row: Row, software: str) -> float:
-    """The part of a device's memory that an engine takes, as notes say or by itself; 0 where none is one."""
+    """The part of a device's memory that an engine takes, as notes say or by default; 0 for other
+    software.
+    """
     usual = stacks.load(software).share
     told = re.search(
         r"(?:gpu_memory_utilization|mem[-_]fraction[-_]static)\W{0,3}(0\.\d+)", text_of(row, "notes")

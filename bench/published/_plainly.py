@@ -1,4 +1,6 @@
-"""Words of a stranger's table of memory as the tables here have them: what ran, how, in which numbers."""
+"""Other people's words in a table of memory, put into the words of the tables here: scenario, method,
+format.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from .table import Row, text_of
 
 NOTHING = r"(-+|no|none|n/?a|(fp|bf)?16(-?bits?)?|bfloat16|float16|unquantized)$"
 ADDRESS = r"(?i)\b(?!github|huggingface)\S+\.(ai|com|io|org)\b\S*"
-# By column, what begins with a pattern, or has it in it, and our word; the first counts.
+# By column, patterns of other people's words with our word; the first pattern that is found counts.
 WORDS: Mapping[str, Mapping[str, str]] = {
     "scenario": {
         r"^pre-?train(ing)?$": "pretrain",
@@ -40,7 +42,7 @@ WORDS: Mapping[str, Mapping[str, str]] = {
 
 
 def plainly(row: Row) -> Row:
-    """A row with our words in its columns: of inference those for bitsandbytes' few bits alone."""
+    """A row with our words in its columns; in rows of inference only bitsandbytes' formats are translated."""
     scenario = _word(row, "scenario")
     if "(" in row["source"]:  # which says what ran; a page's address may have another program's name
         row = {**row, "source": re.sub(ADDRESS, "", row["source"])}

@@ -1,6 +1,6 @@
-"""What software did before a version, for a row of that time: versions.toml has it.
+"""What software did before some version (versions.toml), for rows of that time.
 
-A row that states no version means the one that was new in the month that it states, or when its torch was.
+A row without a version means the one that was new in the month that it states, or when its torch was new.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ def _known() -> Mapping[str, Any]:
 
 
 def changed(rows: str, row: Row, software: str, mode: str, model: Any = "") -> dict[str, Any]:
-    """Settings of a mode that a row's software had, and later changed. rows: a list of the file."""
+    """Settings of a mode that a row's software had before a later version changed them. rows: a list of the
+    file.
+    """
     found: dict[str, Any] = {}
     for ways in _known()[rows]:
         concerned = ways["software"] in (software, "torch") and _concerns(ways, model)
@@ -37,7 +39,7 @@ def changed(rows: str, row: Row, software: str, mode: str, model: Any = "") -> d
 
 
 def older(row: Row, software: str, mode: str, model: Any = "") -> dict[str, Any]:
-    """Settings that a row of memory has by its software's version; its attention if it states one."""
+    """Settings of a row of memory by its software's version; its attention as the row states it."""
     text, found = text_of(row), changed("memory", row, software, mode, model)
     if "last logits alone" in text:  # a network's own code
         found.pop("prompt_logits", None)
@@ -49,8 +51,8 @@ def older(row: Row, software: str, mode: str, model: Any = "") -> dict[str, Any]
 
 
 def adamw(row: Row, software: str) -> str:
-    """How torch's AdamW steps where no kernel is named: all weights at once, with a list of them besides, or
-    one after the other before torch 2.0, and in a Trainer until 2023-08 (#25109). Sources: torch-optim,
+    """torch's AdamW where no kernel is named: it steps all weights at once, with a temporary list of them;
+    before torch 2.0, and in a Trainer until 2023-08 (#25109), one after the other. Sources: torch-optim,
     transformers.
     """
     old = month(row) < (2023, 8) if differs(software).get("trainer") else before_2(row)
@@ -63,14 +65,14 @@ def before_2(row: Row) -> bool:
 
 
 def held(row: Row, software: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What FSDP1 keeps of layers that do not train, and are recomputed."""
+    """What FSDP1 keeps of recomputed layers whose weights are frozen."""
     frozen = "lora_rank" in settings and row.get("zero_stage", "").startswith("fsdp")
     return changed("fsdp", row, software, "train") if frozen and settings["recompute"] == "full" else {}
 
 
 def ungrouped(row: Row, software: str, settings: Mapping[str, Any], model: Any) -> dict[str, Any]:
-    """Attention of grouped heads in float32, which transformers hands to SDPA as they are: none of its
-    kernels takes them. Sources: transformers-families, torch-sdpa-cuda.
+    """Attention with grouped heads in float32: transformers hands them to SDPA as they are, and no kernel of
+    it takes them. Sources: transformers-families, torch-sdpa-cuda.
     """
     wide = settings["dtype"] == "fp32" and settings.get("precision") != "autocast"
     if not differs(software).get("as_grouped") or not wide:
@@ -81,7 +83,7 @@ def ungrouped(row: Row, software: str, settings: Mapping[str, Any], model: Any) 
 
 
 def _concerns(ways: Mapping[str, Any], model: Any) -> bool:
-    """Whether a network is of the families that something is said of."""
+    """Whether an entry of the file concerns a network: it names no families, or the network's."""
     return "families" not in ways or _family(model) in _known()["families"][ways["families"]]
 
 
@@ -91,7 +93,7 @@ def _is_older(row: Row, software: str, version: Iterable[int], released: Iterabl
 
 
 def _when(row: Row, software: str) -> tuple[int, ...]:
-    """The month that a row's software is from, if it states no version of it; LATER where nothing tells."""
+    """The month of a row's software, where the row states no version of it; LATER where nothing tells it."""
     text = text_of(row, "engine", "engine_version", "source", "notes")
     if re.search(rf"\b{software} v?\d+\.\d", text) or row.get("engine_version"):
         return LATER

@@ -23,17 +23,9 @@ from .software import differs
 from .table import Row, text_of
 
 COLUMNS = (
-    "id",
-    "source",
-    "model",
-    "gpu",
-    "n_gpus",
-    "engine",
-    "weight_precision",
-    "batch",
-    "input_len",
+    "id", "source", "model", "gpu", "n_gpus", "engine", "weight_precision", "batch", "input_len",
     "output_len",
-)
+)  # fmt: skip
 TELLS = ("engine", "weight_precision")
 NUMBERS = (
     "layers", "hidden", "heads", "kv_heads", "head_dim", "ffn", "vocab", "n_gpus", "tp", "pp", "ep",
@@ -42,7 +34,7 @@ NUMBERS = (
 )  # fmt: skip
 WORDS = ()
 MEASURED = NUMBERS[-6:]
-# Tokens of a prompt that a row leaves out: a question's, as AccelMark's median. Source: accelmark.
+# Tokens of a prompt where a row does not say: those of a question, AccelMark's median. Source: accelmark.
 SHORT = 64
 # A cache of eight bits, of whichever kind, takes a byte.
 BYTES = "fp8|float8|int8|8-bit"
@@ -50,13 +42,14 @@ EIGHT = re.compile(
     rf"(?<!no )(?<!without )\b({BYTES}) (kv[-_ ]?)?cache|kv[-_ ]cache([-_ ]dtype)?( in|[:=])? ?({BYTES})"
 )
 FLASH = re.compile(r"\b(?:fa|flash[-_ ]att(?:n|ention))[ =:]*(?:(1|on)|0|off)\b")
-# An engine without its graphs, whose host starts the kernels; torch.compile with them. Source: torch-compile.
+# Words for an engine without CUDA graphs (its host starts the kernels), and for torch.compile with them
+# (GRAPHS). Source: torch-compile.
 NO_GRAPHS = re.compile(r"enforce[-_ ]eager|(?:without|no|disable)[-_ ](?:cuda[-_ ]?)?graph")
 FOLDS = "ultralytics"  # batch norms into convolutions, before it predicts. Source: ultralytics-fuse
-# No server answers.
+# Words for a benchmark without a server.
 OFFLINE = re.compile(r"bench_latency|bench_one_batch(?!_server)|offline|text-generation-benchmark")
 GRAPHS = re.compile(r"cuda[-_ ]?graph|reduce-overhead|max-autotune")
-# Tokens that llama-bench has in the cache before. Source: llama-cpp.
+# Tokens that llama-bench puts into the cache first. Source: llama-cpp.
 DEPTH = re.compile(r"\b(?:llama-bench -d|(?:pp|tg)\d+ ?@ ?d) ?(\d+)\b")
 
 
@@ -99,7 +92,7 @@ def asked(row: Row) -> Iterator[Asked]:
 
 
 def _graphs(engine: str, software: str) -> dict[str, Any]:
-    """What starts the kernels, where a row says another thing than its software's own way."""
+    """What starts the kernels, where a row says that it is not its software's usual way."""
     compiled = (load(software).serve or {}).get("execution") == "compiled"
     if NO_GRAPHS.search(engine):
         return {} if compiled else {"execution": "fused"}
@@ -107,8 +100,8 @@ def _graphs(engine: str, software: str) -> dict[str, Any]:
 
 
 def _as_graph(row: Row, software: str) -> str:
-    """The stack that software is where a row says that a token is one graph of compiled code, which needs a
-    cache that stays where it is. Source: transformers-static-cache.
+    """The stack for a row that says that a token is one graph of compiled code, which needs a static cache.
+    Source: transformers-static-cache.
     """
     words = text_of(row, "engine", "notes")
     graph = GRAPHS.search(words) and not NO_GRAPHS.search(words)
@@ -116,13 +109,13 @@ def _as_graph(row: Row, software: str) -> str:
 
 
 def _published(model: Any) -> Any:
-    """The preset of a network as it is published, in few bits."""
+    """The preset of a network in the few bits in which it is published; else the network."""
     known = preset.known(model) if isinstance(model, str) else None
     return known[1].get("published", model) if known else model
 
 
 def _cache(row: Row, settings: dict[str, Any]) -> dict[str, Any]:
-    """The dtype of the cache of keys and values where a row says it: a column's word, or in the notes."""
+    """The dtype of the KV cache where a row says it, in its column or in its notes."""
     word, said = row.get("kv_precision", "").lower(), text_of(row, "engine", "weight_precision", "notes")
     if re.match(BYTES, word) or (not word and EIGHT.search(said)):
         return {"kv_dtype": "fp8"}
@@ -130,8 +123,8 @@ def _cache(row: Row, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _attends(row: Row, software: str) -> dict[str, Any]:
-    """Whether prompts' attention has a kernel or writes its scores, in software that can do both: as a row
-    says, or as was usual in its month.
+    """Whether the attention of prompts is a kernel or writes its scores to memory, in software that can do
+    both: as the row says, else as was usual in its month.
     """
     since, told = differs(software).get("flash"), FLASH.search(row["engine"].lower())
     if not since:
@@ -141,7 +134,9 @@ def _attends(row: Row, software: str) -> dict[str, Any]:
 
 
 def _awq(row: Row, software: str) -> dict[str, Any]:
-    """The kernels that multiply AWQ's weights, where a row's words or version say that they are others."""
+    """Settings for kernels of AWQ's weights that are not its software's usual ones, by a row's words or
+    version.
+    """
     for way in differs(software).get("awq", ()):
         words = way.get("words")
         if re.search(words, row["engine"].lower()) if words else before(row, software, tuple(way["before"])):
@@ -150,7 +145,7 @@ def _awq(row: Row, software: str) -> dict[str, Any]:
 
 
 def _eight(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings of an encoder of texts, whose linear layers a calibrating tool multiplies in int8 by int8."""
+    """Settings of a text encoder: a calibrating tool multiplies its linear layers int8 by int8."""
     eight = settings.get("quantize") == "int8" and differs(settings["stack"]).get("calibrated")
     return {**settings, "quantize": "w8a8"} if eight else settings
 
@@ -166,8 +161,8 @@ def _pictures(row: Row, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _exported(row: Row, model: str, software: str) -> dict[str, Any]:
-    """Attention as its exporter wrote it out, in software that reads a graph and finds a kernel for that only
-    where a row says so; and as torch's own ran it where a row says so, or before a kernel did. Sources:
+    """Settings of attention that is written out: in software that runs an exported graph, unless a row says
+    that it found a kernel; in torch, where a row says so or its version had no kernel yet. Sources:
     onnxruntime-optimizer, tensorrt-attention, torch-sdpa.
     """
     kernel = differs(software).get("attends")
@@ -182,14 +177,15 @@ def _exported(row: Row, model: str, software: str) -> dict[str, Any]:
 
 
 def _generates(model: str) -> bool:
-    """Whether a network goes on with a text, and is no encoder of it."""
+    """Whether a network generates text, and is no encoder."""
     _, _, config, *_ = resolve(model, {})
     return getattr(config, "kind", "") != "encoder"
 
 
 def _speaks(row: Row, model: str) -> bool:
-    """Whether a row has tokens though it leaves out how long its prompts are: of a network that reads them
-    it says how many are new, or how fast. Raises NotCoveredError where prompts alone were timed.
+    """Whether a row is about generated tokens although it does not say how long prompts are: its network
+    reads tokens, and it says how many are generated or how fast. Raises NotCoveredError where prompts were
+    timed.
     """
     if not any(row[column] for column in ("output_len", "tpot_ms", "decode_tok_s_total")):
         return False
@@ -201,7 +197,7 @@ def _speaks(row: Row, model: str) -> bool:
 
 
 def _encoded(row: Row, parts: tuple[Part, ...], batch: int) -> Iterator[Asked]:
-    """Of pictures or an encoder: what so many of them take, timed or as a rate."""
+    """What a row of pictures or of an encoder measured: the time of a batch, or samples a second."""
     if row["e2e_latency_ms"]:
         yield Asked("step_s", "s", measured(row, "e2e_latency_ms", 1e-3), parts)
     if row["output_tok_s_total"] or not row["e2e_latency_ms"]:
@@ -210,8 +206,10 @@ def _encoded(row: Row, parts: tuple[Part, ...], batch: int) -> Iterator[Asked]:
 
 
 def _tokens(row: Row, model: Any, settings: dict[str, Any], stages: int) -> Iterator[Asked]:
-    """stages: devices that hold llama.cpp's layers, which take turns with a token, while pieces of a prompt
-    follow each other through them. Source: llama-cpp-cublas.
+    """What a row of generated text measured.
+
+    stages: the devices over which llama.cpp divides the layers: they take turns with each token, while the
+    pieces of a prompt follow each other through them. Source: llama-cpp-cublas.
     """
     start, new = whole(row, "input_len", SHORT), whole(row, "output_len", 0)
     batch, software = settings["batch"], settings["stack"]
@@ -249,8 +247,8 @@ def _tokens(row: Row, model: Any, settings: dict[str, Any], stages: int) -> Iter
 
 
 def _in_turns(token: Part, longest: int, new: int) -> tuple[Part]:
-    """So many tokens of a batch of which an engine that queues requests runs no more at a time than it has
-    memory for. Source: vllm.
+    """The tokens of a batch; an engine that queues requests runs as many of them at a time as it has memory
+    for. Source: vllm.
     """
     settings = token.settings
     batch, held = settings["batch"], settings["batch"]
@@ -262,8 +260,8 @@ def _in_turns(token: Part, longest: int, new: int) -> tuple[Part]:
 
 
 def _answered(row: Row, prompt: tuple[Part, ...], token: Part) -> tuple[Part, ...]:
-    """A prompt as a server's first token waits for it: with what a request takes besides, and with the step
-    that hands it out, where the host is behind. A row may say that no server answers.
+    """What passes until a server's first token: the prompt, what a request takes besides, and one more step
+    where the host hands tokens out late. Only the prompt where a row's benchmark has no server.
     """
     if OFFLINE.search(text_of(row, "engine", "notes")):
         return prompt
@@ -275,15 +273,15 @@ def _answered(row: Row, prompt: tuple[Part, ...], token: Part) -> tuple[Part, ..
 
 
 def piece(engine: str, software: str, start: int) -> int:
-    """How many tokens of a prompt run at once: of one of `start`, as an engine's words say, or as usual."""
+    """How many of a prompt's `start` tokens run at once, as the engine's words say or as usual."""
     usual, told = differs(software).get("piece"), re.search(r"ubatch (\d+)", engine)
     return min(start, int(told[1]) if told else usual) if usual else start
 
 
 def _prompt(part: Part, start: int, piece: int, stages: int, depth: int) -> Iterator[Part]:
-    """A prompt in pieces, each of which reads all weights, and attends to all that are before it, as are
-    `depth` tokens in the cache. Where scores are written, a piece writes its own; those with what is before
-    it take a kernel's time.
+    """A prompt in pieces. Each piece reads all weights and attends to all tokens before it, of which `depth`
+    were in the cache already. Where scores are written to memory, a piece writes its own; its attention to
+    earlier tokens is timed as a kernel.
     """
     pieces = start / piece
     turns = (pieces + stages - 1) / stages

@@ -31,14 +31,14 @@ SIZES = (
 
 
 class Kernels(NamedTuple):
-    """A part's kernels, those alike together as arrays."""
+    """The kernels of a part of a row; those of one class are arrays of sizes."""
 
     works: tuple[Work, ...]
     execution: str
     times: float
     stretch: float  # by a pipeline's bubble
     waits: float  # seconds for collectives
-    sequences: float  # of which it generates a token each
+    sequences: float  # that get one token each
 
 
 class Case(NamedTuple):
@@ -67,9 +67,9 @@ def _several(kind: ModuleType, a: Asked) -> bool:
 
 
 def cases(paths: Iterable[str], *, several: bool = False) -> Iterator[Case]:
-    """The rows of tables that have a measured time and a prediction, but for those that judge what was never
-    fitted to them: a stack of many devices with every setting published (software.toml), and one batch on
-    several devices, which says what communication costs; or, of these, the latter.
+    """The rows of tables that have a measured time and a prediction, without those that are never fitted, so
+    that they can judge the fit: stacks of many devices with every setting published (`judges` in
+    software.toml), and one batch on several devices. several: these last alone.
     """
     for path in paths:
         kind, rows = read(path)
@@ -87,8 +87,9 @@ def cases(paths: Iterable[str], *, several: bool = False) -> Iterator[Case]:
 
 
 def publication(source: str) -> str:
-    """Who published what a source's text names: an address (a repository, a domain), but each of its issues
-    and pull requests is one of its own, as others write these; else a title, whatever of it was read.
+    """The publication that a source names: its address (a repository, a domain), where each issue or pull
+    request is a publication of its own, as different people write them; else its title, without the part that
+    was read.
     """
     address = re.split("[ @]", source)[0]
     if "/" not in address and "." not in address:
@@ -117,7 +118,9 @@ def _case(row: Mapping[str, str], quantity: str, parts: Sequence[Part], taken: f
 
 
 def _kernels(part: Part, e: Estimate) -> Kernels:
-    """A part's kernels, of several devices the slowest stage's; what it waits for is taken as it is."""
+    """A part's kernels, on several devices those of the slowest stage; waiting times are taken as
+    predicted.
+    """
     t = e.times
     busy = t.forward + t.backward
     wanted = [k.work for k in t.kernels if part.kind in ("", k.work.kind)]
@@ -128,14 +131,14 @@ def _kernels(part: Part, e: Estimate) -> Kernels:
 
 
 def _alike(found: Iterable[Work], phase: str) -> Iterator[Work]:
-    """Kernels of one class as one; no kind of operator has its own numbers here."""
+    """Kernels of one class joined; here no kind of operator has numbers of its own."""
     yield from (
         w._replace(own="") for w, _ in together((w, 0) for w in found if not phase or w.phase == phase)
     )
 
 
 def together(found: Iterable[tuple[Work, int]]) -> Iterator[tuple[Work, Any]]:
-    """Kernels of one class as one, whose sizes are arrays, with the place that each of them came with."""
+    """Kernels of one class joined into one with arrays of sizes, and the place that each came with."""
     groups: dict[Any, list[tuple[Work, int]]] = {}
     for w, place in found:
         groups.setdefault((w.phase, w.form, w.narrow, w.gemm is None), []).append((w, place))
@@ -148,5 +151,5 @@ def together(found: Iterable[tuple[Work, int]]) -> Iterator[tuple[Work, Any]]:
 
 
 def _side(sizes: Iterable[Any]) -> Any:
-    """Numbers and arrays side by side."""
+    """Numbers and arrays joined into one array."""
     return np.concatenate([np.atleast_1d(np.asarray(size, float)) for size in sizes])

@@ -26,33 +26,13 @@ from .software import differs, programs
 from .table import Row, text_of
 
 COLUMNS = (
-    "id",
-    "source",
-    "scenario",
-    "model",
-    "method",
-    "quant",
-    "metric",
-    "measured_gb",
-    "micro_batch",
-    "seq",
-)
+    "id", "source", "scenario", "model", "method", "quant", "metric", "measured_gb", "micro_batch", "seq",
+)  # fmt: skip
 TELLS = ("scenario", "measured_gb")
 NUMBERS = (
-    "layers",
-    "hidden",
-    "heads",
-    "kv_heads",
-    "ffn",
-    "vocab",
-    "n_gpus",
-    "micro_batch",
-    "seq",
-    "gpu_mem_gb",
-    "input_len",
-    "output_len",
-    "global_batch",
-)
+    "layers", "hidden", "heads", "kv_heads", "ffn", "vocab", "n_gpus", "micro_batch", "seq", "gpu_mem_gb",
+    "input_len", "output_len", "global_batch",
+)  # fmt: skip
 WORDS = ("OOM",)
 GB = methods.UNITS["gb"]
 VARY, LENGTHS = "samples' lengths vary", 32  # what notes say, and so many samples

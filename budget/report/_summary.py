@@ -22,17 +22,8 @@ NOTED = 0.99  # goodput from which on failures are not worth a line
 WAITS = 0.05  # of a step, from which on it is said that the device waits for the host
 # Settings that the first line shows, if the architecture has them.
 HEADLINE = (
-    "kind",
-    "cell",
-    "sizes",
-    "layers",
-    "d_model",
-    "heads",
-    "hidden_size",
-    "experts",
-    "vocab",
-    "classes",
-)
+    "kind", "cell", "sizes", "layers", "d_model", "heads", "hidden_size", "experts", "vocab", "classes",
+)  # fmt: skip
 
 
 BRIEF = {"bfloat16": "bf16", "float16": "fp16"}
