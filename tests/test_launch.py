@@ -76,8 +76,8 @@ enable_liger_kernel: true
 """
 FILES = {
     "a.toml": (
-        TITAN, "torchtitan", "llama-3-8b", {"tp": 8, "fsdp": -1}, ("training.compile",),
-        {"batch": 2, "seq": 4096, "precision": "fsdp", "recompute": "selective",
+        TITAN, "torchtitan", "llama-3-8b", {"tp": 8, "fsdp": -1}, (),
+        {"batch": 2, "seq": 4096, "precision": "fsdp", "execution": "compiled", "recompute": "selective",
          "optimizer": "adamw_fused", "stack": "torchtitan"},
     ),
     "a.json": (
@@ -122,6 +122,21 @@ def test_a_file_says_what_runs(tmp_path, capsys, name):
     out = capsys.readouterr().out
     assert all(field in out for field in left)
     assert max(map(len, out.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("more", "execution", "left"),
+    [
+        ("[compile]\nenable = true", "compiled", ()),
+        ('[compile]\nenable = true\ncomponents = ["loss"]', "eager", ()),
+        ('[compile]\nenable = true\ncomponents = ["model"]', "compiled", ("a loss that is not compiled",)),
+        ("[compile]\nenable = false", "eager", ("a loss that is not compiled",)),
+        ("", "eager", ("a loss that is not compiled",)),
+    ],
+)
+def test_torchtitan_compiles_what_it_is_told_to(tmp_path, more, execution, left):
+    told = read(written(tmp_path, "a.toml", f"{TITAN.replace('compile = true', '')}\n{more}\n"))
+    assert (told.settings["execution"], told.left) == (execution, left)
 
 
 def test_megatrons_arguments_are_llama_3_8b(tmp_path):

@@ -155,3 +155,12 @@ def test_every_form_of_the_hub_in_few_bits_is_named():
     names = (told["same_as"] for told in table.load(preset.FOLDER, "hub.json").values())
     few = {name for name in names if preset.plain(name) != name}
     assert few == {preset.find(n)["published"] for n in preset.names() if "published" in preset.find(n)}
+
+
+def test_a_name_of_the_hub_is_the_preset_that_is_called_so():
+    """Or what it is published as, in few bits: Qwen3-Embedding-8B was answered as Qwen3-8B, with its head."""
+    own = set(preset.names())
+    for name, row in table.load("presets/hub.json").items():
+        last = name.rpartition("/")[2].lower()
+        if last in own and isinstance(row, dict) and "same_as" in row:
+            assert row["same_as"].startswith(last), name

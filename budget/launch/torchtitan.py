@@ -18,6 +18,7 @@ FLAVORS = {
     ("deepseek_v3", "671B"): "deepseek-v3",
 }  # fmt: skip
 STACK = "torchtitan"
+COMPILED = ("model", "loss")  # where it compiles at all, which by itself it does not
 FIELDS = {
     "model.name": "name", "model.flavor": "flavor",
     "training.local_batch_size": whole("batch"), "training.batch_size": whole("batch"),
@@ -30,6 +31,7 @@ FIELDS = {
     "optimizer.name": optimizer,
     "optimizer.implementation": lambda v: {"fused": v == "fused"},
     "activation_checkpoint.mode": recompute, "activation_checkpoint.selective_ac_option": "option",
+    "compile.enable": "compiled", "training.compile": "compiled", "compile.components": "components",
     "parallelism.data_parallel_replicate_degree": degree("dp"),
     "parallelism.data_parallel_shard_degree": degree("fsdp"),
     "parallelism.tensor_parallel_degree": degree("tp"),
@@ -71,6 +73,10 @@ def finish(told: dict[str, Any]) -> dict[str, Any]:
         told.pop("precision", None)
     if fused and told.get("optimizer", "adamw") == "adamw":
         told["optimizer"] = "adamw_fused"
+    parts = told.pop("components", COMPILED) if told.pop("compiled", False) is True else ()
+    told["execution"] = "compiled" if "model" in parts else "eager"
+    if "loss" not in parts:
+        told["unsaid"] = ("a loss that is not compiled",)
     found = {**mixed, **told}
     sums = {"reduce_dtype": summed} if found["precision"] == "fsdp" else {}
     return {"model": FLAVORS[name, flavor], **found, **sums}
