@@ -1,4 +1,4 @@
-"""What is known by generation of devices, for one that it is not known of."""
+"""What is known by generation of devices, for a generation of which it is not known."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def nearest(values: Mapping[str, Any], generation: str) -> Any:
 
 
 def interval_on(intervals: Mapping[str, tuple[float, float]], generation: str) -> tuple[float, float] | None:
-    """A stack's interval on a generation of devices: on one that nobody measured it on, no surer than on any
-    that somebody did. None where there is none.
+    """A stack's interval on a generation of devices. Where nobody measured it there, the interval contains
+    those of all generations where somebody did. None where there is none.
     """
     if generation and generation in intervals:
         return intervals[generation]

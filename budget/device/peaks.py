@@ -1,5 +1,5 @@
-"""What kernels reach of a device's peak rates where they run alone (data/kernels.json): products by format,
-and fused attention.
+"""The fractions of a device's peak rates that kernels reach when measured alone (data/kernels.json): products
+by format, and fused attention.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ WIDE = ("bf16", "fp16", "tf32")  # formats whose products were measured as bf16'
 
 
 def accumulated(device: Device, dtype: str) -> float:
-    """How much faster 16-bit products are that add up in float16. GeForce's tensor cores add up in float32 at
-    half their rate; all of NVIDIA's multiply int8 twice as fast as float16 that adds up in float16.
-    Source: fp16-accumulate.
+    """How much faster 16-bit products are that accumulate in float16 instead of float32. GeForce's tensor
+    cores accumulate in float32 at half their rate; all of NVIDIA's multiply int8 at twice the rate of float16
+    that accumulates in float16. Source: fp16-accumulate.
     """
     kind = short_name(dtype)
     if kind not in ("bf16", "fp16") or device.vendor != "NVIDIA" or "int8" not in device.flops:
@@ -27,13 +27,15 @@ def accumulated(device: Device, dtype: str) -> float:
 
 
 def halved(device: Device) -> bool:
-    """Whether its tensor units add up in float32 at half their rate, as GeForce's do."""
+    """Whether its tensor units accumulate in float32 at half their rate, as GeForce's do."""
     return accumulated(device, "fp16") > 1.5
 
 
 def products(device: Device, dtype: str) -> tuple[float, bool]:
-    """The fraction of the peak that large products reach (of this device, its generation or GeForce, else as
-    its own data has it, or the usual one), and whether its ordinary units compute them.
+    """The fraction of the peak that large products reach, and whether ordinary units compute them.
+
+    The fraction is the device's, else its generation's (or GeForce's), else that of its datasheet's measured
+    rate, else the usual one.
     """
     kind = short_name(dtype)
     known = table.load("kernels.json")["products"]
@@ -51,22 +53,24 @@ def products(device: Device, dtype: str) -> tuple[float, bool]:
 
 
 def sustained(device: Device, dtype: str) -> float:
-    """Of what products alone reach in a moment, what a board keeps up that its power bounds: the share that
-    training has, which multiplies for hours, and few of whose kernels leave a board time to cool.
+    """The rate of products in training over that in a short benchmark, on a board that is limited by its
+    power: training multiplies for hours, with few kernels in between that let the board cool.
     """
     known = table.load("kernels.json")["sustained"].get(device.id, {})
     return float(known.get(short_name(dtype), 1.0))
 
 
 def four_bits(device: Device) -> float:
-    """How much faster large products in NVFP4 were measured to be than in float8; 1 where they were not."""
+    """How much faster large products in NVFP4 are than in float8, where both were measured; else 1."""
     known = table.load("kernels.json")["products"].get(device.generation, {})
     fast, usual = (known.get(kind, 0) * device.flops.get(kind, 0) for kind in ("fp4", "fp8"))
     return fast / usual if fast and usual else 1.0
 
 
 def attention(kernel: str, device: Device, factor: float, units: str = "") -> dict[str, KernelClass]:
-    """The classes of a fused kernel; none of one that writes its scores, whose products are like others."""
+    """The classes of a fused attention kernel; none for attention that writes its scores, as separate
+    products.
+    """
     kernels = table.load("kernels.json")["attention"]
     about = kernels[kernels[kernel].get("like", kernel)]
     if "ordinary" in about:
@@ -80,7 +84,7 @@ def attention(kernel: str, device: Device, factor: float, units: str = "") -> di
     share, edge, tail = (nearest(about[of], device.generation) for of in ("share", "edge", "tail"))
     if halved(device):
         share = 1 / (1 / products(device, "fp16")[0] + _beside(share, device.generation) / 2)
-    # Measured with its softmax.
+    # The share was measured with the softmax, so no other arithmetic is counted.
     forward = KernelClass(
         share * factor,
         edge=(0.0, edge, 0.0),
@@ -96,13 +100,16 @@ def attention(kernel: str, device: Device, factor: float, units: str = "") -> di
 
 
 def _beside(share: float, generation: str) -> float:
-    """Of a kernel of attention's time, what its products do not take (exponentials, memory on chip), relative
-    to them at the peak of a generation's boards with all of their rate; at half the rate it is half. Derived.
+    """The time of an attention kernel that is not its products' (exponentials, memory on chip), over the
+    products' time at the peak of a generation's boards that run at their full rate; at half the rate it is
+    half. Derived.
     """
     return 1 / share - 1 / sixteen(generation)
 
 
 def sixteen(generation: str) -> float:
-    """The share of their peak that products of sixteen bits reach on a generation's boards with all of it."""
+    """The fraction of the peak that 16-bit products reach on a generation's boards that run at their full
+    rate.
+    """
     known = table.load("kernels.json")["products"]
     return float(nearest({g: of["bf16"] for g, of in known.items() if "bf16" in of}, generation))

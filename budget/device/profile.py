@@ -21,9 +21,9 @@ from . import Device, software
 from .kernel_class import LIKE, Dispatch, KernelClass, Profile, complete
 
 SCHEMA = "budget.profile/1"
-LEAST, MOST = 1e-9, 1e18  # of what is positive and finite
+LEAST, MOST = 1e-9, 1e18  # the range of numbers that must be positive and finite
 PHASES = ("forward", "backward", "optimizer")
-RATES = ("share", "vector", "traffic", "bandwidth")  # of a class of kernels, what is never 0
+RATES = ("share", "vector", "traffic", "bandwidth")  # the fields of a KernelClass that are never 0
 FOLDER = os.path.join(os.path.dirname(os.path.dirname(__file__)), "data", "profiles")
 
 

@@ -1,8 +1,8 @@
-"""What a software stack reaches on a device: its profile, from data/kernels.json and the stack's own file.
+"""The profile of a software stack on a device, from data/kernels.json and the stack's own file.
 
-A share is that of the kernels that a stack chooses on this generation of devices, times what the stack
-reaches of it in situ, fitted to published runs (bench/published/fit.py). Of a pair that nobody measured the
-stack's other generations tell, with a wider interval.
+The rate of a class of kernels is what the stack's kernels reach alone on this generation of devices, times a
+factor of the stack that is fitted to published runs (bench/published/fit.py). A pair of stack and generation
+that nobody measured takes the stack's factors on other generations, with a wider interval.
 """
 
 from __future__ import annotations
@@ -17,30 +17,31 @@ from .generation import interval_on, nearest
 from .kernel_class import Dispatch, KernelClass, Profile, complete
 from .peaks import accumulated, attention, halved, products, sixteen, sustained
 
-# Nothing reaches more of a peak rate, or of a bandwidth, but products that were measured alone to do so.
-# Derived: above every point of data/kernels.json for boards with all of their rate.
+# The largest fraction of a peak rate or bandwidth that anything reaches, but for products that were measured
+# to reach more. Derived: above every figure of data/kernels.json for boards that run at their full rate.
 MOST = 0.96
-# The edge of convolutions whose groups are products apart: RegNets with 24 to 232 channels a group, on an RTX
-# 3090 and a 5090 (inferred from whole networks). Source: timm.
+# The edge of convolutions whose groups are separate products, inferred from RegNets with 24 to 232 channels a
+# group on an RTX 3090 and a 5090. Source: timm.
 APART = 100.0
-# Of that, what their gradients reach: in three RegNets that timm trained on an RTX 3090 they take
-# 1.8 to 2.2 times as long, channels first, where forward passes are as published. Source: timm.
+# The rate of their gradients, over that of the forward pass: in three RegNets that timm trained on an RTX
+# 3090, channels first, they take 1.8 to 2.2 times as long. Source: timm.
 APART_GRADIENTS = 0.5
-# Of ordinary units' rate, what torch's kernel for groups of one channel reaches in float32, and in tf32, as
-# it has no tensor units; what it moves comes on top. From 3 to 31 taps a side on an RTX 2080 Ti. In 16 bits
-# cuDNN has kernels that memory bounds. Sources: replknet, aten-depthwise.
+# The fraction of the ordinary units' rate that torch's kernel for groups of one channel reaches in float32
+# and tf32, without overlap with its traffic: for 3 to 31 taps a side on an RTX 2080 Ti. It uses no tensor
+# units. In 16 bits cuDNN's kernels are bound by memory instead. Sources: replknet, aten-depthwise.
 DEPTHWISE = 0.115
-# The same of the gradients of their weights, of which a block makes one: for each product it finds where its
-# two operands lie, some 60 instructions with a division. Inferred from MobileNet-V2, EfficientNet-B0 and
-# ConvNeXt-T on an A100, as a whole. Source: aten-depthwise.
+# The same for the gradients of their weights. A block makes one number of them, and for each multiplication
+# computes where its two operands lie: some 60 instructions with a division. Inferred from MobileNet-V2,
+# EfficientNet-B0 and ConvNeXt-T as a whole on an A100. Source: aten-depthwise.
 DEPTHWISE_WEIGHTS = 0.015
-# A side of the output tiles of convolutions, whose K libraries do not split, so that units idle where
-# pictures are few; gradients of weights have all pictures in K, which is split. The smallest usual tile,
-# assumed; ResNets at batch 1 on a V100 and a T4 agree. Source: cutlass-convolution.
+# The side of convolutions' output tiles. Libraries do not split their K, so units idle where there are few
+# pictures; K of a weight's gradient has all pictures and is split. The smallest usual tile, assumed; ResNets
+# at batch 1 on a V100 and a T4 agree. Source: cutlass-convolution.
 WHOLE = 64.0
-# Of a kernel that a recurrent layer's own loop starts: half a step of an LSTM of 40 units. Source: cudnn-rnn.
+# Seconds to start a kernel from a recurrent layer's own loop: half a step of an LSTM of 40 units. Source:
+# cudnn-rnn.
 LOOP_S = 3.3e-6
-COPIES = 25 / 31.5  # of a host link's rate, what copies reach. Source: pcie
+COPIES = 25 / 31.5  # the fraction of a host link's rate that copies reach. Source: pcie
 
 
 def profile(
@@ -54,8 +55,9 @@ def profile(
 ) -> Profile:
     """The profile of a stack on a device that was not measured here, computing in a dtype.
 
-    base: what all stacks share: convolutions, memory-bound kernels, launches. several: one batch on several.
-    trains: it runs for hours, and what a board's power bounds is slower than in a moment.
+    base: what all stacks share (convolutions, memory-bound kernels, launches). several: one batch is on
+    several devices. trains: it runs for hours, so that a board limited by its power is slower than in a short
+    benchmark.
     """
     generation = device.generation
     of = stack.reached_on(generation)
@@ -97,13 +99,13 @@ def profile(
 
 
 def _dispatch(base: Dispatch, host: float, share: float) -> Dispatch:
-    """The host's seconds of a stack's operators, which may be compiled; an optimizer's are not."""
+    """The host's seconds for a stack's operators, which it may compile; an optimizer's are never compiled."""
     eager = Dispatch(*(seconds * host for seconds in base))
     return eager._replace(forward=eager.forward * share, backward=eager.backward * share)
 
 
 def _matmul(base: Profile, device: Device, stack: Stack, dtype: str) -> KernelClass:
-    """Products as a stack has them: what they reach alone, times what all stacks share and its own."""
+    """A stack's matrix products: the rate that they reach alone, times the common factor and the stack's."""
     of, shared = stack.reached_on(device.generation), base.forms["matmul"].share
     wide, narrow = (
         min(share * shared * of["ordinary" if ordinary else "product"], max(MOST, share))
@@ -115,7 +117,7 @@ def _matmul(base: Profile, device: Device, stack: Stack, dtype: str) -> KernelCl
 
 
 def _as_tf32(base: Profile, device: Device, stack: Stack, dtype: str, kind: str) -> KernelClass:
-    """Products of a kind: those of float32 in tf32, where a stack multiplies them so and NVIDIA's units can.
+    """Products of a kind; those of float32 in tf32 where the stack does that and NVIDIA's units can.
     Sources: torch-tf32, onnxruntime-tf32, tensorflow-tf32, tensorrt-tf32.
     """
     has = device.vendor == "NVIDIA" and "tf32" in device.flops
@@ -126,12 +128,12 @@ def _as_tf32(base: Profile, device: Device, stack: Stack, dtype: str, kind: str)
 
 
 def _kind(stack: Stack, device: Device, dtype: str) -> str:
-    """The format whose units compute a stack's products."""
+    """The format of the units that compute a stack's products: fp32 without tensor units."""
     return dtype if stack.tensor_units_on(device.generation) else "fp32"
 
 
 def _units(stack: Stack, device: Device, dtype: str) -> float:
-    """The rate of the units that a stack computes products on, of the peak in a dtype."""
+    """The rate of the units that compute a stack's products, over the peak in a dtype."""
     kind = short_name(dtype)
     return device.rate(kind if stack.tensor_units_on(device.generation) else "vector") / device.rate(kind)
 
@@ -139,7 +141,10 @@ def _units(stack: Stack, device: Device, dtype: str) -> float:
 def _matmuls(
     base: Profile, matmul: KernelClass, packed: float, stack: Stack, device: Device, dtype: str
 ) -> dict[str, KernelClass]:
-    """Products, those of experts, and both of weights of few bits, which reach `packed` of the bandwidth."""
+    """The classes of products: dense ones, experts', and both with weights in few bits.
+
+    packed: the fraction of the bandwidth at which weights in few bits are read.
+    """
     generation = device.generation
     usual, way = base.forms["grouped"], stack.experts_on(generation)
     start, widens = _fused(device, clock.start(base.launch_s, device.hertz)) if way == "fused" else (0.0, 0.0)
@@ -177,7 +182,9 @@ def _matmuls(
 
 
 def _whole(device: Device, share: float) -> float:
-    """Of int8's peak, what int8 by int8 reaches where 16 bits reach a share (GeForce: of half the rate)."""
+    """The fraction of int8's peak that products of int8 by int8 reach, where 16-bit products reach a share of
+    theirs (on GeForce, of half their rate).
+    """
     known = table.load("kernels.json")
     if halved(device):
         share *= sixteen(device.generation) / known["products"]["half"]["bf16"]
@@ -185,10 +192,11 @@ def _whole(device: Device, share: float) -> float:
 
 
 def _packed(base: Profile, device: Device, stack: Stack, dtype: str) -> float:
-    """The share of the peak in a dtype that products of weights of few bits reach as they are, in integers:
-    of so many a clock of each multiprocessor, however many its tensor units could, or of half of the rate at
-    which ordinary units multiply bytes, four at a time, what `accumulated` products reach on tensor units.
-    0: neither is known of the device, or of the stack. Source: llama-cpp-mmq.
+    """The fraction of the peak in a dtype that products of integers with weights in few bits reach.
+
+    Their rate is a number of FLOPs a clock for each multiprocessor, whatever its tensor units could do; or
+    else half of the rate at which ordinary units multiply bytes, four at a time. 0: neither is known of the
+    device, or the stack has no such products. Source: llama-cpp-mmq.
     """
     generation = device.generation
     data = table.load("kernels.json")
@@ -201,9 +209,9 @@ def _packed(base: Profile, device: Device, stack: Stack, dtype: str) -> float:
 
 
 def _fused(device: Device, launch: float) -> tuple[float, float]:
-    """Of an engine's fused operator of experts: seconds by which each of its two products starts later than
-    other kernels (four are started: the two, what is between them, and the sum), and bytes/s of weights of
-    few bits that it widens. 0: not measured, so no later and without bound.
+    """An engine's fused operator of experts: more seconds to start each of its two products, and bytes/s at
+    which it widens weights in few bits. It starts four kernels: the products, what is between them, and the
+    sum. 0: not measured, so no later and without a limit.
     """
     known, generation = table.load("kernels.json")["fused_experts"], device.generation
     late = known["start_s"].get(generation, 0.0) / 2 - 2 * launch
@@ -213,7 +221,9 @@ def _fused(device: Device, launch: float) -> tuple[float, float]:
 def _convolutions(
     conv: KernelClass, products: KernelClass, traffic: float, dtype: str
 ) -> dict[str, KernelClass]:
-    """Convolutions, no better than pointwise in bandwidth; in groups that are products apart, or channels."""
+    """The classes of convolutions, with the bandwidth of pointwise kernels: dense, in groups that are
+    separate products, and in groups of one channel.
+    """
     usual = conv._replace(share=conv.share * products.share, bandwidth=1 / traffic, units=products.units)
     apart = usual._replace(edge=(APART,) * 3)
     wide = BYTES[full_name(dtype)] >= BYTES["float32"]
@@ -231,8 +241,8 @@ def _convolutions(
 
 
 def host_bandwidth(device: Device) -> float:
-    """Bytes/s to or from the host, one way: of the link's rate what copies reach. Where the data has no link,
-    16 lanes of PCIe, of the fifth generation from 2022 on. Source: pcie.
+    """Bytes/s of copies to or from the host, one way. Where the data has no link to the host: 16 lanes of
+    PCIe, of the fifth generation from 2022 on. Source: pcie.
     """
     rate = device.host.bandwidth if device.host else 63e9 if (device.year or 0) >= 2022 else 31.5e9
     return COPIES * rate
