@@ -1,10 +1,10 @@
 """What torch's caching allocator holds for a program: its tensors, replayed by the allocator's rules.
 
-A size is rounded up to 512 bytes; up to 1 MiB it lies in a pool of its own. The smallest free block that is
-large enough is taken, and split; what is freed is joined with free neighbours. Where none is large enough a
-segment is made, or, of expandable segments, the one that there is grows. What a first step leaves between
-what its passes have freed, an optimizer's states, then cuts the blocks that the next step's largest tensors
-need. Source: torch-allocator.
+Sizes are rounded up to 512 bytes; those up to 1 MiB have a pool of their own. The smallest free block that is
+large enough is taken and split; freed blocks are joined with free neighbours. Where no block is large enough
+a segment is allocated, or the expandable segment grows. The optimizer's states, which the first step
+allocates between blocks that its passes have freed, then break up the blocks that the next step's largest
+tensors need. Source: torch-allocator.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from ._bytes import tensor_bytes
 from ._lifetimes import Lifetimes
 
 LEAST, MIB = 512, 2**20
-SMALL, BETWEEN = MIB, 10 * MIB  # the largest of the small, and of those that share a segment
-PAGE = {True: 2 * MIB, False: 20 * MIB}  # of small ones and of large ones
-STEPS = 3  # the second is the first with states, and leaves what the third finds
+SMALL, BETWEEN = MIB, 10 * MIB  # the largest small block; the largest block that shares a segment
+PAGE = {True: 2 * MIB, False: 20 * MIB}  # a segment of small blocks, and of large ones
+STEPS = 3  # the second step is the first with states, and the third finds what it leaves
 MOST = 50_000  # operators: more are not replayed
 
 
@@ -75,13 +75,13 @@ class Allocator:
         self._release(block)
 
     def lend(self, size: int) -> None:
-        """Allocate and free at once: where a free block is large enough, it is whole again."""
+        """Allocate and free at once, which changes nothing where a free block is large enough."""
         known = self.free[size <= SMALL]
         if not known or known[-1][0] < size:
             self.release(self.allocate(size))
 
     def _take(self, block: _Block) -> None:
-        """A free block is no longer for others."""
+        """Take a block off the list of free ones."""
         known = self.free[block.small]
         del known[bisect_left(known, (block.size, block.number))]
 
@@ -124,10 +124,10 @@ class Allocator:
 def replayed(
     model: Model, dtype: str, *, apart: tuple[str, ...], expandable: bool, in_turn: int = 0
 ) -> int | None:
-    """Bytes that the allocator holds after some training steps; None for a program of arrays, or too long.
+    """Bytes that the allocator holds after some training steps; None for a program of arrays, or a long one.
 
-    apart: kinds of storages (fold/_lifetimes.py) that are made on a stream of their own.
-    in_turn: of a program of arrays so many elements, a step of each, twice in their order.
+    apart: kinds of storages (fold/_lifetimes.py) that are allocated on a stream of their own. in_turn: the
+    number of elements of a program of arrays, of which each is one step; all are run twice, in order.
     """
     counts = [times for _, times in walk(model.nodes)]
     if not all(type(n) is int for n in counts) or sum(counts) > MOST:

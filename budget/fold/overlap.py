@@ -1,5 +1,7 @@
-"""What kernels hide of collectives, as far as these take as long: what a stack, a schedule or a layout lets
-run beside them, a layer's beside the kernels of its pass, once a step beside one micro-batch's.
+"""Overlap: the part of the communication that kernels hide.
+
+A stack, a schedule or a layout says which fraction may be hidden: a layer's communication behind the kernels
+of its pass, as far as these take as long; communication once a step behind one micro-batch's kernels.
 """
 
 from __future__ import annotations
@@ -15,18 +17,20 @@ from .time import Times
 
 # The axis of a stack's overlap that a group belongs to.
 AXES = {"edp": "dp", "replicate": "dp", "ends": "dp", "etp": "tp"}
-# What a schedule hides whatever the stack does: another micro-batch's pass runs beside it. Source: dualpipe.
+# What a schedule hides whatever the stack does, behind another micro-batch's pass. Source: dualpipe.
 HIDDEN = {"dualpipe": {"ep": 1.0, "pp": 1.0}}
-# What `tp_overlap` hides of a layer's collectives. A gather's pieces arrive while the product of those that
-# are there runs, or all of it runs beside another product, as do scatters of inputs' gradients; a forward
-# product's scatter goes in four pieces, each behind its own, and the last is waited for. Source: userbuffers.
+# What `tp_overlap` hides of a layer's collectives. A gather's pieces arrive while products of earlier pieces
+# run, or the gather runs beside another product, and so do scatters of inputs' gradients. A forward product's
+# scatter goes in four pieces, each while the next is computed; only the last is waited for. Source:
+# userbuffers.
 PIECES = {
     ("all_gather", "forward"): 1.0,
     ("reduce_scatter", "forward"): 3 / 4,
     ("all_gather", "backward"): 1.0,
     ("reduce_scatter", "backward"): 1.0,
 }
-# An axis as a stack has it, the pass beside it, one micro-batch of that or all.
+# What can hide a communication: by the axis in a stack's overlap, the pass beside which it runs, and whether
+# that is one micro-batch's pass or those of all.
 Beside = tuple[str, str, bool]
 
 
@@ -45,7 +49,7 @@ def exposed(
     """
     overlap = {**overlap, **HIDDEN.get(schedule(layout), {}), **({"ep": 1.0} if layout.ep_overlap else {})}
     parts = [_part(c, layout, overlap) for c in found]
-    most: dict[Beside, Size] = {}  # that could be hidden
+    most: dict[Beside, Size] = {}  # seconds that could be hidden
     for c, s, part in zip(found, took, parts, strict=True):
         most[_beside(c)] = most.get(_beside(c), 0.0) + s * part
     left = 1 - taken_from(cluster)
@@ -62,9 +66,9 @@ def axis_of(c: Communication) -> str:
 
 
 def taken_from(cluster: Cluster) -> float:
-    """The part of a device that a collective takes from the kernels that hide it: 20 of 132 multiprocessors
-    send and receive at a card's and NVLink's full rate. A torus's links have engines of their own. Source:
-    deepseek-v3-overlap.
+    """The fraction of a device that a collective takes from the kernels that hide it: 20 of 132
+    multiprocessors send and receive at the full rate of a card and of NVLink. A torus's links have engines of
+    their own. Source: deepseek-v3-overlap.
     """
     return 0.0 if cluster.tiers[0].torus else 20 / 132
 
@@ -74,7 +78,7 @@ def _beside(c: Communication) -> Beside:
 
 
 def _part(c: Communication, layout: Layout, overlap: Mapping[str, float]) -> float:
-    """The part of a communication's seconds that kernels may hide."""
+    """The fraction of a communication's time that kernels may hide."""
     if layout.tp_overlap and c.axis == "tp" and not c.once:
         return PIECES.get((c.kind, c.phase), 0.0)
     if c.phase == "optimizer" and "optimizer" in overlap:
@@ -83,7 +87,7 @@ def _part(c: Communication, layout: Layout, overlap: Mapping[str, float]) -> flo
 
 
 def _kernels(key: Beside, layout: Layout, times: Times, micro: Size) -> Size:
-    """Seconds of the kernels beside it; with `tp_overlap`, of products alone."""
+    """Seconds of the kernels that can hide a communication; with `tp_overlap`, of products alone."""
     axis, phase, once = key
     if layout.tp_overlap and axis == "tp":
         return sum(k.seconds for k in times.kernels if k.work.phase == phase and k.work.gemm is not None)

@@ -1,11 +1,12 @@
-"""Pools: what a stream freed and no other may use, so that the allocator holds more than tensors need.
+"""Pools: memory that one stream freed and no other may use, so that the allocator holds more than tensors
+need.
 
-torch's allocator hands a freed block to its own stream only. FSDP2 gathers a unit's weights into a buffer of
-one stream and copies them out of it; a device's part of each gradient is made on another. So the largest
-buffer and all these parts are held from the first step on, also while none of them is in use. FSDP1 gathers
-on a stream of its own, up to two units before the first is free. What is left is replayed by the allocator's
-rules (fold/allocator.py), where one micro-batch's storages do not wait for another stage.
-Sources: fsdp2-collectives, torch-fsdp1.
+torch's allocator reuses a freed block only on the stream that allocated it. FSDP2 gathers a unit's weights
+into a buffer of one stream and copies them out of it; a device's part of each gradient is allocated on
+another. So the largest buffer and all these parts are held from the first step on, even while they are not in
+use. FSDP1 gathers on a stream of its own, up to two units at a time. Everything else is replayed by the
+allocator's rules (fold/allocator.py), unless a micro-batch's storages wait for another stage. Sources:
+fsdp2-collectives, torch-fsdp1.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ def held(
     beside: Size = 0,
     in_turn: int = 0,
 ) -> Size | None:
-    """Bytes that the allocator holds for the program that needs most; None for arrays, and what is too long.
+    """Bytes that the allocator holds for the program that needs most; None for arrays, and for long programs.
 
-    programs: each with its dtype. grows: segments do. beside: bytes of what no program has. in_turn: of
-    arrays so many elements, one after the other.
+    programs: each with its dtype. grows: segments are expandable. beside: bytes that no program has. in_turn:
+    how many elements of arrays are run one after the other.
     """
     apart = tuple(p for p in pools if p == "gradients")
     found = [

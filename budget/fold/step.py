@@ -1,9 +1,9 @@
 """A step over many devices: bytes and seconds of each stage's device, from its program.
 
-Memory is that of the device that holds most. A collective's time is exposed, but for the part that the
-software stack overlaps with kernels, as far as these take as long: a layer's behind those of its pass, what
-is added up or gathered once a step behind one micro-batch's backward or forward pass. The slowest stage
-decides; the bubble is what it waits for the others (fold/pipeline.py). Derived.
+Memory is that of the device that holds most. A collective is waited for, except for the part of its time that
+the software stack hides behind kernels, as far as these take as long: a layer's collectives behind the
+kernels of their pass, those once a step behind one micro-batch's pass. The slowest stage sets the time of the
+step; the bubble is what it waits for the other stages (fold/pipeline.py). Derived.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class _Rank(NamedTuple):
     dtype: str
     stages: tuple[int, ...] = (0,)
     layers: int = 0
-    buckets: bool = False  # gradients are copied into some, to be added up
+    buckets: bool = False  # gradients are copied into buckets to be added up
 
 
 class Rank(_Rank):
@@ -51,7 +51,7 @@ class Rank(_Rank):
 
     @cached_property
     def walked(self) -> Walked:
-        """Its memory, whatever else waits there."""
+        """The memory of its program, without other micro-batches that wait."""
         return Walked(self.program, self.dtype, buckets=self.buckets)
 
     @property
@@ -93,12 +93,12 @@ class Spread(NamedTuple):
     keeps: tuple[str, ...] = ()  # see KEEPS in stack/_parse.py
 
     def memories(self) -> dict[int, Memory]:
-        """Bytes of one device of each stage."""
+        """The memory of one device, by stage."""
         found = {stage: self.held(rank, stage) for rank in self.ranks for stage in rank.stages}
         return dict(sorted(found.items()))
 
     def held(self, rank: Rank, stage: int) -> Memory:
-        """Bytes of one device of a stage; with DualPipe, also of the stage as far from the other end."""
+        """The memory of one device of a stage; with DualPipe it has the opposite stage, too."""
         own = self.alone(rank, stage)
         if schedule(self.layout) != "dualpipe" or self.layout.pp == 1:
             return own
@@ -107,16 +107,17 @@ class Spread(NamedTuple):
         return beside(own, far)
 
     def alone(self, rank: Rank, stage: int) -> Memory:
-        """Bytes of one device of a stage."""
+        """The memory of one device for one stage alone."""
         at_once = in_flight(self.layout, stage, self.micro)
         more = self.unscattered(rank) + self.kept(rank, at_once)
         if schedule(self.layout) == "interleaved" and stage == self.layout.pp - 1:
-            # Its last part goes back at once: head and loss wait for no other. Source: megatron-lm-2021.
+            # Its last chunk runs backward at once: head and loss of no other micro-batch wait. Source:
+            # megatron-lm-2021.
             more = more - (at_once - 1) * rank.walked.walk.lifetimes.of_loss
         return rank.walked.held(at_once, more)
 
     def kept(self, rank: Rank, at_once: Size) -> Size:
-        """Bytes that the software keeps while the passes run, which the network does not need."""
+        """Bytes that the software keeps during the passes although the network does not need them."""
         found: Size = 0
         if "sent" in self.keeps:
             own = communications(rank.program.nodes, self.dtype)
@@ -127,8 +128,8 @@ class Spread(NamedTuple):
         return found
 
     def unscattered(self, rank: Rank) -> Size:
-        """Bytes of gradients that wait for the other micro-batches which an interleaved stage runs in a row:
-        those of its layers, but for the one that the program has.
+        """Bytes of gradients that wait while an interleaved stage runs several micro-batches in a row: those
+        of all its layers but the one that the program has.
         """
         each = ceil_div(rank.layers, self.layout.vpp)
         if not self.in_rows or each == 1:
@@ -140,13 +141,13 @@ class Spread(NamedTuple):
 
     @property
     def in_rows(self) -> bool:
-        """Whether a stage adds its gradients up behind several micro-batches, though they are divided: an
-        interleaved one runs `pp` in a row. Source: llama-3-parallelism.
+        """Whether a stage reduces divided gradients only after several micro-batches: an interleaved one runs
+        `pp` of them in a row. Source: llama-3-parallelism.
         """
         return self.layout.zero == 2 and schedule(self.layout) == "interleaved"
 
     def most(self) -> Memory:
-        """Bytes of the device that holds most: of stages that run one program, an early one waits longest."""
+        """The memory of the device that holds most: of stages with one program, an early one keeps most."""
         return most([self.held(rank, stage) for rank in self.ranks for stage in self.early(rank)])
 
     def early(self, rank: Rank) -> tuple[int, ...]:
@@ -187,7 +188,9 @@ class Spread(NamedTuple):
         return c.times * self.layout.vpp if c.kind == "send" else c.times
 
     def slowest(self, ran: Sequence[Ran]) -> tuple[tuple[Ran, Size], ...]:
-        """The rank that sets the pace; for arrays of sizes, all that do somewhere, with 1 there, else 0."""
+        """The slowest rank, with the number 1; for arrays of sizes, each rank that is slowest for some size,
+        with 1 at these sizes and 0 at others.
+        """
         return largest(ran, [r.passes(self.micro).both for r in ran])
 
     def times(self, ran: Sequence[Ran]) -> Times:
@@ -232,7 +235,7 @@ class Spread(NamedTuple):
 
 
 def _shared(slow: Sequence[tuple[Ran, Size]]) -> Times:
-    """The times of the slowest stage; of several, each kernel where its stage is it."""
+    """The times of the slowest stage, for each size; kernels of other stages count nothing there."""
     if len(slow) == 1:
         return slow[0][0].times
     parts = {name: shared((getattr(r.times, name), share) for r, share in slow) for name in PARTS}
@@ -245,13 +248,13 @@ def _shared(slow: Sequence[tuple[Ran, Size]]) -> Times:
 
 
 def _adds_up(c: Communication) -> bool:
-    """Whether devices with other data add up their gradients."""
+    """Whether a communication adds up the gradients of devices with different data."""
     return c.kind in ("reduce_scatter", "all_reduce") and axis_of(c) == "dp"
 
 
 def _of_weights(program: Model) -> Size:
-    """The part of a program's backward products that makes gradients of weights, which can wait. What is made
-    of weights alone (a cast, a gather) has their gradient.
+    """The fraction of a program's backward FLOPs that makes gradients of weights, which can be delayed.
+    Tensors that are made of weights alone (by a cast, a gather) count as weights.
     """
     trained: set[str] = set()
     for o, _ in walk(program.nodes):

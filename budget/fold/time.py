@@ -37,7 +37,7 @@ class Timed(NamedTuple):
 class Times(NamedTuple):
     """Seconds by phase; `overhead` is how much longer the host took than the device.
 
-    Of several devices, those of the slowest stage; what it waits for collectives and for other stages.
+    On several devices, those of the slowest stage, and what it waits for collectives and for other stages.
     """
 
     forward: Size
@@ -48,7 +48,7 @@ class Times(NamedTuple):
     kernels: tuple[Timed, ...]
     communication: Size = 0.0
     bubble: Size = 0.0
-    alternate: bool = False  # the host waits for the device, too, so that its seconds are all overhead
+    alternate: bool = False  # host and device wait for each other, so that all of the host's time is overhead
 
 
 def rates(device: Device, profile: Profile, dtype: str) -> Rates:
@@ -64,7 +64,7 @@ def rates(device: Device, profile: Profile, dtype: str) -> Rates:
     return Rates(
         profile.forms,
         flop=1 / device.rate(dtype),
-        # Engines' prompts show no more than fp8's rate of products in fp4; training does.
+        # In engines' prompts products in fp4 reach no more than fp8's rate; in training they do.
         narrow={**dict.fromkeys(formats, eight), "nvfp4": eight / four_bits(device), **whole},
         link=1 / host_bandwidth(device),
         vector=1 / device.rate("vector"),
@@ -81,8 +81,8 @@ def rates(device: Device, profile: Profile, dtype: str) -> Rates:
 
 
 def running(r: Rates, execution: str) -> Rates:
-    """The rates of an execution: an engine waits for its host between two tokens, and what replays a graph
-    waits for it then alone.
+    """The rates of an execution: only engines wait for the host between two tokens, and where a graph is
+    replayed the host is waited for then alone.
     """
     if execution not in FUSED or r.serial:
         return r._replace(turn=(0.0, 0.0))
@@ -108,15 +108,16 @@ def kernel_time(w: Work, r: Rates) -> tuple[Size, str]:
 
 
 def runs(w: Work, r: Rates) -> bool:
-    """Whether a device runs a kernel: a processor nothing that a convolution needs besides, and others copies
-    of pictures for tensor units alone.
+    """Whether a device runs a kernel: a processor needs none of the kernels around a convolution, and an
+    accelerator copies pictures only for tensor units.
     """
     return not w.beside or not (r.serial or (w.own == "relaid" and not r.copies))
 
 
 def form_of(w: Work, r: Rates) -> str:
-    """Whose numbers a kernel has: its own operator's (of a gradient its own, if a profile has them), its
-    class's, or that of weights that are widened.
+    """The class whose numbers a kernel takes: that of its own kind of operator (or of the kind's gradient),
+    if the profile has it; else its form, or the form for widened weights where the device cannot multiply in
+    few bits.
     """
     if w.phase == "backward" and (gradient := w.own + BACKWARD) in r.forms:
         return gradient
@@ -125,17 +126,19 @@ def form_of(w: Work, r: Rates) -> str:
 
 
 def starts(w: Work, form: KernelClass) -> Size:
-    """How many kernels are started for a kernel's operator: one for each expert where they are apart."""
+    """How many kernels are started for an operator: one for each expert where experts have kernels of their
+    own.
+    """
     return w.launches * w.groups if form.apart else w.launches
 
 
 def _start(form: KernelClass, r: Rates) -> float:
-    """Seconds in which a kernel is started, by the network's code or by a library's own loop."""
+    """Seconds to start a kernel: from the network's code, or from a library's own loop."""
     return form.loop_s or r.launch
 
 
 def _host(w: Work, form: KernelClass, r: Rates) -> Size:
-    """Seconds of the host for one run of a kernel's operator, besides its launches."""
+    """The host's seconds for one run of an operator, without its launches."""
     if w.phase == "forward":
         return 0.0 if w.form == "recurrent" else r.dispatch.forward * w.calls + form.host_s
     return r.dispatch.backward * w.calls if w.phase == "backward" else r.dispatch.optimizer * w.launches
@@ -155,19 +158,19 @@ def time(model: Model, device: Device, profile: Profile, dtype: str, execution: 
 
 
 def between(r: Rates, sequences: Size) -> Size:
-    """Seconds of an engine between two tokens of so many sequences, while no graph runs: who is next, and of
-    each sequence its token, its cache's place and its text. Source: vllm-v1.
+    """Seconds between two tokens of an engine, while no graph runs: it schedules sequences, and for each
+    handles its token, its place in the cache and its text. Source: vllm-v1.
     """
     return r.turn[0] * minimum(sequences, 1) + r.turn[1] * sequences
 
 
 def decoded(model: Model) -> Size:
-    """The sequences that a step generates a token of."""
+    """The sequences for which a step generates a token."""
     return 0 if is_zero(model.cached) else model.samples
 
 
 def total(kernels: Iterable[Work], weights: Size, device: Device, profile: Profile, dtype: str) -> Size:
-    """Seconds of one run of kernels that are known already; `weights` as an optimizer steps them."""
+    """Seconds of one run of given kernels. weights: the number of weights that an optimizer updates."""
     r = rates(device, profile, dtype)
     timed = _timed(tuple(kernels), r)
     phases = _phases(timed)
@@ -215,20 +218,20 @@ def _overhead(kernels: Iterable[Timed], weights: Size, phases: Mapping[str, Size
 
 
 def last(host: Size, optimizer: Size, started: Size) -> Size:
-    """When the last kernel ends of a host that all wait for: an optimizer's run when it has come to them, and
-    what they take longer than it takes to start them comes after.
+    """When the last kernel ends if the host is what everything waits for: an optimizer's kernels run as the
+    host starts them, and end later by what they take longer than their start.
     """
     return host + maximum(optimizer - started, 0)
 
 
 def _alternate(kernels: Iterable[Timed], r: Rates) -> bool:
-    """Whether the host waits for the device as the device does for the host, so that neither runs ahead."""
+    """Whether host and device wait for each other, so that neither runs ahead."""
     return not r.serial and any(r.forms[k.work.form].waits for k in kernels)
 
 
 def bound(times: Times) -> str:
-    """What most of the time is bound by: compute, memory or launch; the host, where a device waits for it.
-    "" for arrays.
+    """What bounds most of the time: compute, memory, launch, or the host where the device waits for it; ""
+    for arrays.
     """
     spent: dict[str, Size] = {}
     for k in times.kernels:
