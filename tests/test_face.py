@@ -123,3 +123,17 @@ def test_what_is_lazy_stays_so():
     code = "import budget, sys; print('budget.comparison' in sys.modules or 'budget.report' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_a_notebook_shows_an_answer_of_arrays_as_text():
+    """A format that shows one case raises: a notebook printed its traceback."""
+    numpy = pytest.importorskip("numpy")
+    found = budget.estimate("gpt2", batch=numpy.arange(1, 4))
+    assert found._repr_html_() is None and found._repr_markdown_() is None
+    assert found._repr_mimebundle_() == {"text/plain": repr(found)}
+
+
+def test_users_may_be_an_array():
+    numpy = pytest.importorskip("numpy")
+    points = budget.serve("gpt2", device="h100", users=numpy.array([1, 8])).points
+    assert points == budget.serve("gpt2", device="h100", users=[1, 8]).points

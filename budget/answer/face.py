@@ -42,19 +42,23 @@ class Shown:
     def _as(self, what: str) -> Any:
         return type(self).show(self, what)
 
-    def _repr_markdown_(self) -> str:
-        return str(self._as("markdown"))
+    def _of_one(self, what: str) -> str | None:
+        """A format that shows one case; None for arrays, which notebooks then show as text."""
+        try:
+            return str(self._as(what))
+        except InputError:
+            return None
 
-    def _repr_html_(self) -> str:
-        return str(self._as("body"))
+    def _repr_markdown_(self) -> str | None:
+        return self._of_one("markdown")
+
+    def _repr_html_(self) -> str | None:
+        return self._of_one("body")
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         """What notebooks choose from."""
-        return {
-            "text/plain": str(self),
-            "text/markdown": self._repr_markdown_(),
-            "text/html": self._repr_html_(),
-        }
+        known = {"text/markdown": self._repr_markdown_(), "text/html": self._repr_html_()}
+        return {"text/plain": str(self), **{kind: text for kind, text in known.items() if text is not None}}
 
     def plot(self) -> Picture:
         """The picture of `--format svg`. Raises InputError for arrays of sizes."""

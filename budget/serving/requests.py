@@ -13,7 +13,7 @@ one is free. Derived. Not counted: a burst of requests at once, the network, and
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from math import ceil
 
@@ -65,7 +65,7 @@ def serve(
     that answer the most users the fastest. Raises InputError, also where not one user fits.
     """
     answer = size("--output-tokens", 256 if output_tokens is None else output_tokens)
-    users = (users,) if isinstance(users, int) else users or ()
+    users = () if users is None else tuple(users) if isinstance(users, Iterable) else (users,)
     given = said(settings)
     for field in ("mode", "batch", "seq"):
         if given.pop(field, None) not in (None, "train", "decode"):
