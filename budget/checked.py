@@ -1,4 +1,5 @@
-"""Checks of what a user's JSON says. Each takes where a value stands, and gives the value as it is used.
+"""Checks of a user's JSON. Each takes a value with the place where it stands, and returns it as the code uses
+it.
 
 Raises InputError that names the place, and what is allowed there.
 """

@@ -27,11 +27,11 @@ KINDS = ("switch", "mesh", "pcie", "torus", "network")
 class Link(NamedTuple):
     """A kind of link.
 
-    bandwidth: bytes/s of one device, or of one network card, one way, as sold; reached: the part of it that
-    large messages reach, and reduced: the part where the switch adds up (NVLink SHARP; 0: it does not).
-    start_s: seconds of a collective before its first step; step_s: of a step from one device to the next.
-    kind: switch (of a node: a device may send to any other at its full rate), mesh (a pair has a link of its
-    own), pcie, torus, network (cards of nodes).
+    bandwidth: bytes/s of one device, or of one network card, one way, as sold. reached: the fraction of it
+    that large messages reach; reduced: the fraction where the switch adds up (NVLink SHARP), 0 where it does
+    not. start_s: seconds of a collective before its first step; step_s: seconds of a step from one device to
+    the next. kind: switch (within a node, a device may send to any other at its full rate), mesh (each pair
+    has a link of its own), pcie, torus, network (the cards of nodes).
     """
 
     name: str

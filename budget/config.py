@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     S = TypeVar("S", bound="Settings")
 
-LARGEST = 2**16  # of the sizes that are proposed
-HUGE = 10**15  # larger sizes are slips of the keyboard: no axis of any network comes near
+LARGEST = 2**16  # the largest divisor that an error proposes
+HUGE = 10**15  # larger sizes are typing errors: no axis of any network comes near
 
 
 class Workload(NamedTuple):
@@ -61,7 +61,7 @@ class Field(NamedTuple):
 
 
 class Settings:
-    """The base of frozen records whose annotated attributes are made by `setting`.
+    """The base of immutable records whose annotated attributes are made by `setting`.
 
     A subclass may have a `__post_init__` that checks its fields against each other. One that names
     other Settings as its parts (`tower=Config`) has their fields, too, behind the part's name.
@@ -177,7 +177,7 @@ def part(whole: Settings, name: str) -> Any:
 
 
 def said(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of some settings that somebody gave: None says nothing."""
+    """The settings that were given: those that are not None."""
     return {name: value for name, value in settings.items() if value is not None}
 
 

@@ -26,9 +26,9 @@ BYTES: dict[str, float] = {
     "complex32": 4, "complex64": 8, "complex128": 16,
 }  # fmt: skip
 
-# What unpacking a weight takes, in dot products of it with a row: llama.cpp's instructions for four weights
-# (one of integers 2, a load 4, a count of bits 8 times as long as a multiply-add), over the 7 of a row's own.
-# Derived. Source: llama-cpp-mmvq.
+# The time to unpack a weight, as a number of its dot products with a row: llama.cpp's instructions for four
+# weights (an integer instruction takes 2, a load 4 and a bit count 8 times as long as a multiply-add), over
+# the 7 of the dot product. Derived. Source: llama-cpp-mmvq.
 UNPACKING: dict[str, float] = {
     "q4_0": 1.4, "q4_1": 1.4, "q5_0": 3.6, "q5_1": 3.6, "q8_0": 1.9, "mxfp4": 3.7,
     "q2_k": 3.9, "q3_k": 8.3, "q4_k": 2.1, "q5_k": 3.1, "q6_k": 6.9, "iq4_nl": 2.8, "iq4_xs": 3.1,
@@ -41,10 +41,10 @@ SHORT = {
 }  # fmt: skip
 
 
-IN_FEW_BITS = {"fp8": "float8", "nvfp4": "nvfp4"}  # what products read, by the precision of training
-FLOATING = frozenset({"float64", "float32", "bfloat16", "float16"})  # what arithmetic hands on to its result
-SPARSE = frozenset({"sparse8", "sparse16"})  # of a product that does half the arithmetic
-COMPUTED = ("fp64", "fp32", "tf32", "bf16", "fp16", "fp8", "int8")  # what a network as a whole runs in
+IN_FEW_BITS = {"fp8": "float8", "nvfp4": "nvfp4"}  # the dtype of products' operands, by the precision
+FLOATING = frozenset({"float64", "float32", "bfloat16", "float16"})  # results take these from their input
+SPARSE = frozenset({"sparse8", "sparse16"})  # dtypes of weights whose products take half the arithmetic
+COMPUTED = ("fp64", "fp32", "tf32", "bf16", "fp16", "fp8", "int8")  # dtypes that a whole network can run in
 
 
 SHORT_OF = {full: short for short, full in reversed(SHORT.items())}  # float16 -> fp16
@@ -64,7 +64,9 @@ def full_name(name: str) -> str:
 
 
 def computed(name: str) -> str:
-    """The full name of what a network can run in, of torch's (`torch.float16`), too. Raises InputError."""
+    """The full name of a dtype that a network can run in; torch's names (`torch.float16`) are known, too.
+    Raises InputError.
+    """
     told = str(name).lower().removeprefix("torch.")
     full = SHORT.get(told, told)
     if full not in BYTES:
@@ -75,7 +77,7 @@ def computed(name: str) -> str:
 
 
 def of_class(name: str) -> str:
-    """The full name of what the weights of a captured class can be made in. Raises InputError."""
+    """The full name of a dtype that the weights of a captured class can have. Raises InputError."""
     full = full_name(name)
     if full not in FLOATING | {"tf32"}:
         raise InputError("dtype", f"got {name}; allowed for a captured class: bf16, fp16, fp32, tf32, fp64")

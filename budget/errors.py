@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 LONGEST = 300  # characters of a message
-A_NAME = 200  # characters at most: what is longer is no name that somebody meant
+A_NAME = 200  # characters at most: a longer text is no name
 ROOM = 200  # of them, for the names that would do
 
 
@@ -44,9 +44,9 @@ def hint(name: object, known: Iterable[str], where: str = "") -> str:
 
 
 def nearest(name: str, known: Sequence[str], most: int = 3) -> list[str] | str:
-    """At most so many known names: those that mean the same (data/synonyms.json), else those that have its
-    words, else those that begin with it, the shortest first, else the one spelled nearly as it is. Of a
-    flag that has none here, a text that says why.
+    """The known names nearest to a name, `most` of them at most: its synonyms (data/synonyms.json); else
+    names with the same words; else names that begin with it, the shortest first; else the one with the
+    nearest spelling. For a flag of other tools that has no counterpart here, a text that says so.
     """
     from difflib import get_close_matches
 

@@ -139,7 +139,9 @@ def _estimate(
 def _joined(
     counted: Counted, task: Task, target: Device, cluster: Any, software: Stack
 ) -> tuple[Counted, float, Cluster | None]:
-    """Of several devices, what they keep beside their programs as well; their groups, and their cluster."""
+    """On several devices: what was counted, with what they keep beside their programs; the number of their
+    process groups; and their cluster.
+    """
     if task.layout is None or counted[-1] is None:
         return counted, 0.0, None
     from .answer import spread
@@ -168,7 +170,7 @@ def plan(model: object, devices: int | None = None, **settings: Unpack[Each]) ->
 
 
 def _layout(layout: object, mode: str, devices: int | None) -> Layout:
-    """A layout, of text, a table or as it is; of so many devices. Raises InputError."""
+    """A layout from text, a table or a Layout, checked against the number of devices. Raises InputError."""
     from .layout import layout as as_layout
 
     found = as_layout(layout, train=mode == "train", devices=devices)

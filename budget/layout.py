@@ -118,7 +118,7 @@ class Layout(Settings):
 
     @property
     def unscheduled(self) -> Layout:
-        """The same without what changes no device's program: the order of its passes, and who is slow."""
+        """The same without settings that change no device's program: the schedule, and stragglers."""
         usual = {"vpp": 1, "schedule": "", "straggler": 1.0}
         usual |= {"ep_kind": EP_KINDS[0], "ep_overlap": 0, "tp_overlap": 0}
         return type(self)(**{**vars(self), **usual})
@@ -129,9 +129,9 @@ class Layout(Settings):
         return None
 
     def group(self, axis: str) -> Group:
-        """The devices of a collective, by its axis: tp, cp, pp, ep, etp; dp, which hold the same weights
-        (cp's are among them), and edp, which hold the same experts; with copies of what zero divides
-        (HSDP), dp is one copy's devices and replicate the copies of one; ends, a pipeline's first and last.
+        """The devices of a collective, by its axis: tp, cp, pp, ep or etp; dp, devices with the same weights
+        (those of cp are among them); edp, devices with the same experts; ends, a pipeline's first and last
+        stage. With HSDP (shard), dp is the devices of one copy, and replicate the copies.
         """
         return self._groups()[axis]
 
@@ -164,7 +164,7 @@ class Layout(Settings):
 
 
 class Alone(Layout):
-    """A layout of whose pipeline one stage is built, which is all that search/bounds.py asks for."""
+    """A layout of which one stage of the pipeline is built: all that search/bounds.py needs."""
 
     only: int = setting(0, "the stage", least=0)
 
@@ -228,8 +228,8 @@ def told(text: str) -> dict[str, Any]:
 
 
 def layout(given: Any, *, train: bool = True, devices: Any = None) -> Layout:
-    """A layout, of text, a table of degrees, or as it is. Sequence parallelism saves what a backward pass
-    needs: it is the default in training only. devices: how many, where dp is what the other axes leave of
+    """A layout from text, a table of degrees or a Layout. Sequence parallelism is the default in training
+    only, as it saves memory for the backward pass. devices: their number; dp is what the other axes leave of
     them. Raises InputError.
     """
     if isinstance(given, Layout):

@@ -1,7 +1,8 @@
-"""`NamedTuple`, and names for annotations, without the standard library's typing.
+"""`NamedTuple`, `Any` and other names of typing, without importing typing.
 
-Importing typing and making its tuples takes a tenth of an estimate. Type checkers see its own. The tuples are
-as `collections.namedtuple` makes them; here it takes a third of the time, as what they share is made once.
+Importing it and making its tuples takes a tenth of an estimate. Type checkers see typing's own. The tuples
+behave as those of `collections.namedtuple`, but take a third of the time to make, since what they share is
+made once.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 else:
     Any = NoReturn = object
 
-    # What reads a tuple's field, by its place: the same for all tuples.
+    # The descriptor of a tuple's field, by its index: the same for all tuples.
     GETTERS = tuple([_tuplegetter(i, None) for i in range(64)])
 
     class _Fields(type):
@@ -37,7 +38,8 @@ else:
             return type(name, (_Tuple,), {"__slots__": (), "__new__": new, "_places": places, **body})
 
     _new = tuple.__new__
-    # A tuple's __new__, by the number of its fields: compiling it takes longer than all else here.
+    # A tuple's __new__, by the number of its fields, since compiling one takes longer than everything else
+    # here.
     NEW = (
         lambda _cls: _new(_cls, ()),
         lambda _cls, a: _new(_cls, (a,)),
@@ -75,12 +77,12 @@ else:
     )  # fmt: skip
 
     def _few(fields: tuple[str, ...], defaults: dict[str, object]) -> FunctionType:
-        """The __new__ of a tuple with few fields: one of NEW, with their names."""
+        """The __new__ of a tuple with few fields: one of NEW, with these names of parameters."""
         code = NEW[len(fields)].__code__.replace(co_name="__new__", co_varnames=("_cls", *fields))
         return FunctionType(code, {"_new": _new}, "__new__", tuple(defaults.values()))
 
     def _many(name: str, fields: tuple[str, ...], defaults: dict[str, object]) -> FunctionType:
-        """The __new__ of a tuple with more fields than any has that is made often."""
+        """The __new__ of a tuple with many fields; no such tuple is made often."""
         last = tuple(defaults.values())
 
         def new(_cls: type, /, *values: object, **named: object) -> tuple[object, ...]:
@@ -133,8 +135,9 @@ else:
         """A tuple with named fields, one for each annotation: `class Point(NamedTuple)`."""
 
     class Record:
-        """Named fields as a NamedTuple has them, of which most have their defaults: these are the class's, so
-        that making one costs what is said of it. It is no tuple, and equal to itself alone.
+        """Named fields as in a NamedTuple, for records of which most fields keep their defaults: these stay
+        attributes of the class, so that making a record costs only the fields that are given. It is no tuple,
+        and equals only itself.
         """
 
         def __init__(self, *values: object, **named: object):

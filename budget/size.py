@@ -90,8 +90,9 @@ def minimum(a: Size, b: Size) -> Size:
 
 
 def largest(found: Sequence[Any], by: Sequence[Size]) -> tuple[tuple[Any, Size], ...]:
-    """What is largest by a size of each, the first of equals, with the number 1. Of arrays, all that are it
-    somewhere, each with 1 there and 0 elsewhere, so that a sum of products has each element's own.
+    """The item with the largest size, the first of equals, with the number 1. For arrays of sizes: all items
+    that are largest for some element, each with an array that is 1 there and 0 elsewhere, so that a sum of
+    products picks the right item for each element.
     """
     if len(by) == 1 or all(map(is_number, by)):
         return ((found[max(range(len(by)), key=by.__getitem__)], 1),)
@@ -168,7 +169,7 @@ def divisible(width: float) -> int:
 
 
 def once(function: F) -> F:
-    """A function that remembers its answers, where its arguments can be hashed: a Model or arrays cannot."""
+    """A function that remembers its answers if its arguments can be hashed; a Model or arrays cannot."""
     remembered = lru_cache(maxsize=64)(function)
 
     def answer(*given: Any) -> Any:

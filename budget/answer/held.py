@@ -1,4 +1,4 @@
-"""What torch's allocator holds of a device for a program, and how little would do."""
+"""The memory that torch's allocator holds for a program, and the least that would do."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 
 INTERVALS = "memory_intervals.json"
-# What is called memory, the smallest first, and what those who measure call it.
+# The three sizes that are called memory, the smallest first, and their names among measurements.
 SIZES = {"peak": "allocated", "reserved": "reserved", "process": "process"}
 
 
 def kind(mode: str) -> str:
-    """Of which runs the errors are alike."""
+    """The kind of run whose errors are alike: training, or serving."""
     return "train" if mode == "train" else "serve"
 
 
 def ranges(stack: Stack, mode: str, sizes: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Of each size the ends within which nine of ten measured ones lie. Nothing is allocated that is not
-    reserved, nor reserved that the process does not hold: the ends are in the same order.
+    """The interval of each size within which nine of ten measured ones lie. What is allocated is part of what
+    is reserved, and that of what the process holds: the ends of the intervals are in the same order.
     """
     about = table.load(INTERVALS)[kind(mode)]
     ends = {**about[""], **about.get(stack.same or stack.name, {})}
@@ -79,16 +79,16 @@ class Held(NamedTuple):
         return self.reserve.reserved(peak)
 
     def most(self, least: Any) -> Any:
-        """Bytes that it holds at the peak: the tensors, what is freed and cached, fragments.
+        """Bytes that it holds at the peak: the tensors, cached blocks that were freed, fragments.
 
-        Where a device has no more, the allocator gives back what it has cached, and goes on.
+        Where the device has no more memory, the allocator gives cached blocks back and goes on.
         """
         numbers = type(self.memory.peak) is int
         return self._replayed(least) if numbers and self._replays() and least < self.room else least
 
     def in_turn(self) -> Any:
-        """The same of a program of arrays that has a step of each element in turn: what was freed
-        of one length is no block for a longer one, and stays until the device has no more.
+        """The same for a program of arrays that runs one step for each element, in turn: blocks that were
+        freed by a short sequence are too small for a longer one, and stay until the device is full.
         """
         least = self.least()
         if not getattr(least, "shape", ()):
@@ -110,8 +110,8 @@ class Held(NamedTuple):
         return least if found is None else min(found, self.room)
 
     def _replays(self) -> bool:
-        """Whether the allocator's rules are known and say more: of passes whose micro-batches do not wait for
-        another stage, but for tokens one by one.
+        """Whether the allocator is replayed: its rules must be known, no micro-batch may wait for another
+        stage, and it is no decoding.
         """
         known = self.stack.allocator == "torch" and self.reserve.fragments > 0
         alone = self.spread is None or self.spread.layout.pp == 1

@@ -1,4 +1,4 @@
-"""What an estimate of several devices needs besides: each stage's program, groups of devices, a cluster."""
+"""What an estimate for several devices needs in addition: each stage's program, process groups, a cluster."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def counted(network: Named | Ready, task: Task) -> tuple[*Counted, Spread]:
 
 @once
 def _ranks(network: Named | Ready, task: Task) -> tuple[tuple[Rank, ...], Counted]:
-    """The program of one device of each different stage, which no schedule changes, and what they count."""
+    """The program of one device of each different stage, whatever the schedule, and what they count."""
     layout = task.layout
     model, book, ranks = spread(built(network, task.workload), task)
     flops, *each = each_flops(book, *(rank.program for rank in ranks))
@@ -49,7 +49,7 @@ def _ranks(network: Named | Ready, task: Task) -> tuple[tuple[Rank, ...], Counte
 
 
 def kept_beside(found: Spread, software: Stack, task: Task) -> Spread:
-    """The same with what the software of several devices keeps besides, in training."""
+    """The same with what the software keeps in memory on several devices, in training."""
     if task.workload.mode != "train":
         return found
     own = task.techniques.used.get("grad_dtype", "")
@@ -61,7 +61,7 @@ def kept_beside(found: Spread, software: Stack, task: Task) -> Spread:
 
 
 def groups(layout: Layout, software: Stack) -> float:
-    """The groups of devices that a process talks to: one for each axis, and the software's own."""
+    """The number of a process's communication groups: one for each axis, and the software's own."""
     axes = [axis for axis in AXES if any_of(getattr(layout, axis) > 1)]
     return len(axes) + sum(software.groups.get(axis, 0) for axis in ("", *axes))
 

@@ -23,8 +23,8 @@ def key(node: Node, execution: str) -> tuple[str, str]:
 def ordered(run: Sequence[Node], execution: str) -> list[tuple[Node, tuple[str, str]]]:
     """Operators in the order in which they run, with their keys.
 
-    A graph's products of one input run behind the first. Weights of few bits are widened within a product
-    there, and in other executions within one of as few rows as their format's kernel takes.
+    In a graph, products of one input run together, after the first. Weights in few bits are widened within a
+    product in a graph, and in other executions if it has no more rows than their format's kernel takes.
     """
     kept: list[tuple[Node, tuple[str, str]]] = []
     ends: dict[str, int] = {}
@@ -48,7 +48,9 @@ def ordered(run: Sequence[Node], execution: str) -> list[tuple[Node, tuple[str, 
 
 
 def _merged(o: Node, execution: str, wide: Sequence[Op]) -> tuple[str, str] | None:
-    """The key of a product that runs with its neighbours: of one input, or with what widens its weights."""
+    """The key of a product that runs together with products of the same input, or with what widens its
+    weights.
+    """
     if isinstance(o, Block) or o.kind != "contract" or o.kernel:
         return None
     if o.ends:

@@ -1,5 +1,7 @@
-"""Recurrent layers as an accelerator's library runs them: what a step computes for each element is one
-kernel, and the gradient of a loop's weight one product over all steps, behind the loop. Source: cudnn-rnn.
+"""Recurrent layers as an accelerator's library runs them.
+
+The elementwise work of a step is one kernel, and the gradient of a loop's weight is one product over all
+steps after the loop. Source: cudnn-rnn.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from .kernels import Work
 
 
 def at_once(kernels: Iterable[Work]) -> Iterator[Work]:
-    """The kernels of a program, those of recurrent cells together where one kernel does their work."""
+    """The kernels of a program, with those of recurrent cells joined where one kernel does their work."""
     kernels = list(kernels)
     steps: dict[tuple[str, bool], Size] = {}
     for w in kernels:
@@ -41,14 +43,14 @@ def _once(kernels: Iterable[Work], steps: dict[tuple[str, bool], Size]) -> Itera
 
 
 def _elements(w: Work) -> tuple[str, int] | None:
-    """The same of neighbours in a loop's step, whose `times` is one object, that compute something for each
-    element; None of others.
+    """A key that elementwise neighbours in one step of a loop share (their `times` is one object); None for
+    other kernels.
     """
     return (w.phase, id(w.times)) if w.form == "recurrent" and w.gemm is None and not w.summed else None
 
 
 def _of_all_steps(w: Work, times: Size) -> Work:
-    """One run in the place of one a step: a product over all steps, or the sum beside it."""
+    """One kernel instead of one for each step: a product over all steps, or the sum next to it."""
     if (g := w.gemm) is None:
         return w._replace(times=1)
     inputs = g.k * (g.m + g.n)

@@ -40,8 +40,8 @@ def throughput(
 
 
 def peak(kernels: Iterable[Timed], forms: Mapping[str, KernelClass], device: Device, dtype: str) -> Size:
-    """The peak FLOP/s of a program's products: a dtype's, but of those in `units` of another format theirs.
-    Of both together it is their FLOPs over the seconds that each takes at its own peak. Derived.
+    """The peak FLOP/s of a program's products: the dtype's, or that of another format for products in its
+    `units`. Of a program with both: all FLOPs over the seconds that they take at their own peaks. Derived.
     """
     usual = device.rate(dtype)
     if not any(form.units for form in forms.values()):
@@ -55,7 +55,7 @@ def peak(kernels: Iterable[Timed], forms: Mapping[str, KernelClass], device: Dev
 
 
 def over(devices: Size, all_together: Throughput) -> Throughput:
-    """The throughput of several devices: samples and tokens of all, the rest of each."""
+    """The throughput of several devices: samples and tokens of all together, the other figures of each."""
     t = all_together
     return t._replace(
         tflops_per_device=t.tflops_per_device / devices, mfu=t.mfu / devices, hfu=t.hfu / devices

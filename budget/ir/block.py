@@ -24,11 +24,11 @@ class Carry(NamedTuple):
 class Block(NamedTuple):
     """Operators that are repeated `count` times.
 
-    `shared`: the same weights each time (a recurrence over t, ALBERT's layers).
-    `mirrors`: of a backward block, the forward block whose saved tensors it reads.
-    `piece`: other blocks repeat the same operators with weights of their own (see `pieces`).
-    `keeps`: what is kept of a repetition whatever recomputation says: ALL, INPUT or NOTHING.
-    `inline`: statements of a loop, not calls of layers: no caller's variable holds what a layer was given.
+    `shared`: each time with the same weights (a recurrence over t, ALBERT's layers). `mirrors`: for a
+    backward block, the forward block whose saved tensors it reads. `piece`: other blocks repeat the same
+    operators with weights of their own (see `pieces`). `keeps`: what is kept of a repetition whatever
+    recomputation says: ALL, INPUT_ONLY or NOTHING. `inline`: statements in a loop, not calls of layers, so
+    that no caller's variable holds a layer's input.
     """
 
     name: str
@@ -79,8 +79,8 @@ class Model(NamedTuple):
 
 
 class Same:
-    """A Model as answers about it are remembered by (size.once): that it is the same object. Of a torch
-    module's, which is large and captured each time, nothing is remembered.
+    """A Model as a key of remembered answers (size.once): equal if it is the same object. A torch module's
+    cannot be a key: it is large, and captured anew each time.
     """
 
     __slots__ = ("model",)
@@ -116,7 +116,7 @@ def walk(nodes: Iterable[Node], times: Size = 1) -> list[tuple[Op, Size]]:
 
 
 def rewrite(nodes: Iterable[Node], change: Callable[[Op], Iterable[Node]]) -> tuple[Node, ...]:
-    """The same program with each operator replaced by others."""
+    """The program with each operator replaced by others."""
     new: list[Node] = []
     for node in nodes:
         if isinstance(node, Block):

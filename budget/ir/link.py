@@ -47,8 +47,8 @@ def link(
 ) -> tuple[tuple[Node, ...], tuple[str, ...]]:
     """Resolve names, dimensions and sizes of nodes, and the final names of some outputs.
 
-    Raises ValueError for a tensor that nothing makes, for an input called as what an operator makes, and for
-    two operators of one name.
+    Raises ValueError for a tensor that nothing makes, for an input with the name of an operator's output, and
+    for two operators with one name.
     """
     env: dict[str, str] = {}
     linker = _Linker({"1": 1, **sizes})

@@ -93,7 +93,7 @@ def _nodes(nodes: tuple[Node, ...], place: Place) -> None:
 
 
 def _block(node: Block, place: Place) -> None:
-    """A block's body in a scope of its own; behind it only what it leaves is in reach."""
+    """Check a block's body in a scope of its own; after it only what it leaves is in scope."""
     mirrored = place.find(f"block {node.mirrors}") if node.mirrors else None
     if node.mirrors and mirrored is None:
         raise ProgramError(f"block {node.name}: mirrors {node.mirrors!r}, which is no block before it")
@@ -161,7 +161,7 @@ def phase(o: Op, place: Place) -> None:
 
 
 def writes(o: Op, place: Place) -> None:
-    """One writer a name; only an update, or what is recomputed, writes what is there."""
+    """Each name has one writer; only an update or a recomputation writes a tensor that exists."""
     names = [t.name for t in o.outs]
     for t in o.outs:
         known = place.find(t.name)
@@ -173,7 +173,7 @@ def writes(o: Op, place: Place) -> None:
 
 
 def sums(o: Op, _place: Place) -> None:
-    """A sum of gradients sums something: one that does not stands where two letters mean one axis."""
+    """A sum of gradients sums over something; if not, two letters stand for one axis."""
     if o.kind != "reduce" or o.phase != "backward":
         return
     given, made = ([d for d in t.dims if _differ(o.sizes[base(d)], 1)] for t in (o.ins[0], o.out))
@@ -182,7 +182,7 @@ def sums(o: Op, _place: Place) -> None:
 
 
 def broadcasts(o: Op, _place: Place) -> None:
-    """What adds up makes something as large as its largest operand."""
+    """The result of an addition is as large as its largest operand."""
     if o.phase != "forward" or o.rule.view or not o.rule.linear:
         return
     for t in o.ins:

@@ -148,7 +148,9 @@ class Product:
         return self.plain(f"uncast_{x.label}", "cast", (x,), x.dims) if x.dtype != self.x.dtype else x
 
     def without_bias(self, own: Tensor, kind: str, *more: Tensor) -> None:
-        """The end of an adapter of what W makes alone: a bias is taken off, and added behind it."""
+        """The end of an adapter that acts on W x alone: the bias is subtracted before, and added
+        afterwards.
+        """
         if not self.bias:
             self.end(kind, own, *more)
             return

@@ -55,7 +55,7 @@ def _places(ops: list[Op], home: dict[str, int], last: int) -> dict[int, int]:
 
 
 def _stage(model: Model, ops: list[Op], at: dict[int, int], made: Made, stage: int) -> Model:
-    """What one stage runs, with what it has from the others and what they have from it."""
+    """One stage's operators, with what it receives from other stages and what it sends to them."""
     mine = [o for i, o in enumerate(ops) if at.get(i) == stage]
     reads = {t.name for o in mine for t in o.ins}
     nodes: list[Op] = [o for declared in ops if not declared.outs for o in _declared(declared, reads)]

@@ -217,7 +217,7 @@ class _Divider(Places):
                 yield Op(f"{o.name}.{name}{n}", "all_reduce", (t,), (), sizes, o.phase, axis=name)
 
     def block(self, node: Block, scope: Scope) -> Iterator[Node]:
-        """A block, whose repetitions pass on what they carry as it is placed between layers."""
+        """A block; its repetitions carry tensors with the placement that these have between layers."""
         inits: dict[Carry, str] = {}
         for c in node.carry:
             if c.enter:

@@ -1,8 +1,8 @@
-"""What ends a product's kernel: what inference does to each number of its result, before that is written.
+"""Epilogues: elementwise operators that inference runs in a product's kernel, before the result is written.
 
-conv: behind a convolution its batch norm, which is folded into its weights, an activation, and the sum with
-what a residual connection brings. linear: behind other products of weights an activation.
-Sources: tensorrt-fusions, onnxruntime-conv-fusion.
+conv: after a convolution its batch norm, which is folded into the weights, an activation, and the sum with a
+residual connection. linear: after other products with weights an activation. Sources: tensorrt-fusions,
+onnxruntime-conv-fusion.
 """
 
 from __future__ import annotations

@@ -79,8 +79,9 @@ def _fused(same: Same, groups: frozenset[str], choice: str, needs: frozenset[str
 
 
 def _contiguous(model: Model) -> tuple[Node, ...]:
-    """The nodes, with the copies that eager attention's products make of what one projection made, which is
-    then not kept for them. Of other operands that are laid out by tokens, the copies are kernels beside.
+    """The nodes with the copies that eager attention's products make of a fused projection's output, which
+    then need not be kept for them. Copies of other operands that lie token by token are kernels beside the
+    products.
     """
     parts = {t.name for o, _ in walk(model.nodes) if o.kind == "view" and len(o.outs) > 1 for t in o.outs}
     by_heads = {t.name for o, _ in walk(model.nodes) if o.kind in BY_HEADS for t in o.outs}
@@ -193,7 +194,7 @@ def _on_chip(t: Tensor, chip: set[str]) -> Tensor:
 
 
 def _reads(node: Node) -> list[str]:
-    """Names of what a node reads; of a block also what it hands on."""
+    """The names that a node reads; for a block also those that it hands on."""
     if isinstance(node, Op):
         return [t.name for t in node.ins]
     names = [name for inner in node.body for name in _reads(inner)]

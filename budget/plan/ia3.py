@@ -17,7 +17,7 @@ ADAPTER = {"ia3": FIELD}
 
 
 def ia3(model: Model, names: frozenset[str], inputs: frozenset[str], dtype: str = "") -> Model:
-    """The model with scales of the products' outputs; of those in `inputs`, of what they read."""
+    """The model with scales of the products' outputs, or of the inputs of those in `inputs`."""
 
     def change(o: Op) -> list[Op]:
         layer = Layer(o, FIELD, dtype)

@@ -1,7 +1,7 @@
 """Sparse attention as inference engines run it: an indexer's scores never reach memory, and a query reads
-the keys and values that it chose alone. The scores' product takes its operands as they are, not widened.
+only the keys and values that it chose. The scores' product takes its operands as they are, not widened.
 
-Code that has no kernel of it computes all scores of all positions, and masks them (arch/_indexer.py).
+Code without such a kernel computes the scores of all positions and masks them (arch/_indexer.py).
 Sources: vllm-indexer, vllm-deepseek-v32.
 """
 

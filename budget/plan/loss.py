@@ -74,8 +74,8 @@ def in_chunks(model: Model, tokens: Size) -> Model:
 
 
 def _last_chunk(model: Model, softmax: Op) -> tuple[str, list[Op]]:
-    """The operator that makes the logits, and what runs behind it: a head's weights of few bits are widened
-    for each chunk (plan/quantize.py), at last beside the logits of all the others.
+    """The operators from the one that makes the logits on. A head's weights in few bits are widened for each
+    chunk (plan/quantize.py), the last time while all other chunks' logits are in memory.
     """
     makers = {t.name: o for o, _ in walk(model.nodes) if o.phase == "forward" for t in o.outs}
     chain = [makers[softmax.ins[0].name]]

@@ -106,7 +106,7 @@ def _with_prefix(nodes: Sequence[Node], n: Size, dtype: str) -> Iterator[Node]:
 
 
 def _prefix(scores: Op, first: Op, seen: dict[str, Tensor], n: Size, dtype: str) -> Iterator[Op]:
-    """The look-up of one layer's prefix, and keys and values behind it."""
+    """The look-up of one layer's prefix, and the keys and values with it in front."""
     name = beside(scores, "prefix")
     keys = first.sizes[KEY_SEQ]
     sizes = {**first.sizes, PREFIX: n, "keys": keys, KEY_SEQ: keys + n, "two": 2}

@@ -3,7 +3,7 @@
     stage -> backward -> divide -> recompute -> shard -> accumulate -> optimizer
 
 Divide stands before `recompute`, so that what is recomputed communicates again; shard behind it, or a weight
-would be gathered twice. Everything is counted from these programs: bytes, seconds, and who talks to whom.
+would be gathered twice. Everything is counted from these programs: bytes, seconds, and the communication.
 """
 
 from __future__ import annotations
@@ -120,8 +120,8 @@ def _of_module(book: Model, task: Task) -> tuple[Model, tuple[Rank, ...]]:
 
 
 def _stepped(program: Model, task: Task, partial: Partial, part: Stage, parts: Sequence[Stage] = ()) -> Model:
-    """A stage's step of a program of both passes: what is run again, what units of weights move, the sums of
-    gradients, the optimizer of what this device owns, and the gathers behind it.
+    """A stage's step, from a program of both passes: recomputation, the traffic of weight units, the sums of
+    gradients, the optimizer for what this device owns, and the gathers after it.
     """
     layout, root = task.layout, task.techniques.used.get("fsdp_root", "whole")
     moved = by_unit(recompute(program, task.recompute), layout, summed(task), root)

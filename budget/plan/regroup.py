@@ -60,7 +60,7 @@ def _chunks(stacks: tuple[Block, ...], every: int, after: Collection[str]) -> It
 
 
 def _unlike(blocks: tuple[Block, ...], after: Collection[str]) -> Block:
-    """Unlike layers as one group; of what they make, what is read behind it leaves it."""
+    """Different layers as one group; of what they make it leaves what is read after it."""
     first, last = blocks[0], blocks[-1]
     name = f"{first.name}..{last.name}"
     enters = {c.init: f"{c.init}@{name}" for c in first.carry if c.enter}

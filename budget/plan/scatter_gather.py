@@ -1,4 +1,4 @@
-"""What stages of a pipeline send is divided over the devices of tp, which gather it behind.
+"""The messages between pipeline stages are divided over the devices of tp, which gather them on arrival.
 
 Without sequence parallelism each device of tp has all of what goes to the next stage. Each sends a part over
 the cards between nodes, and the parts are gathered over the links in one (plan/mesh.py has the rule).

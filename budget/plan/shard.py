@@ -104,7 +104,7 @@ def gathers(model: Model, layout: Layout) -> Iterator[Op]:
 
 
 def _once(kind: str, axis: str, part: Part, size: Size, phase: str) -> Op:
-    """One collective of all gradients, or of all weights, that some devices hold: they are there already."""
+    """One collective for all gradients, or all weights, of some devices; the tensors exist already."""
     what = Tensor("weights" if kind == "all_gather" else "gradients", ("p",), GIVEN, part.dtype)
     return Op(f"{what.name}.{kind}", kind, (what,), (), {"p": size}, phase, axis=axis)
 

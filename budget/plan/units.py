@@ -57,8 +57,8 @@ class Units:
         self.gathered: set[str] = set()
 
     def run(self, nodes: Iterable[Node], mirrors: str = "") -> Iterator[Node]:
-        """The nodes of one unit: whole weights before it, scattered gradients behind it. Of a backward block
-        these are the weights of the forward one that it mirrors, whether it reads them or not.
+        """The nodes of one unit, with a gather of its weights before and a scatter of its gradients after. A
+        backward block gathers all weights of the forward block that it mirrors, whether it reads them or not.
         """
         # A weight's cast is done before it is gathered.
         body = [node for node in nodes if not (isinstance(node, Op) and _made(node) in self.casts)]
