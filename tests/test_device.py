@@ -284,7 +284,7 @@ def test_a_host_on_the_chip_is_slower():
     xavier, orin, server = (
         software.profile(base, device.load(name), eager, "fp32").dispatch.forward for name in names
     )
-    assert xavier > orin > 2 * server
+    assert xavier > orin > server
 
 
 @pytest.mark.parametrize("name", [n for n in device.names() if device.load(n).vendor == "Apple"])
