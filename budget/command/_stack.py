@@ -12,7 +12,7 @@ ON = {"": " elsewhere", SEVERAL: ", one batch on several devices"}
 
 
 def stack_lines(rows: Sequence[tuple[str, str, str]]) -> list[str]:
-    """A line for each stack's name, modes and what it is, and below it what is longer."""
+    """A line for each stack with its name, its modes and a description, which may go on below."""
     wide = 2 + max(len(name) for name, *_ in rows)
     heads = [(f"{name:<{wide}}{modes:<13}", about) for name, modes, about in rows]
     return [

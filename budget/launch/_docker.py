@@ -1,5 +1,5 @@
-"""A Dockerfile as the shell's script of what is run: its last stage's RUN lines, and the command that its
-container starts behind the environment that it has.
+"""A Dockerfile as a shell script: the RUN lines of its last stage, its environment, and the command of its
+container.
 
 Nothing is built. Source: dockerfile.
 """

@@ -95,9 +95,9 @@ SILENT = (
 
 
 def started(commands: Iterable[list[str]]) -> list[str]:
-    """The words of a command that starts a server, from there on: `--serves` it, variables as flags, and a
-    bare word behind as its `--model`. None where none does; of several for one model, as on several nodes,
-    those of the one that says most. Raises InputError for several models.
+    """The words of the command that starts a server: `--serves` with the server, variables as flags, and a
+    bare word as its `--model`; None where no command does. Of several commands for one model, as on several
+    nodes, the one with most words. Raises InputError for several models.
     """
     found = sorted(filter(None, map(_started, commands)), key=len)
     by_model = {model: words for words in found if (model := _model(words))}

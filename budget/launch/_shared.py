@@ -119,7 +119,7 @@ def saved(value: Any) -> Told:
 
 
 class Beside(str):  # noqa: SLOT000 - it is filled behind the path that it is
-    """The path of a launch file that another one names and that lies beside it, with what it says."""
+    """The path of a launch file that another one names, in the same folder, with its contents."""
 
     form: str
     told: Told  # without what is the program's own: its model, its samples and the stack

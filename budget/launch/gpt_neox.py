@@ -72,7 +72,7 @@ SILENT = (
 
 
 def is_mine(table: Mapping[str, Any]) -> bool:
-    """A file with sizes of a network beside the words of its own parallelism or positions."""
+    """A file with sizes of a network and GPT-NeoX's own words for parallelism or positions."""
     return {"num_layers", "hidden_size"} <= set(table) and bool(
         {"pipe_parallel_size", "model_parallel_size", "pos_emb"} & set(table)
     )

@@ -47,7 +47,7 @@ SILENT = (
 
 
 def is_mine(table: Mapping[str, Any]) -> bool:
-    """A file whose table `train` has a batch of one device, beside a folder for what comes out."""
+    """A file with a folder for its output, whose table `train` has a batch of one device."""
     train = table.get("train")
     return isinstance(train, Mapping) and "micro_batch_size" in train and "out_dir" in table
 

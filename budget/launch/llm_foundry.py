@@ -76,7 +76,7 @@ SILENT = (
 
 
 def is_mine(table: Mapping[str, Any]) -> bool:
-    """A file with a kind of model, beside the samples of all devices in a step."""
+    """A file with a kind of model and the samples of all devices in a step."""
     model = table.get("model")
     return isinstance(model, Mapping) and "name" in model and "device_train_microbatch_size" in table
 

@@ -125,7 +125,9 @@ def results_folder() -> str:
 
 
 def own_folder() -> str:
-    """Where `budget calibrate` keeps what it measures, beside the user's profiles: no checkout changes."""
+    """The folder of `budget calibrate`'s records, next to the user's profiles, so that no checkout
+    changes.
+    """
     return os.path.join(os.path.dirname(user_folder()), "results")
 
 
@@ -144,7 +146,7 @@ def read(paths: Sequence[str], device: str) -> list[Record]:
 
 
 def _same(one: Record, other: Record) -> bool:
-    """Whether two records are more rounds of one measurement, of which the least counts."""
+    """Whether two records are rounds of one measurement, of which the fastest counts."""
     facts = [
         (r.info["statistic"], r.info.get("method"), r.info.get("versions"), r.workload) for r in (one, other)
     ]
@@ -158,8 +160,8 @@ def find(folder: str) -> list[str]:
 
 
 def newest(paths: Iterable[str], device: str) -> list[Record]:
-    """Of each benchmark the newest record; where the least of all rounds counts, the least of all runs of
-    the same case with the same versions. Raises InputError for records of another device.
+    """The newest record of each benchmark; where the fastest round counts, the fastest of all runs of a case
+    with the same versions. Raises InputError for records of another device.
     """
     latest: dict[str, Record] = {}
     for path in paths:
@@ -174,7 +176,7 @@ def newest(paths: Iterable[str], device: str) -> list[Record]:
 
 
 def _least(one: Record, other: Record) -> Record:
-    """The faster of two runs of one case, which says how much longer the slowest of all took."""
+    """The faster of two runs of one case, with how much longer the slowest run took."""
     slowest = max(r.seconds * (1 + r.again) for r in (one, other))
     least = min(one, other, key=lambda r: r.seconds)
     return least._replace(again=slowest / least.seconds - 1)

@@ -251,7 +251,7 @@ def _compiled(left_out: list[str]) -> list[tuple[Any, str, Any]]:
 
 
 def _checked(check: Any) -> Any:
-    """A check of numbers that nobody knows, behind which there is only an error, passes."""
+    """A check of unknown numbers passes, if only an error would follow from it."""
 
     def call(error: Any, condition: Any, message: Any) -> None:
         if not isinstance(condition, FakeTensor) or value(condition) is not None:

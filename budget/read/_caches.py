@@ -91,7 +91,9 @@ def caches(out: Any) -> dict[str, Any]:
 
 
 def served(model: Model, left: Collection[str], seq: int) -> Model:
-    """A captured pass with its caches as such. left: what the storages of those are called that it leaves."""
+    """A captured pass with its caches marked as such. left: the names of the storages of the caches that it
+    leaves.
+    """
     ops = [o for o, _ in walk(model.nodes)]
     given = [t for o in ops if o.name == "inputs" for t in o.ins]
     old = {t.name for t in given if t.dims and t.name.startswith(NAMES)}

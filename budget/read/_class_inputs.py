@@ -100,7 +100,7 @@ def _sound(config: Any, workload: Workload) -> Iterator[tuple[int, ...]]:
 
 
 def _series(config: Any, workload: Workload) -> Iterator[dict[str, Any]]:
-    """What was observed of a series in time: of one variable, or of several."""
+    """The observed part of a time series, of one variable or of several."""
     import torch
 
     steps, variables = workload.seq or told(config, "context_length"), told(config, "num_input_channels")

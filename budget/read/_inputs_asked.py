@@ -62,7 +62,7 @@ def told(config: Any, *names: str) -> Any:
 
 
 def packed(config: Any, takes: Mapping[str, Any], workload: Workload) -> Iterator[dict[str, Any]]:
-    """All patches of all pictures, one behind the other, flat or square, and the grid of each picture."""
+    """All patches of all pictures in one sequence, flat or square, and the grid of each picture."""
     import torch
 
     grid = next((name for name in ("grid_thw", "image_grid_thw") if name in takes), "")
@@ -176,7 +176,7 @@ def asked(config: Any, takes: Mapping[str, Any], main: Any, workload: Workload) 
 
 
 def _shape(config: Any, name: str, turn: int, workload: Workload) -> list[Any]:
-    """An input's shape behind the batch, of those that it may have; None stands for a length not known."""
+    """An input's shape after the batch, out of those that it may have; None stands for an unknown length."""
     shapes = SHAPES.get(name, ((None,),))
     return [x and _length(config, x, workload) for x in shapes[min(turn, len(shapes) - 1)]]
 

@@ -1,6 +1,6 @@
-"""Which modules a format of few bits leaves as they are, as a config names them.
+"""The modules that a format of few bits leaves unquantized, as a config names them.
 
-A name is an expression over a module's path (Packing.skipped), kept beside the config's own spelling.
+Each name is a regular expression over a module's path (Packing.skipped), kept with the config's own spelling.
 """
 
 from __future__ import annotations

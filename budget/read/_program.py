@@ -18,7 +18,7 @@ from ._storages import Storages, Tensors, address, parts
 
 
 class Successor(NamedTuple):
-    """A storage that a weight has from an operator on, behind which its own was let go."""
+    """A storage that a weight has from some operator on, after its own one was freed."""
 
     weight: str
     role: str

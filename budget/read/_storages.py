@@ -1,7 +1,7 @@
-"""What every storage is called, and how long it lives.
+"""The name of every storage, and how long it lives.
 
-What has a name is a storage, not a tensor: views are nothing, what is written in place stays what it was,
-and a storage that grows is another one.
+Names belong to storages, not to tensors: a view has the name of its storage, a write in place keeps the name,
+and a storage that grows gets a new one.
 """
 
 from __future__ import annotations

@@ -148,7 +148,7 @@ def _dtype(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _nested(settings: Mapping[str, Any], family: Mapping[str, Any]) -> dict[str, Any]:
-    """The config inside, of which the one around it decides the head and what it is tied to.
+    """The nested config; the outer one decides the head and whether it is tied.
 
     Older configs of some families are flat: they have its fields among their own. Where the class makes
     one text model only, it does so whatever model_type says there (`nested_fixed`); `nested_usual` has

@@ -55,9 +55,8 @@ def load(kind: str) -> Mapping[str, Any]:
 
 
 def complete(values: Mapping[str, Any], family: Mapping[str, Any]) -> dict[str, Any]:
-    """The config with other spellings resolved and the family's defaults filled in.
-
-    Checked for what it must have and for what is not covered.
+    """The config with aliases resolved and the family's defaults filled in, checked for required fields and
+    for values that are not covered.
     """
     values = dict(values)
     for other, name in family.get("aliases", {}).items():

@@ -102,7 +102,7 @@ def swinv2(hf: Settings) -> dict[str, Any]:
 
 
 def segformer(hf: Settings) -> dict[str, Any]:
-    """Each stage has its own entry in several lists, of which the class reads as many as there are stages."""
+    """Several lists have an entry for each stage; the class reads as many entries as there are stages."""
     stages = _whole(hf, "num_encoder_blocks")
     by_stage = (
         "depths", "hidden_sizes", "num_attention_heads", "patch_sizes", "strides", "sr_ratios", "mlp_ratios",

@@ -43,7 +43,7 @@ def gpt_neo(hf: Settings) -> dict[str, Any]:
 
 
 def gpt_neox(hf: Settings) -> dict[str, Any]:
-    """Attention and MLP side by side, each behind its own norm, or one behind the other."""
+    """Attention and MLP in parallel, each after its own norm, or one after the other."""
     parallel = _flag(hf, "use_parallel_residual", True)
     return {"residual": "parallel_two_norms" if parallel else "pre", **_rotary(hf, "rotary_pct", 0.25)}
 
@@ -128,7 +128,7 @@ olmoe = helium
 
 
 def stablelm(hf: Settings) -> dict[str, Any]:
-    """Attention and MLP side by side behind one norm, or one behind the other."""
+    """Attention and MLP in parallel after one norm, or one after the other."""
     parallel = _flag(hf, "use_parallel_residual", False)
     return {"residual": "parallel" if parallel else "pre", **_rotary(hf, "partial_rotary_factor", 0.25)}
 
@@ -234,7 +234,7 @@ def modernbert(hf: Settings) -> dict[str, Any]:
 
 
 def _late_windows(hf: Settings) -> tuple[int, ...]:
-    """The windows of layers of which the first so many have none."""
+    """The windows of layers, of which the first ones attend in full."""
     full = _whole(hf, "max_window_layers", least=0)
     layers = _short(_whole(hf, "num_hidden_layers"), "num_hidden_layers")
     kinds = ["full_attention" if i < full else "sliding_attention" for i in range(layers)]
@@ -242,7 +242,7 @@ def _late_windows(hf: Settings) -> tuple[int, ...]:
 
 
 def _full_every(hf: Settings, usual: int) -> tuple[int, ...]:
-    """The windows of layers of which every so many have none."""
+    """The windows of layers, of which every n-th one attends in full."""
     listed = hf.get("layer_types") is not None
     period = usual if listed else _whole(hf, "sliding_window_pattern", usual)
     period = _short(period, "sliding_window_pattern")

@@ -132,7 +132,7 @@ def mamba2(hf: Settings) -> dict[str, Any]:
 
 
 def jamba(hf: Settings) -> dict[str, Any]:
-    """One layer in so many attends; one in so many has experts, if there are several."""
+    """Every n-th layer attends, and every m-th has experts, if there are several."""
     layers = _short(_whole(hf, "num_hidden_layers"), "num_hidden_layers")
     several = _whole(hf, "num_experts") > 1
     return {

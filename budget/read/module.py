@@ -68,7 +68,8 @@ def _whole(name: str, value: Any) -> int:
 
 
 def check(model: Any, mode: str, requested: Mapping[str, Any], config: Iterable[str]) -> None:
-    """Raise an InputError for what a torch module does in its own code, or what needs named dimensions.
+    """Raise an InputError for a setting that a torch module's own code decides, or that needs named
+    dimensions.
 
     requested: recompute, attention and the settings of techniques.
     """

@@ -101,8 +101,8 @@ def of_ollama(name: str) -> str:
 
 
 def _told(name: str) -> Iterator[str]:
-    """A name as it is, without its owner, then without words of its training, whose patterns take a while to
-    compile.
+    """The name as it is, then without its owner, then without words about its training (whose patterns take
+    long to compile).
     """
     yield name
     if "/" in name:
@@ -246,7 +246,7 @@ def _spelled(name: str, headings: Mapping[str, object]) -> str | None:
 
 
 def _on_the_hub(name: str, headings: Mapping[str, object]) -> str | None:
-    """The hub's name, `owner/name`, of which this is the part behind the owner."""
+    """The hub's full name, `owner/name`, for a name without its owner."""
     found = [h for h in headings if "/" in h and _dashed(h.partition("/")[2]) == _dashed(name)]
     return found[0] if found else None
 

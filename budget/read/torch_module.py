@@ -86,7 +86,7 @@ class NeedsDataError(InputError):
 def _captured(
     module: Any, args: Any, kwargs: Any, mode: str, dtype: str, samples: int, even: bool = False
 ) -> Model:
-    """One capture; even: what is chosen by numbers that nobody knows is spread evenly. Raises InputError."""
+    """One capture. even: choices by unknown numbers are spread evenly. Raises InputError."""
     first = next(tensors_in((args, kwargs)))
     recorder = Recorder({id(m): name for name, m in module.named_modules()}, even)
     with as_a_gpu() as left_out:

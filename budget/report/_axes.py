@@ -13,7 +13,7 @@ STEPS = 40  # of a line
 
 
 class Axis(NamedTuple):
-    """Values along so many pixels, by their logarithms or as they are."""
+    """An axis from a low to a high value, between two pixels; logarithmic or linear."""
 
     low: float
     high: float

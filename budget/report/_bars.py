@@ -92,7 +92,7 @@ def _bar(x: float, y: float, wide: float, colour: str, opacity: float = 0.85) ->
 
 
 def _names(estimates: Sequence[Estimate]) -> list[str]:
-    """What tells each from the others: what the comparison's table says before what it found."""
+    """A name for each estimate: the columns of the comparison's table that tell it from the others."""
     shown = table(estimates)
     last = [c.key for c in shown.columns].index("peak")
     kept = [i for i, c in enumerate(shown.columns[:last]) if c.key not in ("params", "step")] or [0]

@@ -1,4 +1,6 @@
-"""Several estimates side by side: what they share is said once, above a table of what tells them apart."""
+"""Several estimates side by side: common settings once, above a table of those that differ and of the
+results.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A plan as an Answer: what to train, how good it gets, what it takes, and what each number rests on."""
+"""A plan as an Answer: what to train, the loss it reaches, what it costs, and the source of each number."""
 
 from __future__ import annotations
 

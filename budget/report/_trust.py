@@ -10,7 +10,7 @@ from ..fold.count import modelled
 
 
 def trust(e: Estimate) -> Iterator[str]:
-    """What is exact, what is a model, what is not counted, and what of many devices is not foreseen."""
+    """Which figures are exact, which are modelled, what is not counted, and whether stragglers are."""
     missing = f"; not counted: {', '.join(e.model.uncounted)}" if e.model.uncounted else ""
     parts = modelled(e.program)
     but = f" but for what {', '.join(parts)} move" if parts else ""

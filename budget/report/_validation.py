@@ -56,7 +56,7 @@ def answer(found: Sequence[Row], device: Device, profile: Profile, *, every: boo
 
 
 def together(answers: Sequence[Answer]) -> Answer:
-    """Answers of several devices as one; of one as it is. JSON is then a list."""
+    """The answers of several devices as one, whose JSON is a list; a single answer stays as it is."""
     if len(answers) == 1:
         return answers[0]
     return Answer(

@@ -1,8 +1,8 @@
 """A trace of one step for chrome://tracing and ui.perfetto.dev, in the format of Chrome's trace events.
 
-Of a pipeline: every rank, with a stream of compute and one of communication, which ends with the pass that it
-belongs to, so that what stands beyond the compute is waited for. Of one device: its kernels, those of all
-layers together, in the order of the program. Source: chrome-trace-events.
+For a pipeline it has every rank with a stream of compute and one of communication. Communication ends with
+its pass, so that the part beyond the compute is waiting time. For one device it has the kernels in the order
+of the program, each for all layers together. Source: chrome-trace-events.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def _pipeline(e: Estimate) -> Iterator[Event]:
 
 
 def _pass(r: Ran, waits: float) -> Iterator[Event]:
-    """The compute of one pass: what is left of it without what it waits for."""
+    """The compute of one pass, without the time that it waits."""
     name = f"{r.run.what} {r.run.micro}"
     yield _event(
         name,

@@ -76,7 +76,7 @@ def terms(device: Device, price: Any = None, power: Any = None, pue: Any = None,
 
 
 def bill(t: Terms, device_hours: float, ends: tuple[float, float] | None = None) -> Bill:
-    """What so many hours of one device cost. ends: the fewest and the most, where they are uncertain."""
+    """The cost of so many device-hours. ends: the fewest and the most hours, where they are uncertain."""
     low, high = ends or (device_hours, device_hours)
     hours = (device_hours, low, high)
     usd = _each(t.price, hours, 1)

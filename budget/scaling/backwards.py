@@ -162,8 +162,8 @@ def plan(ask: Ask) -> Plan:
 
 
 def _searched(ask: Ask) -> Plan | None:
-    """The plan on the best layout of a small search for about its size; None where nothing is known of what
-    joins so many devices, or no layout divides them.
+    """The plan on the best layout of a small search at about its size; None where no cluster of so many
+    devices is known, or no layout divides them.
     """
     (params, tokens), found = sizes(ask, START), None
     for _ in range(ROUNDS):

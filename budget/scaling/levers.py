@@ -1,4 +1,4 @@
-"""Which input moves a plan most: each in turn at the ends of what is known of it, all others as they are."""
+"""The sensitivity of a plan: each input in turn at both ends of its interval, all others unchanged."""
 
 from __future__ import annotations
 

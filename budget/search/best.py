@@ -1,4 +1,4 @@
-"""The best layout of so many devices, of a small search that says what it tried.
+"""The best layout of so many devices, by a small search that tells what it tried.
 
 Each layout (degrees.py) is first tried with the least recomputation that fits and one sample at a time; the
 best of these then with more samples at a time, and with interleaved stages. What is better is what trains

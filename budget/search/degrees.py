@@ -84,7 +84,9 @@ def _stack(model: Model) -> Stack:
 
 
 def layouts(devices: int, node: int, of: Facts) -> list[Layout]:
-    """Those of so many devices, `node` of them in a node, whose degrees divide what they are for."""
+    """The layouts of so many devices, `node` of them in a node, whose degrees divide the sizes of the
+    network.
+    """
     found = [] if of.alone else list(_degrees(devices, node, of))
     return [Layout(**degrees) for degrees in found or (_by_layers(devices, node, of) if of.by_layers else ())]
 

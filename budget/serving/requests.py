@@ -141,7 +141,9 @@ class _Requests(NamedTuple):
 
 
 def _best(of: _Requests, devices: int, users: Sequence[int], asked: Asked) -> Serving:
-    """So many devices as replicas of one device, or of several: what answers the most users the fastest."""
+    """So many devices as replicas of one or several devices each: the division that answers most users
+    fastest.
+    """
     axis = "pp" if of.decode(1).stack.by_layers else "tp"
     found, why = [], InputError("devices", f"got {devices}; no layout divides the network")
     for n in (n for n in range(1, devices + 1) if devices % n == 0):
