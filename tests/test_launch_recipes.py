@@ -1,11 +1,13 @@
-"""Recipes of NeMo AutoModel, LLM Foundry and ArcticTraining."""
+"""Recipes of NeMo AutoModel, LLM Foundry, ArcticTraining and MaxText."""
+
+import re
 
 import pytest
 from launch_files import written
 
 from budget import estimate
 from budget.errors import InputError
-from budget.launch import read
+from budget.launch import maxtext, read
 
 AUTOMODEL = """
 recipe: TrainFinetuneRecipeForNextTokenPrediction
@@ -119,3 +121,59 @@ def test_arctic_training_is_deepspeed_with_heads_that_go_round(tmp_path):
     assert (run.layout, run.settings.get("recompute"), run.settings["batch"]) == ({"zero": 2}, None, 2)
     with pytest.raises(InputError, match=r"^type: got 'dpo'"):
         read(written(tmp_path, "c.yml", ARCTIC.replace("type: sft", "type: dpo")))
+
+
+MAXTEXT = "model_name: llama3-8b\nper_device_batch_size: {each}\nmax_target_length: 8192\n{more}"
+LINE = "N=2\npython3 -m MaxText.train MaxText/configs/base.yml run_name=a model_name=llama3-8b \\\n  "
+LINE += "per_device_batch_size=4 max_target_length=8192 remat_policy='minimal' ici_fsdp_parallelism=${N}\n"
+
+
+@pytest.mark.parametrize(
+    ("each", "more", "batch", "spread"),
+    [
+        (4, "ici_fsdp_parallelism: 256", 4, {"dp": 256, "zero": 3}),
+        (4, "", 4, {"zero": 3}),
+        (0.5, "ici_fsdp_parallelism: 8\nici_tensor_parallelism: 4", 2, {"tp": 4, "dp": 8, "zero": 3}),
+        (2, "ici_fsdp_parallelism: 4\ndcn_data_parallelism: 2", 2, {"dp": 8, "zero": 3, "shard": 4}),
+        (2, "ici_fsdp_parallelism: 1\nici_data_parallelism: 8", 2, {"dp": 8}),
+    ],
+)
+def test_maxtext_s_sequences_of_a_device_and_degrees_of_its_mesh(tmp_path, each, more, batch, spread):
+    """All sequences of a step are those of a device times all devices, those of tp included."""
+    told = read(written(tmp_path, "a.yml", MAXTEXT.format(each=each, more=more)))
+    assert (told.form, told.model, told.left) == ("maxtext", "llama-3-8b", ())
+    assert (told.settings["batch"], told.settings["recompute"], told.spread({})) == (batch, "full", spread)
+    if "dp" in spread:
+        found = estimate(told.model, **told.settings, layout=told.spread({}), device="tpu-v5p")
+        assert found.model.samples == each * found.devices
+
+
+def test_maxtext_s_program_is_told_by_pairs(tmp_path):
+    told = read(written(tmp_path, "a.sh", LINE))
+    assert (told.model, told.settings["batch"], told.spread({})) == ("llama-3-8b", 4, {"dp": 2, "zero": 3})
+    assert (told.settings["seq"], told.settings["recompute"]) == (8192, "keep_products")
+
+
+def test_maxtext_s_names_are_presets_of_as_many_parameters():
+    for name, ours in maxtext.NAMES.items():
+        size = re.search(r"(?<![\dx])(\d+)b$", name)  # of llama4-17b-16e it is what is active
+        if size:
+            billions = estimate(ours, mode="forward", seq=64).params.total / 1e9
+            assert billions == pytest.approx(int(size[1]), rel=0.32), name  # gemma2-2b has 2.6
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ("model_name: default", "model_name: got 'default'"),
+        ("per_device_batch_size: 0.3", "per_device_batch_size"),
+        ("ici_tensor_parallelism: many", "ici_tensor_parallelism"),
+        ("use_dpo: true", "which runs several networks"),
+    ],
+)
+def test_what_maxtext_is_told_wrongly_is_named(tmp_path, more, says):
+    text = "\n".join(
+        line for line in MAXTEXT.format(each=1, more="").splitlines() if line.split(":")[0] not in more
+    )
+    with pytest.raises(InputError, match=says):
+        read(written(tmp_path, "a.yml", f"{text}\n{more}\n"))

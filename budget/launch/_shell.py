@@ -24,14 +24,23 @@ TRL = re.compile(r"(?:^|.*/)trl/scripts/(\w+)\.py")
 COMMANDS = ("sft", "dpo", "grpo", "kto", "reward", "rloo")  # of TRL, each a script
 
 
-def programs(words: list[str]) -> list[str]:
-    """With TRL's commands as its scripts, `trl sft` as sft.py, and behind each, as `--trl`, its name.
+MAXTEXT = re.compile(r"(?:.*[./])?maxtext[\w./]*[./](train|train_compile|sft_trainer)(\.py)?", re.IGNORECASE)
+PAIR = re.compile(r"([a-z]\w*)=(.*)", re.DOTALL)
 
-    Source: trl.
+
+def programs(words: list[str]) -> list[str]:
+    """With TRL's commands as its scripts, `trl sft` as sft.py, and behind each, as `--trl`, its name; and
+    what MaxText is told as `name=value` as `--name value`.
+
+    Sources: trl, maxtext-defaults.
     """
     found: list[str] = []
+    pairs = False
     for word in words:
-        if script := TRL.fullmatch(word):
+        pairs = pairs or MAXTEXT.fullmatch(word) is not None
+        if pairs and (pair := PAIR.fullmatch(word)):
+            found += [f"--{pair[1]}", pair[2]]
+        elif script := TRL.fullmatch(word):
             found += [word, "--trl", script[1]]
         elif found and found[-1] == "trl" and word in COMMANDS:
             found[-1:] = [f"{word}.py", "--trl", word]
