@@ -1,6 +1,8 @@
 """YOLOv8 and YOLO11: features of three sizes, mixed down and up, and boxes and classes of each cell.
 
-Source: yolov8, yolo11. The tensors' order in the blocks is recalled from the published models.
+Ultralytics folds the batch norms into the convolutions before it predicts (`fuse batch_norm`).
+Source: yolov8, yolo11, ultralytics-fuse. The tensors' order in the blocks is recalled from the published
+models.
 """
 
 from __future__ import annotations
