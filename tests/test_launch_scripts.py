@@ -209,3 +209,20 @@ def test_a_file_beside_that_is_broken_is_named(tmp_path):
     line = "torchrun train.py --model_name_or_path gpt2 --per_device_train_batch_size 2 --deepspeed ds.json"
     with pytest.raises(InputError, match=r"ds\.json cannot be read"):
         read(written(tmp_path, "run.sh", line))
+
+
+@pytest.mark.parametrize(
+    ("asked", "devices"),
+    [
+        ("#SBATCH --nodes=4\n#SBATCH --gpus-per-node=8", 32),
+        ("#SBATCH -N 2\n#SBATCH --gres=gpu:h100:4", 8),
+        ("#SBATCH --nodes 4", 4),
+        ("#SBATCH --nodes=4-8\n#SBATCH --gpus-per-node=8", 8),  # a range is no number
+        ("# SBATCH --nodes=4\n##SBATCH --gpus-per-node=8", 1),
+    ],
+)
+def test_slurm_s_variables_are_what_the_script_asks_for(tmp_path, asked, devices):
+    line = "srun torchrun --nnodes $SLURM_NNODES --nproc_per_node ${SLURM_GPUS_ON_NODE} train.py \\\n"
+    line += "  --model_name_or_path gpt2 --per_device_train_batch_size 2 --bf16 true"
+    told = read(written(tmp_path, "a.sh", f"#!/bin/bash\n{asked}\n{line}\n"))
+    assert told.layout.get("devices", 1) == devices

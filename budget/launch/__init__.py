@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from importlib import import_module
 from types import ModuleType
 
-from ..errors import InputError, shown
+from ..errors import InputError, shown, some
 from ..found import modules
 from ..layout import Layout
 from ..named import Any, NamedTuple
@@ -88,7 +88,7 @@ def _read(path: str, *, whole: bool = True) -> tuple[str, dict[str, Any], tuple[
     form, module = next(((name, m) for name, m in _formats() if m.is_mine(table)), ("", None))
     if module is None:
         raise InputError(
-            "--run", f"{called(path)} is of no known format; allowed: {', '.join(n for n, _ in _formats())}"
+            "--run", f"{called(path)} is of no known format; allowed: {some(n for n, _ in _formats())}"
         )
     if whole:
         table |= _beside(table, path)

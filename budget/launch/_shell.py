@@ -10,6 +10,13 @@ import shlex
 from collections.abc import Iterator, Mapping
 
 ASSIGNED = re.compile(r"""(?:^|[\s;])([A-Za-z_]\w*)=(?!\()("[^"]*"|'[^']*'|[^\s;#()]*)""")
+# What a Slurm script asks for, and the variables in which its job finds it. Source: sbatch.
+SBATCH = re.compile(r"(?m)^#SBATCH[ \t]+(--?[\w-]+)(?:=|[ \t]+)([\w:]+)[ \t]*(?:#.*)?$")
+JOB = {
+    "--nodes": ("SLURM_NNODES", "SLURM_JOB_NUM_NODES"), "-N": ("SLURM_NNODES", "SLURM_JOB_NUM_NODES"),
+    "--gpus-per-node": ("SLURM_GPUS_PER_NODE", "SLURM_GPUS_ON_NODE"), "--gres": ("SLURM_GPUS_ON_NODE",),
+    "--ntasks-per-node": ("SLURM_NTASKS_PER_NODE",),
+}  # fmt: skip
 USED = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*|\d+)(?::?-([^{}]*))?\})")
 
 
@@ -51,7 +58,12 @@ def programs(words: list[str]) -> list[str]:
 
 def variables(text: str) -> dict[str, str]:
     """Variables that are given one value. What is told twice, as in two branches, is not known."""
-    found: dict[str, str] = {}
+    found = {
+        name: told.rpartition(":")[2]  # of --gres=gpu:h100:8 the number
+        for flag, told in SBATCH.findall(text)
+        for name in JOB.get(flag, ())
+        if told.rpartition(":")[2].isdecimal()
+    }
     twice = set()
     lines = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
     for name, told in ASSIGNED.findall(lines):
