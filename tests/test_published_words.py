@@ -96,6 +96,19 @@ def test_what_a_row_s_version_did_by_family(source, mode, model, found):
 def test_a_year_alone_is_its_middle():
     assert month({"source": "a page of 2023 (transformers)", "notes": "cut at 2048"}) == (2023, 7)
     assert month({"source": "a page of 2023", "notes": "run of 2024-02"}) == (2024, 2)
+    assert month({"source": "benchmark.csv, 2023 (transformers)"}) == (2023, 7)
+    assert month({"source": "a page, 2023-09 (transformers)"}) == (2023, 9)
+    assert month({"source": "a page", "notes": "shapes of 64, 2048 tokens"}) > (2026, 12)
+
+
+def test_when_a_row_was_first_predicted_is_not_when_it_was_measured():
+    tested = {"notes": "padded; blind test of 2026-11-30; first 0.90 of measured"}
+    assert month({"source": "a page of 2023 (transformers)", **tested}) == (2023, 7)
+    assert month({"source": "a page, 2023-09", **tested}) == (2023, 9)
+    assert month({"source": "a page", **tested}) > (2026, 12)
+    assert versions.changed(
+        "times", {"source": "a page, 2023 (transformers)", **tested}, "transformers", "train"
+    )
     assert month({"source": "a page", "notes": "documents of 2048 tokens"}) > (2026, 12)
     assert month({"source": "a page", "notes": "pictures of ImageNet of 2012"}) > (2026, 12)
     assert month({"source": "owner/name@9e201512fc", "notes": "200000 tokens"}) > (2026, 12)

@@ -77,6 +77,7 @@ FRAMEWORKS = re.compile(r"^$|torch|tensorflow|jax|static batch")  # words that d
 MONTHS = "janfebmaraprmayjunjulaugsepoctnovdec"
 MONTH = rf"\b({'|'.join(re.findall('...', MONTHS))})[a-z]* (20\d\d)\b"  # as people write a date
 DATE = r"(?<![\da-f])(20[12]\d)-?(0[1-9]|1[0-2])(?![\da-f])"  # and no part of a commit
+TESTED = r"\btest of 20\d\d-\d\d(-\d\d)?"  # when a row was predicted first, and no date of its own
 # A build of llama.cpp's, and no year.
 LLAMA = r"llama[.-](?:cpp|bench)"
 BUILD = rf"(?:{LLAMA}\)?[ ,(]+(?!20[12]\d\b)|(?:^|{LLAMA}.*?\b)(?:build:? |b))(\d{{4,5}})\b"
@@ -160,13 +161,14 @@ def before(row: Row, name: str, begin: tuple[int, ...]) -> bool:
 def month(row: Row) -> tuple[int, ...]:
     """The year and month that a row states, of a source's year the middle, or what is later than all."""
     told = re.search(DATE, _dated(row))
-    year = re.search(r"\bof (20[12]\d)\b", text_of(row, "source"))
+    year = re.search(r"(?:\bof|,) (20[12]\d)\b", text_of(row, "source"))
     return (int(told[1]), int(told[2])) if told else (int(year[1]), 7) if year else (9999,)
 
 
 def _dated(row: Row, *columns: str) -> str:
     """What columns say, as `text_of`, with months and their years in digits, and that of a build."""
-    text = re.sub(MONTH, lambda f: f"{f[2]}-{MONTHS.index(f[1]) // 3 + 1:02}", text_of(row, *columns))
+    text = re.sub(TESTED, "", text_of(row, *columns))
+    text = re.sub(MONTH, lambda f: f"{f[2]}-{MONTHS.index(f[1]) // 3 + 1:02}", text)
     built = None if re.search(DATE, text) else re.search(BUILD, text)
     begun = [m for m, first in said()["builds"].items() if built and int(built[1]) >= first]
     return f"{text} {max(begun)}" if begun else text
