@@ -253,3 +253,12 @@ def test_a_path_of_another_machine_is_the_preset_that_it_is_called_by(tmp_path, 
     told = read(written(tmp_path, "a.sh", f"vllm serve '{path}'"))
     assert told.model == "Qwen3-8B"
     assert read(written(tmp_path, "a.sh", "vllm serve /models/mine")).model == "/models/mine"
+
+
+def test_a_server_s_config_file_is_read_and_its_flags_win(tmp_path):
+    written(tmp_path, "c.yaml", "model: Qwen/Qwen3-8B\ntensor-parallel-size: 2\nmax-model-len: 16384\n")
+    told = read(written(tmp_path, "a.sh", "vllm serve --config c.yaml --max-model-len 4096\n"))
+    assert (told.model, told.layout, told.left) == ("Qwen/Qwen3-8B", {"tp": 2, "devices": 2}, ())
+    assert told.settings["seq"] == 4096
+    other = read(written(tmp_path, "b.sh", "vllm serve Qwen/Qwen3-8B --config elsewhere.yaml\n"))
+    assert other.left == ("config",)

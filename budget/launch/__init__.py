@@ -84,7 +84,7 @@ def _read(path: str, *, whole: bool = True) -> tuple[str, dict[str, Any], tuple[
     """A launch file's format, what it says, and the fields that are read and that are left. whole: with the
     files that it names. Raises InputError.
     """
-    table = {str(name).replace("-", "_"): value for name, value in load(path).items()}
+    table = _configured(_plain(load(path)), path)
     form, module = next(((name, m) for name, m in _formats() if m.is_mine(table)), ("", None))
     if module is None:
         raise InputError(
@@ -123,16 +123,31 @@ def _read(path: str, *, whole: bool = True) -> tuple[str, dict[str, Any], tuple[
     return form, told, tuple(known), tuple(left)
 
 
+def _plain(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {str(name).replace("-", "_"): value for name, value in table.items()}
+
+
+def _here(value: Any, path: str) -> str | None:
+    """A file that a launch file names, by its folder or this one; None where it is not here."""
+    if not isinstance(value, str) or not value.endswith((".json", ".yaml", ".yml")):
+        return None
+    return next(filter(os.path.isfile, (os.path.join(os.path.dirname(path), value), value)), None)
+
+
+def _configured(table: dict[str, Any], path: str) -> dict[str, Any]:
+    """A server's flags, with those that the file of its --config has. Source: vllm-serve."""
+    place = _here(table.get("config"), path) if "serves" in table else None
+    if place is None:
+        return table
+    return {**_plain(load(place)), **{name: value for name, value in table.items() if name != "config"}}
+
+
 def _beside(table: Mapping[str, Any], path: str) -> dict[str, Beside]:
     """The fields that name a launch file which is here, by the file's folder or this one; what it says."""
     found: dict[str, Beside] = {}
     for name in FILES:
-        value = table.get(name)
-        if not isinstance(value, str) or not value.endswith((".json", ".yaml", ".yml")):
-            continue
-        places = (os.path.join(os.path.dirname(path), value), value)
-        if place := next(filter(os.path.isfile, places), None):
-            other = found[name] = Beside(value)
+        if place := _here(table.get(name), path):
+            other = found[name] = Beside(table[name])
             other.form, told, other.known, other.left = _read(place, whole=False)
             other.told = {field: x for field, x in told.items() if field not in PROGRAMS}
     return found
