@@ -26,6 +26,7 @@ from ..ir import (
 )
 from ..named import NamedTuple
 from ..size import Size, ceil_div, is_number, is_zero, maximum, minimum
+from . import launches
 from .forms import NARROW, PRODUCTS, WHOLE, computed, depthwise, experts, form, kind_of, spared
 from .neighbours import key, ordered
 from .traffic import NOBODY, Reads, again, by_format, in_between, moved, moved_bytes, unpacked
@@ -99,7 +100,7 @@ def works(
             yield from works(node.body, dtype, execution, times * node.count, read, inside=True, once=first)
         elif shared[0]:
             pending.append(node)
-        elif not (node.rule.view or (node.kind == "cast" and _is_float32(node, dtype))):
+        elif not (node.rule.view or (node.kind == "cast" and launches.is_float32(node, dtype))):
             often = once if node.tag == FIRST else times
             yield _work([node], dtype, execution, often, loop)
             if not native and execution == "eager":
@@ -183,24 +184,20 @@ def _work(
     native = loop is not None
     first = ops[0] if len(ops) == 1 else next((o for o in ops if o.rule.family != "dequantize"), ops[0])
     fused = len(ops) > 1 or (execution != "eager" and first.phase != "optimizer")
-    launches = 1 if native else _fused_launches(ops, first) if fused else _launches(first, dtype)
+    started = 1 if native else launches.fused(ops, first) if fused else launches.eager(first, dtype)
     tensors = first.sizes.get("tensors", 1) if first.phase == "optimizer" else 1  # updated one by one
     traffic, host, weights = moved(ops, first, dtype, read)
     if native:
         weights = 0  # of a recurrent cell: they stay in a cache
     elif first.phase == "optimizer":
         weights = traffic
-    if launches > 1 and not fused:
+    if started > 1 and not fused:
         traffic = maximum(traffic, in_between(first, dtype))
     products = [o for o in ops if o.kind == "contract"]
-    contraction = sum([contraction_flops(o) * computed(o) for o in products])
+    eager = execution == "eager" and products  # weights in few bits are widened by kernels of their own
+    widening = [o.rule for o in ops if o.rule.family == "dequantize"] if eager else []
+    contraction, pointwise = _flops(ops, products, widening)
     single = products if dtype == "float32" else ()
-    pointwise = sum([pointwise_flops(o) for o in ops])
-    calls = first.rule.calls
-    for rule in _widening(ops) if products and execution == "eager" else ():
-        calls, launches = max(calls, rule.calls), launches + rule.apart
-        if rule.ordinary:
-            contraction, pointwise = 0, pointwise + contraction / rule.ordinary
     kind = first.kernel or kind_of(first)
     main = products[0] if products else first  # a fused kernel's products are of one size
     return Work(
@@ -210,7 +207,8 @@ def _work(
         contraction=contraction,
         pointwise=pointwise,
         bytes=traffic,
-        launches=launches * tensors + (0 if native or fused else first.beside[0]),
+        launches=(started + sum(rule.apart for rule in widening)) * tensors
+        + (0 if native or fused else first.beside[0]),
         times=times,
         form="recurrent" if native else form(ops, kind, fused=bool(products)),
         own=first.kind if kind == "pointwise" and not fused and not native else "",
@@ -220,7 +218,7 @@ def _work(
         weights=weights,
         groups=_groups(main) if products else 1,
         again=again(ops, dtype),
-        calls=calls,
+        calls=max([first.rule.calls, *(rule.calls for rule in widening)]),
         unit_s=sum([_widened(o, main) for o in ops if o.rule.tile]) if products else 0,
         unpacked=unpacked(products, dtype) if kind == "matmul" else 0,
         formats=by_format(products) if kind == "matmul" else (),
@@ -229,9 +227,14 @@ def _work(
     )
 
 
-def _widening(ops: Sequence[Op]) -> list[Rule]:
-    """The rules of operators that widen weights in few bits within a product's kernel."""
-    return [o.rule for o in ops if o.rule.family == "dequantize"]
+def _flops(ops: Sequence[Op], products: Sequence[Op], widening: Sequence[Rule]) -> tuple[Size, Size]:
+    """FLOPs of contractions, and of everything else: products included that ordinary units compute, as
+    kernels do that widen weights in few bits.
+    """
+    contraction = sum([contraction_flops(o) * computed(o) for o in products])
+    pointwise = sum([pointwise_flops(o) for o in ops])
+    ordinary = next((rule.ordinary for rule in widening if rule.ordinary), 0)
+    return (0, pointwise + contraction / ordinary) if ordinary else (contraction, pointwise)
 
 
 def _widened(o: Op, product: Op) -> Size:
@@ -244,26 +247,6 @@ def _narrow(o: Op) -> str:
     """The format of a product in fewer than 16 bits; "" for others."""
     few = NARROW | WHOLE
     return next((few[t.dtype] for t in o.ins if t.dtype in few), "")
-
-
-def _launches(o: Op, dtype: str) -> Size:
-    """The kernels that eager code starts for an operator."""
-    rule, derived = o.rule, o.derived
-    launches = rule.launches
-    if derived and o.kind != "contract":
-        launches = max(rule.back_launches, len(o.outs) if rule.cross else 1)  # a product's gradients
-        if rule.family == "norm" and launches > 1:
-            # Written out: its weight's gradient is a product and a sum.
-            trained = [t.role == WEIGHT for t in o.outs]
-            launches = 2 if all(trained) else launches - 2 * bool(o.weights and not any(trained))
-    if derived and o.ins and o.ins[0].dtype != o.out.dtype:
-        launches += rule.widens
-    return launches - rule.narrow[derived] if _is_float32(o, dtype) else launches
-
-
-def _fused_launches(ops: Sequence[Op], first: Op) -> Size:
-    """A fused kernel, and those that eager code starts beside it."""
-    return 1 + sum([o.rule.apart for o in ops if not o.derived]) if first.kernel else 1
 
 
 def _gemm(ops: Sequence[Op], main: Op, kind: str) -> Gemm | None:
@@ -290,8 +273,3 @@ def _groups(o: Op) -> Size:
     """The experts that compute in a product: all, or as many as there are rows; 1 where there are none."""
     axis, g = experts(o), gemm(o)
     return minimum(o.sizes[axis], g.m) if axis and g is not None else 1
-
-
-def _is_float32(o: Op, dtype: str) -> bool:
-    """Whether its first input and its output are float32 in memory, so that nothing is cast."""
-    return bool(o.ins) and {t.dtype or dtype for t in (o.ins[0], o.out)} <= {"float32", "tf32"}
