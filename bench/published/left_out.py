@@ -9,7 +9,7 @@ import numpy as np
 
 from budget.named import Any
 
-from .fit import NORMS, Numbers, fit, predictions
+from .fit import NORMS, ROUGH, Numbers, fit, predictions
 from .kernels import batches
 from .measured import Case
 
@@ -29,7 +29,7 @@ def left_out(
         seen = [c for c in found if key(c) != k and c.stack in some]
         warm = {n: v for n, v in known.items() if n[0] in {c.stack for c in seen}}
         near = {**common, **warm}
-        numbers = fit(seen, begin, near, shared=False, norms=NORMS[-1:]) if seen else common
+        numbers = fit(seen, begin, near, shared=False, norms=NORMS[-1:], enough=ROUGH) if seen else common
         wrong = predictions(batches(out), numbers) - np.array([c.measured for c in out])
         return {c.key: float(w) for c, w in zip(out, wrong, strict=True)}
 
