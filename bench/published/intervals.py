@@ -1,4 +1,4 @@
-"""Intervals from errors of rows that were left out, and whether those of other rows lie inside."""
+"""Intervals from the errors of rows that a fit left out, and whether other rows' errors lie inside."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from budget.named import Any, NamedTuple
 from .measured import Case
 
 COVERAGE = 0.9
-DRAWN = 3  # as many of a mean error are mixed with a group's own: of few, one would rule
-FEWEST = 2  # rows of a pair with an interval of its own
+DRAWN = 3  # a group's errors are averaged with so many mean errors, so that one of a few does not rule
+FEWEST = 2  # the fewest rows of a pair that has an interval of its own
 
 Errors = Mapping[str, float]  # logarithms of predicted over measured, by a row's key
 
 
 class Group(NamedTuple):
-    """Rows whose errors are alike, and which of them are off together."""
+    """How rows are grouped: by alike errors (`of`), and within a group by errors that are not independent
+    (`together`).
+    """
 
     of: Callable[[Case], Any]
     together: Callable[[Case], Any]
@@ -84,7 +86,7 @@ def widths(
         usual[trains] = _mean(abs(far[c.key]) for c in rows)
 
     def unit(of: Sequence[Case], known: Sequence[Case]) -> float:
-        """A group's mean error, as some of its rows have it."""
+        """A group's mean error, from some of its rows."""
         n, drawn = len({group.together(c) for c in known}), _mean(usual[c.trains] for c in of)
         return (n * _mean(abs(errors[c.key]) for c in known) + DRAWN * drawn) / (n + DRAWN)
 
@@ -103,7 +105,9 @@ def widths(
 
 
 def holding(trains: bool, kinds: Iterable[Iterable[tuple[bool, float]]]) -> float:
-    """What holds nine of ten sizes of each kind, of those that train or serve. Source: split-conformal."""
+    """The bound of nine in ten sizes of each kind, for those that train, or that serve. Source:
+    split-conformal.
+    """
     apart = ([size for own, size in of if own == trains] for of in kinds)
     return max(math.log(interval(sizes, COVERAGE)) for sizes in apart if sizes)
 
@@ -125,8 +129,8 @@ def _mean(values: Iterable[float]) -> float:
 def held(
     found: Sequence[Case], errors: Errors, left_out: Callable[[Case], Any], by: Sequence[Errors]
 ) -> dict[str, bool]:
-    """By row, whether its error lies within the interval that an answer would have had without the rows that
-    are left out together with it. by: see `intervals`.
+    """By row, whether its error lies within the interval that an answer would have without the rows that are
+    left out with it. by: see `intervals`.
     """
     within: dict[str, bool] = {}
     for out, own in parts(found, left_out).items():

@@ -45,7 +45,9 @@ class Batch(NamedTuple):
 
 
 def batches(found: Sequence[Case]) -> list[Batch]:
-    """The rows' parts by what they have in common: a prompt may run in another way than tokens."""
+    """The parts of rows, in batches of one stack, device, dtype and execution (a prompt's may differ from a
+    token's).
+    """
     groups: dict[Any, tuple[Case, list[tuple[int, Kernels]]]] = {}
     for i, c in enumerate(found):
         for part in c.parts:
@@ -92,8 +94,8 @@ def _by_part(sizes: Any, place: Any, parts: Sequence[Any]) -> Any:
 
 
 def _kernel(w: Work, place: Any, parts: Sequence[Any], usual: Rates) -> tuple[str, Alone]:
-    """Whose numbers a kernel has, and its seconds but for its launch, which are remembered: a slope moves
-    numbers of which few kernels know.
+    """The class whose numbers a kernel takes, and its seconds without the launch. These are remembered, as a
+    slope changes numbers that few kernels take.
     """
     name = form_of(w, usual)
 
@@ -106,8 +108,8 @@ def _kernel(w: Work, place: Any, parts: Sequence[Any], usual: Rates) -> tuple[st
 
 
 def seconds(b: Batch, profile: Profile, norm: float = math.inf) -> Any:
-    """The predicted seconds of a batch's parts: of each the device's or the host's, whichever is longer, or a
-    norm of the two; both where they wait for each other.
+    """The predicted seconds of a batch's parts: the longer of the device's and the host's, or a norm of the
+    two; their sum where they wait for each other.
     """
     r = running(rates(b.device, profile, b.dtype), b.execution)
     started = r.launch * b.starts

@@ -1,4 +1,4 @@
-"""Which network a row of a published table means: a preset, or a decoder of the sizes that it states."""
+"""The network of a row of a published table: a preset, or a decoder with the sizes that the row states."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def network(row: Row, software: str, seq: int) -> tuple[Any, dict[str, Any]]:
 
 
 def has_sequence(row: Row) -> bool:
-    """Whether a row's network may read a sequence; one that its name does not tell may."""
+    """Whether a row's network may read a sequence; a network of unknown name may."""
     found = likely(row.get("model", "").strip())
     return not found or captured(found) or "seq" in takes_of(resolve(found, {})[1])
 
@@ -55,20 +55,22 @@ def captured(model: Any) -> bool:
 
 
 def _windows(name: str, own: Mapping[str, Any]) -> dict[str, int]:
-    """Another window than a preset's, which timm's name for a network says. Source: timm."""
+    """The window of attention, where timm's name for a network says another one than the preset has. Source:
+    timm.
+    """
     told = re.search(r"_window(\d+)_", name) if "window" in own else None
     return {"window": int(told[1])} if told else {}
 
 
 def pictures(row: Row) -> dict[str, str]:
-    """How pictures lie in memory, where timm's name for a table or the notes say it (`NHWC`)."""
+    """The memory format of pictures, where a table's name or the notes say it (`NHWC`)."""
     told = re.search(r"\bn(hwc|chw)\b", text_of(row))
     return {"memory_format": "channels_last" if told[1] == "hwc" else "channels_first"} if told else {}
 
 
 def side(row: Row) -> int:
-    """The side of the pictures that a row states, or else the end of timm's name for its network; 0: that
-    says the network's width (regnety_032), or nothing.
+    """The side of a row's pictures: as the row states it, or as the end of timm's name for the network; 0
+    where that means the network's width (regnety_032), or nothing.
     """
     name, told = row["model"], re.search(r"\b(?:of side|pictures of) (\d+)\b(?! x)", text_of(row, "notes"))
     found = told or re.search(r"_(\d{3})(\.|$)", name)

@@ -1,6 +1,6 @@
-"""What a source leaves out and its software says by itself: defaults and recipes, in the words of its tables.
+"""Settings that a source does not state: its software's defaults and recipes, in the words of the tables.
 
-recipes.toml has them. What a row states is never replaced, and what neither states stays empty.
+recipes.toml has them. What a row states is never replaced, and what neither says stays empty.
 Sources: megatron-bridge-recipes, nemo-launcher, automodel, chatglm-efficient-tuning, llama-factory,
 maxtext-defaults, ms-swift, torchtitan-defaults, trl, unsloth.
 """

@@ -1,4 +1,4 @@
-"""Operators as memory sees them: the tensors that each reads, those that it writes, and their bytes."""
+"""What memory needs of each operator: the tensors that it reads and writes, and their bytes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def tensor_bytes(t: Tensor, sizes: Mapping[str, Size], dtype: str) -> Size:
 
 
 class Step(NamedTuple):
-    """An operator, and what is the same each time that it runs."""
+    """An operator, with what is the same each time that it runs."""
 
     op: Op
     reads: Sequence[str]
@@ -60,7 +60,7 @@ class Repeat(NamedTuple):
 
 
 def steps(nodes: Iterable[Node], dtype: str) -> tuple[Step | Repeat, ...]:
-    """Nodes with what memory asks of them."""
+    """The steps of nodes."""
     return tuple(
         [Repeat(n, steps(n.body, dtype)) if isinstance(n, Block) else _step(n, dtype) for n in nodes]
     )
@@ -98,7 +98,7 @@ def _step(o: Op, dtype: str) -> Step:
 
 
 def _widened(o: Op, dtype: str) -> Size:
-    """The copy of an operator's input in its output's dtype; of float16 a kernel makes none.
+    """Bytes of the copy of an operator's input in its output's dtype; for float16 no copy is made.
 
     Source: torch-softmax.
     """
@@ -107,8 +107,8 @@ def _widened(o: Op, dtype: str) -> Size:
 
 
 def _beyond(o: Op, dtype: str) -> Size:
-    """What a backward operator has alive at once beyond its results and what it reads but the gradient that
-    arrived: Rule.back_most.
+    """The most bytes that a backward operator holds at once, beyond its results and its inputs other than the
+    incoming gradient: Rule.back_most.
     """
     seen = (t for t in (*o.ins[1:], *o.outs) if t.role == ACTIVATION)
     most = _most(o, o.rule.back_most, dtype)
@@ -123,8 +123,8 @@ def _most(o: Op, tensors: tuple[float, float], dtype: str) -> Size:
 
 
 def _shares(o: Op, rule: Rule, t: Tensor, dtype: str) -> str:
-    """The input whose storage an output has, if any: a view, an update in place, a cast or a copy to the
-    dtype that is there already, unless a kernel writes what it had on chip.
+    """The input whose storage an output shares, if any: for a view, an update in place, or a cast or copy to
+    the same dtype, unless a kernel writes a tensor that was on chip.
     """
     if t.part in (SAVED, TRANSPOSED):
         return ""

@@ -1,4 +1,6 @@
-"""What a collective's steps and its largest flow take over the links of a cluster, by algorithm. Derived."""
+"""The time of a collective's steps and of its largest flow over the links of a cluster, by algorithm.
+Derived.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +11,16 @@ from ..named import NamedTuple
 from ..size import Size, floor_div, log2, maximum, minimum, product
 
 Levels = Sequence[tuple[Size, Size]]
-# Small messages reach a part of the bandwidth: a flow of x seconds takes x (1 + RAMP / (x + HALF)). Few
-# members do too: n of them on a switch 1 - 1/n^2, half of which an all-reduce loses. With each link's
-# `reached`, `reduced` and times, fitted to every other one of 600 measured collectives within NVLink and
-# PCIe nodes. Source: aiconfigurator-nccl.
+# Small messages reach only a part of the bandwidth: a flow of x seconds takes x (1 + RAMP / (x + HALF)). So
+# do few members on a switch: n of them reach 1 - 1/n^2, and lose half of that in an all-reduce. Fitted, with
+# each link's `reached`, `reduced` and times, to every second one of 600 measured collectives within NVLink
+# and PCIe nodes. Source: aiconfigurator-nccl.
 RAMP_S, HALF_S = 38e-6, 23e-6
 
 
 class Span(NamedTuple):
-    """What a group has of one tier: the tier, the group's members inside one of the tiers below (`inner`),
-    and inside this one (`members`).
+    """A tier as a group uses it: the group's members inside one unit of the tier below (`inner`), and inside
+    one of this tier (`members`).
     """
 
     tier: Tier
@@ -27,7 +29,7 @@ class Span(NamedTuple):
 
 
 def spans(cluster: Cluster, group: Levels) -> tuple[Span, ...]:
-    """What a group has of each tier."""
+    """Each tier as a group uses it."""
     found: list[Span] = []
     inner: Size = 1
     for tier in cluster.tiers:
@@ -67,9 +69,14 @@ def _ramped(flow: Size) -> Size:
     return flow * (1 + RAMP_S / (flow + HALF_S))
 
 
+def more(members: Size, inner: Size) -> Size:
+    """1 where there are more members than inner ones, else 0."""
+    return minimum((members / inner - 1) * 1e9, 1)
+
+
 def used(s: Span) -> Size:
     """1 where a group crosses this tier, else 0."""
-    return minimum((s.members / s.inner - 1) * 1e9, 1)
+    return more(s.members, s.inner)
 
 
 def _start(parts: Sequence[Span]) -> Size:
@@ -98,8 +105,8 @@ def _tree_steps(parts: Sequence[Span]) -> Size:
 
 
 def bandwidth(s: Span, alone: bool, times: int = 1) -> Size:
-    """Bytes/s that one member of a group gets of a tier's links, one way, in a collective that passes them
-    so many times; 0: in one message.
+    """Bytes/s that one member of a group gets from a tier's links, one way. times: how often a collective
+    passes them, 0 for a single message.
     """
     rate = s.tier.bandwidth * s.tier.link.reached / s.tier.oversubscription
     if alone:
@@ -139,8 +146,9 @@ def _layered(parts: Sequence[Span], size: Size, alone: bool, switch: bool = Fals
 def pairs(parts: Sequence[Span], size: Size, members: Size, alone: bool, copies: Size = 1) -> Size:
     """An all-to-all: every device to every other one, within and beyond the node at the same time.
 
-    copies: so many rows of the buffer are one token's and go once to each node, and to each device in it
-    (DeepEP's kernels); to how many different ones is what balanced choices expect. Source: deepseek-v3.
+    copies: the rows of the buffer that belong to one token; they go once to each node, and to each device in
+    it (DeepEP's kernels). The number of different destinations is the expected one for balanced choices.
+    Source: deepseek-v3.
     """
     slowest: Size = 0.0
     steps: Size = 0.0
@@ -174,7 +182,7 @@ def _axis(tier: Tier) -> float:
 
 
 def _apart(group: Levels, before: int, axis: int) -> Size:
-    """How far neighbours of a group lie apart along a torus's axis: groups between them share its links."""
+    """How far apart neighbours of a group lie along a torus's axis; the groups in between share its links."""
     apart: Size = axis
     for size, stride in group:
         here = maximum(stride / before, 1)
@@ -183,10 +191,10 @@ def _apart(group: Levels, before: int, axis: int) -> Size:
 
 
 def torus(parts: Sequence[Span], kind: str, size: Size, group: Levels, alone: bool) -> Size:
-    """Rings along each axis that a group spans, both ways round where the axis is whole, all axes at once.
+    """Rings along all axes that a group spans at once, in both directions where it spans a whole axis.
 
     An all-to-all is bound by its longest axis: over half of its ring, n/8 of a device's buffer on each link.
-    What spans several tori goes over the network, each device with its share.
+    Between tori each device sends its share over the network.
     """
     tier, link = parts[0].tier, parts[0].tier.link
     inside = parts[0].members

@@ -1,8 +1,8 @@
 """Lifetimes: a program as changes of the bytes alive, from each tensor's writer to its last reader.
 
-Of a block that is repeated many times the first two and the last repetition are walked. Between them memory
-grows by the same amount each time: by what the second repetition changes. Gradients to which products add
-(plan/gradient_fusion.py) lie in buffers that are there before anything runs.
+Of a block with many repetitions the first two and the last are walked. In between memory grows by the same
+amount each time, which is what the second repetition adds. Gradients to which products add
+(plan/gradient_fusion.py) lie in buffers that exist before anything runs.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """Collectives: the seconds of one, of so many bytes, in a group of devices on a cluster.
 
-A group is levels of (size, stride): so many devices, each `stride` after the one before in the order in which
-ranks fill nodes; several levels, from the nearest to the farthest, where its devices are not evenly spaced.
-All devices run the same program, so all groups communicate at once: each has its part of every card.
-Bytes are those of the whole (gathered or reduced) tensor as one device has it; of an all-to-all, the device's
-whole buffer; of a send, the message. Sizes may be arrays.
+A group is a list of levels (size, stride): `size` devices, each `stride` ranks after the one before, where
+ranks fill nodes in order. A group whose devices are not evenly spaced has several levels, from the nearest to
+the farthest. All devices run the same program, so all groups communicate at once and share the network cards.
+Bytes are those of the whole (gathered or reduced) tensor on one device; for an all-to-all, of the device's
+whole buffer; for a send, of the message. Sizes may be arrays.
 
-One collective can run by several algorithms; as in NCCL, the one that takes least is taken. Each takes what
-its steps take and what its largest flow takes over the slowest links that it crosses:
+A collective can run by several algorithms; as in NCCL, the fastest is taken. The time of each is that of its
+steps plus that of its largest flow over the slowest links that it crosses:
 
     ring    g - 1 steps; each device sends (g - 1)/g of the tensor, twice in an all-reduce
     tree    an all-reduce up and down a chain in the node and a binary tree of nodes: each device sends the
@@ -36,8 +36,9 @@ KINDS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send")
 def seconds(
     cluster: Cluster, kind: str, size: Size, group: Levels, *, alone: bool = False, copies: Size = 1
 ) -> Size:
-    """Seconds of one collective: 0 in a group of one. `alone`: no other group of the node sends meanwhile.
-    copies: rows of an all-to-all that are one token's, and go once to each device and node.
+    """Seconds of one collective: 0 in a group of one. `alone`: no other group of the node communicates
+    meanwhile. copies: the rows of an all-to-all that belong to one token, which go only once to each device
+    and node.
 
     Raises InputError for an unknown kind.
     """
@@ -53,9 +54,11 @@ def seconds(
 
 
 def _as_measured(cluster: Cluster, kind: str, size: Size, group: Levels, otherwise: Size) -> Size:
-    """Seconds by what was measured: within the node, and between as many nodes as were measured most."""
+    """Seconds by measurements, where there are any: within the node, and between nodes by those of most
+    nodes.
+    """
     parts = spans(cluster, group)
-    beyond = minimum((parts[-1].members / parts[0].members - 1) * 1e9, 1)
+    beyond = flows.more(parts[-1].members, parts[0].members)
     bytes_crossed = bus_bandwidth(kind, size, degree(group), 1.0)
     name = "send_receive" if kind == "send" else kind
     measured = sorted((n, found) for (of, n), found in cluster.records.items() if of == name)

@@ -1,4 +1,4 @@
-"""Communication: the collectives and messages between the devices of a layout, as their programs have them.
+"""Communication: the collectives and messages in the programs of a layout's devices.
 
 plan/divide.py, shard.py and stage.py write collectives as operators; here they are listed, fold/collective.py
 has their seconds, and fold/step.py says which of these are waited for.
@@ -17,7 +17,7 @@ SILENT = ("receive", "remote")  # the other end of a send, which is counted ther
 
 
 class Communication(NamedTuple):
-    """What a device takes part in, `times` times a step: one collective, or one message to the next stage."""
+    """One collective, or one message to the next stage, that takes place `times` times a step."""
 
     axis: str  # of the group that takes part: Layout.group says which devices that are
     kind: str  # all_reduce, all_gather, reduce_scatter, all_to_all, send

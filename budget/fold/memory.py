@@ -1,8 +1,8 @@
 """Memory: a walk over the program in which every tensor lives from its writer to its last reader.
 
-Nothing here knows what training is: a tensor that a backward operator reads is alive until then, so
-"saved activations" fall out (fold/_lifetimes.py). The peak is the largest of the running sums of what
-each operator allocates and frees; it lies at an end of a repeated block. Derived.
+Nothing here knows what training is: a tensor that a backward operator reads is alive until then, so that
+"saved activations" follow by themselves (fold/_lifetimes.py). The peak is the largest running sum of what
+operators allocate and free; it lies in the first or the last repetition of a block. Derived.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Memory(_Memory):
 
 
 class Walk(NamedTuple):
-    """What a walk over a program found, whatever waits beside it."""
+    """What a walk over a program found, without micro-batches that wait."""
 
     there: Mapping[str, Size]  # bytes before anything runs, by kind
     lifetimes: Lifetimes
@@ -84,7 +84,7 @@ class Walked(_Walked):
     """The memory of a program, computed when it is first read. Counts of blocks may not be arrays.
 
     resident: the cache is there before anything runs, and its last entry is written in place (decode).
-    buckets: there is as much as all gradients take before anything runs, and stays.
+    buckets: memory for all gradients is allocated before anything runs, and stays.
     """
 
     @cached_property
@@ -95,8 +95,8 @@ class Walked(_Walked):
     def held(self, in_flight: Size = 1, beside: Size = 0) -> Memory:
         """Bytes on a device of a pipeline.
 
-        in_flight: micro-batches whose activations it keeps at once: its own, and those that wait for their
-        backward passes. beside: bytes that are there as well while the passes run.
+        in_flight: the micro-batches whose activations it keeps at once, the running one and those that wait
+        for their backward passes. beside: further bytes during the passes.
         """
         walk = self.walk
         lifetimes = walk.lifetimes
@@ -149,12 +149,12 @@ class Walked(_Walked):
 
 
 def memory(model: Model, dtype: str, *, resident: bool = False, in_flight: Size = 1) -> Memory:
-    """Peak memory of a model's program, in whatever phases it has, as `Walked` has it."""
+    """The memory of a model's program, whichever phases it has, as `Walked` finds it."""
     return Walked(model, dtype, resident).held(in_flight)
 
 
 def beside(own: Memory, other: Memory) -> Memory:
-    """The memory of a device that holds another program's weights, states and waiting activations, too."""
+    """The memory of a device that also holds another program's weights, states and waiting activations."""
     kinds = ("parameters", "gradients", "optimizer", "activations")
     more = {kind: getattr(other, kind) for kind in kinds}
     at_peak = {kind: size + more.get(kind, 0) for kind, size in own.at_peak.items()}
@@ -165,7 +165,7 @@ def beside(own: Memory, other: Memory) -> Memory:
 
 
 def most(found: Sequence[Memory]) -> Memory:
-    """The memory with the highest peak; for arrays of sizes each element's own, without a curve."""
+    """The memory with the highest peak; for arrays of sizes that of each element, without a curve."""
     high = largest(found, [m.peak for m in found])
     if len(high) == 1:
         return high[0][0]  # type: ignore[no-any-return] # one of those given
@@ -176,14 +176,14 @@ def most(found: Sequence[Memory]) -> Memory:
 
 
 class Peak(NamedTuple):
-    """The most bytes alive: at which operator, and by kind ("" and nothing for arrays)."""
+    """The most bytes alive, at which operator, and by kind ("" and nothing for arrays)."""
 
     total: Size
     at: str
     live: dict[str, Size]
 
     def with_more(self, kind: str, more: Size) -> Peak:
-        """The same beside as many bytes of a kind: activations of micro-batches that wait."""
+        """The same with more bytes of a kind, such as activations of micro-batches that wait."""
         live = {**self.live, kind: self.live[kind] + more} if self.live else self.live
         return Peak(self.total + more, self.at, live)
 
@@ -203,8 +203,8 @@ def _with(live: dict[str, Size], extra: Size) -> dict[str, Size]:
 
 
 def _on_host(model: Model, dtype: str) -> Size:
-    """Bytes offloaded: each tensor once, for as many layers as make it. A micro-batch's are gone when the
-    next one starts.
+    """Offloaded bytes: each tensor once for each layer that makes it. A micro-batch's are freed before the
+    next one.
     """
     nodes = [n._replace(count=1) if isinstance(n, Block) and n.keeps == NOTHING else n for n in model.nodes]
     seen: set[str] = set()
