@@ -220,9 +220,14 @@ def test_weights_are_updated_as_a_row_s_software_does(source, software, name):
 @pytest.mark.parametrize(
     ("notes", "parts"),
     [
-        ("LoRA, rank 16; unsloth's kernels", "norm,gate,loss"),
+        ("LoRA, rank 16; unsloth's kernels", "norm,mlp,adapters,loss"),
         ("LoRA, rank 16 on q k v o; unsloth's kernels", "norm,loss"),
-        ("LoRA, rank 16 on all linear layers; unsloth's kernels", "norm,gate,loss"),
+        ("LoRA, rank 16 on all linear layers; unsloth's kernels", "norm,mlp,adapters,loss"),
+        ("LoRA, rank 16 on all linear layers, dropout 0.1; unsloth's kernels", "norm,gate,loss"),
+        (
+            "LoRA, rank 8 on all linear layers; fused LoRA kernels, Liger",
+            "norm,mlp,adapters,chunked_cross_entropy",
+        ),
         ("unsloth's norms, liger's loss", "norm,chunked_cross_entropy"),
         ("refs/liger.csv; unsloth's norms, unsloth's loss", "norm,loss"),
         ("Liger-Kernel", "norm,gate,chunked_cross_entropy"),

@@ -104,20 +104,24 @@ def _noted(row: Row, software: str) -> str:
 
 
 def fused(row: Row, software: str) -> dict[str, str]:
-    """Kernels that a row names: for transformers' networks unsloth's norms and loss, and gates where all
-    three products have adapters, or liger's norms, gates and loss, or a cut cross-entropy, which makes no
-    logits; elsewhere those of `fused layernorm, swiglu, cross entropy`. Sources: axolotl, fms-acceleration,
-    liger, flash-attention-2 (its package's layers).
+    """Kernels that a row names: for transformers' networks unsloth's norms and loss, or liger's norms, gates
+    and loss, and one function of an MLP and its adapters where all three products have some, without dropout;
+    or a cut cross-entropy, which makes no logits; elsewhere those of `fused layernorm, swiglu, cross
+    entropy`. Sources: axolotl, axolotl-lora, fms-acceleration, flash-attention-2 (its layers), liger,
+    unsloth-lora.
     """
     words = text_of(row)
     unsloth, liger = "unsloth" in words, "liger" in words
     patched = differs(software).get("trainer")
     if patched and (unsloth or liger):
-        adapted = adapters(row).get("lora_targets", "mlp.gate,mlp.up,mlp.down" * ("lora" in words))
+        lora = adapters(row)
+        adapted = lora.get("lora_targets", "mlp.gate,mlp.up,mlp.down" * ("lora" in words))
         whole = adapted == "all-linear" or {"mlp.gate", "mlp.up", "mlp.down"} <= {*adapted.split(",")}
-        gates = whole if unsloth else True
+        gates = ["gate"] if whole or not unsloth else []
+        if lora and whole and (unsloth or "fused lora" in words) and not lora.get("lora_dropout"):
+            gates = ["mlp", "adapters"]
         loss = "chunked_cross_entropy" if liger and "unsloth's loss" not in words else "loss"
-        return {"fuse": ",".join(["norm", *(["gate"] if gates else []), loss])}
+        return {"fuse": ",".join(["norm", *gates, loss])}
     if patched and re.search(r"\bcut.cross.entropy", words):
         return {"fuse": "cross_entropy"}
     if "sum of its logits" in words:  # in place of a loss: read once, and given a gradient once

@@ -1,4 +1,4 @@
-"""Axolotl's YAML. Source: axolotl."""
+"""Axolotl's YAML. Sources: axolotl, axolotl-lora."""
 
 from __future__ import annotations
 
@@ -42,6 +42,8 @@ FIELDS = {
     "liger_rms_norm": when({"fuse": "norm"}), "liger_glu_activation": when({"fuse": "gate"}),
     "liger_swiglu": when({"fuse": "gate"}), "liger_cross_entropy": when({"fuse": "loss"}),
     "liger_fused_linear_cross_entropy": when({"fuse": "chunked_cross_entropy"}),
+    "lora_mlp_kernel": when({"fuse": "mlp,adapters"}), "lora_qkv_kernel": when({"fuse": "adapters"}),
+    "lora_o_kernel": when({"fuse": "adapters"}),
     "cut_cross_entropy": when({"fuse": "cross_entropy"}),
     "tensor_parallel_size": lambda v: {"layout.tp": v}, "context_parallel_size": lambda v: {"layout.cp": v},
 }  # fmt: skip
@@ -71,6 +73,8 @@ def is_mine(table: Mapping[str, Any]) -> bool:
 def finish(told: dict[str, Any]) -> dict[str, Any]:
     """LoRA or QLoRA, or all weights, in the 16 bits that they are loaded in. Raises InputError."""
     copies = told.pop("deepspeed", False)
+    if "mlp" in (parts := told.get("fuse", "").split(",")):  # takes the place of another kernel's gate
+        told["fuse"] = ",".join(part for part in dict.fromkeys(parts) if part != "gate")
     if told.pop("wide", False):  # neither bf16 nor, unless it is told, fp16
         told.setdefault("dtype", "float32")
     adapter, four, eight = told.pop("adapter", None), told.pop("four", False), told.pop("eight", False)

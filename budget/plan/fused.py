@@ -11,6 +11,8 @@ cross_entropy: logits are never materialized; the head's product is recomputed i
 Source: cut-cross-entropy.
 chunked_cross_entropy: forward and backward of head and loss together, a chunk of tokens at a time, so
 that nothing is recomputed and one chunk's logits exist. Source: liger.
+adapters: LoRA's read their layer's input as it is, and are added to its output in place (plan/lora.py), as
+where a layer and its adapters are one autograd function. Sources: axolotl-lora, unsloth-lora.
 conv, linear: of inference, what is done to each number of a product is part of its kernel (plan/endings.py).
 batch_norm: of inference, a convolution's weights and bias have it in them (plan/_folded.py).
 """
@@ -42,7 +44,8 @@ from .endings import ENDINGS, ended
 from .fuse import fuse
 
 OF_INFERENCE = (*ENDINGS, "batch_norm")
-FUSED = ("norm", "mlp", "gate", "loss", "cross_entropy", "chunked_cross_entropy", *OF_INFERENCE)
+ADAPTERS = "adapters"
+FUSED = ("norm", "mlp", "gate", "loss", "cross_entropy", "chunked_cross_entropy", ADAPTERS, *OF_INFERENCE)
 OF_LOSS = ("loss", "cross_entropy", "chunked_cross_entropy")
 SETTINGS = {"fuse": setting("", f"of {', '.join(FUSED)}, by commas")}
 
@@ -58,7 +61,7 @@ def fused(model: Model, names: str, *, copied: bool = False, trains: bool = Fals
     backward pass follows, which reads what lies between a product and its ending.
     """
     untrained(model, "fuse")
-    chosen = _parts(names)
+    chosen = parts(names)
     for name in chosen:
         if name not in FUSED:
             raise unknown("fuse", name, FUSED)
@@ -77,7 +80,7 @@ def fused(model: Model, names: str, *, copied: bool = False, trains: bool = Fals
             _norm(model)
             if name == "norm"
             else model
-            if name in OF_INFERENCE
+            if name in (ADAPTERS, *OF_INFERENCE)
             else _mlp(model, name)
             if name in OF_MLP
             else _loss(model, name, copied=copied and name == "loss")
@@ -88,13 +91,14 @@ def fused(model: Model, names: str, *, copied: bool = False, trains: bool = Fals
 def those_of(model: Model, names: str) -> str:
     """Of these names those whose part a network has: a stack fuses what is there."""
     tags = {o.tag for o, _ in walk(model.nodes)}
-    missing = {name for name, parts in OF_MLP.items() if not tags & {*parts}}
+    missing = {name for name, those in OF_MLP.items() if not tags & {*those}}
     missing |= set() if _to_loss(model) else {*OF_LOSS}
-    return ",".join(name for name in _parts(names) if name not in missing)
+    return ",".join(name for name in parts(names) if name not in missing)
 
 
-def _parts(names: str) -> list[str]:
-    return [name.strip() for name in names.split(",") if name.strip()]
+def parts(names: str) -> list[str]:
+    """Names by commas, each once."""
+    return list(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
 
 
 def _norm(model: Model) -> Model:
@@ -207,6 +211,8 @@ def apply(model: Model, task: Task) -> Model:
     """The model with the named parts fused."""
     t = task.techniques
     trains = task.workload.mode == "train"
+    if ADAPTERS in parts(t.fuse) and not t.lora_rank:
+        raise InputError("fuse", f"{ADAPTERS} are LoRA's; allowed: with lora_rank")
     return fused(model, t.fuse, copied=t.loss_logits in ("shifted", "replaced"), trains=trains)
 
 

@@ -17,6 +17,7 @@ from ._beside import Product, drops, resolved, usual
 from ._dora import dora
 from ._names import untrained, wide
 from .freeze import frozen
+from .fused import ADAPTERS, parts
 
 KEEPS_WEIGHTS = True
 SETTINGS = {
@@ -53,30 +54,35 @@ def lora(
     dropout: bool = False,
     magnitudes: bool = False,
     autocast: bool = False,
+    fused: bool = False,
 ) -> Model:
     """The model with adapters of a rank beside the products that match, everything else frozen.
 
     ranks: of some of them, others than `rank`, as `attn.q=16`.
     dtype: of the adapters; "" is the model's own, float32 what peft makes of 16-bit ones.
     dropout: each adapter has its own copy of its input, and a mask. autocast: adapters cast their input to
-    float32, which they are in, before autocast casts it back. magnitudes: DoRA's.
-    Raises InputError.
+    float32, which they are in, before autocast casts it back. magnitudes: DoRA's. fused: they read the input
+    as it is, cast their weights instead, and are added in place. Raises InputError.
     """
     untrained(model, "lora_rank")
     tables = [o.name for o, _ in walk(model.nodes) if o.tag == EMBED]
     base = frozen(model, None)
-    fused = _parts(base)
-    more = [*(part.name for parts in fused.values() for part in parts), *tables]
+    joined = _parts(base)
+    more = [*(part.name for parts in joined.values() for part in parts), *tables]
     names, own = resolved(model, "lora_targets", targets, more), _ranks(model, ranks, more)
 
     def change(o: Op) -> Iterable[Op]:
         rank_of, whole = own.get(o.name, rank), o.name in names
-        parts = () if whole else tuple(part for part in fused.get(o.name, ()) if part.name in names)
+        parts = () if whole else tuple(part for part in joined.get(o.name, ()) if part.name in names)
         if magnitudes and parts:
             raise InputError("use_dora", f"{parts[0].name} is a part of {o.name}; allowed: whole layers")
         if magnitudes and whole and o.name not in tables:
             return dora(o, rank_of, dtype, dropout)
-        return _beside(o, parts, rank_of, dtype, dropout, autocast) if whole or parts else (o,)
+        if not whole and not parts:
+            return (o,)
+        if fused:
+            return _beside(o, parts, rank_of, "", dropout, held=dtype, fused=True)
+        return _beside(o, parts, rank_of, dtype, dropout, autocast)
 
     return base._replace(nodes=rewrite(base.nodes, change))
 
@@ -112,8 +118,19 @@ def _parts(model: Model) -> dict[str, list[Op]]:
     return parts
 
 
-def _beside(o: Op, parts: Sequence[Op], rank: Size, dtype: str, dropout: bool, autocast: bool) -> list[Op]:
-    """W x, B(A(x)) and their sum; a window's extent (a convolution) belongs to A.
+def _beside(
+    o: Op,
+    parts: Sequence[Op],
+    rank: Size,
+    dtype: str,
+    dropout: bool,
+    autocast: bool = False,
+    *,
+    held: str = "",
+    fused: bool = False,
+) -> list[Op]:
+    """W x, B(A(x)) and their sum; a window's extent (a convolution) belongs to A. held: the weights' dtype,
+    where it is not that of what they multiply. fused: B(A(x)) is added in place.
 
     Of a fused projection `parts` may be adapted alone. Zeros stand for the others, and what is copied
     between them is kept, as torch's index_copy keeps it. Source: litgpt.
@@ -123,8 +140,11 @@ def _beside(o: Op, parts: Sequence[Op], rank: Size, dtype: str, dropout: bool, a
     own = layer.own()
     layer.callers = (*o.callers, layer.x.name)  # the layer's own input is kept until it returns
     x = _input(layer, dropout, autocast)
-    made = tuple(_pair(layer, part, x) for part in parts or (o,))
+    made = tuple(_pair(layer, part, x, held) for part in parts or (o,))
     delta = layer.put("lora_pad", "zero_pad", made, layer.summand("padded")) if parts else made[0]
+    if fused:  # scaled with x, or where it is added
+        layer.put("lora_add", "add_", (own, delta), o.out)
+        return layer.ops
     scaled = layer.put("lora_scale", "scale", (delta,), layer.summand("scaled"))
     total = layer.put("lora_add", "add", (own, scaled), layer.summand("sum") if dtype else o.out)
     if dtype:
@@ -146,16 +166,25 @@ def _input(layer: Product, dropout: bool, autocast: bool) -> Tensor:
     return x
 
 
-def _pair(layer: Product, part: Op, x: Tensor) -> Tensor:
+def _pair(layer: Product, part: Op, x: Tensor, held: str) -> Tensor:
     """B(A(x)) of a layer, or of one of its outputs."""
     one = Product(part, "lora_targets", layer.dtype, R=layer.sizes["R"])
     one.ops, one.callers = layer.ops, (*layer.callers, x.name)
-    down = one.weight("lora_A.weight", *one.experts, *one.fan_in, "R")
-    up = one.weight("lora_B.weight", *one.experts, "R", *one.fan_out)
+    down = _weight(one, "lora_A", held, *one.experts, *one.fan_in, "R")
+    up = _weight(one, "lora_B", held, *one.experts, "R", *one.fan_out)
     low = Tensor(f"{part.out.name}~low", (*one.rest, "R"), dtype=one.dtype)
     one.put("lora_A", part.kind, (x, down), low)
     one.callers = (*layer.callers, low.name)
     return one.put("lora_B", "contract", (low, up), one.summand("delta"))
+
+
+def _weight(one: Product, label: str, held: str, *dims: str) -> Tensor:
+    """A weight, of another dtype than that of what it multiplies where it is held so."""
+    own = one.weight(f"{label}.weight", *dims)
+    if not held:
+        return own
+    cast = Tensor(f"{own.name}~cast", dims, dtype=one.dtype)
+    return one.put(f"{label}_cast", "cast", (own._replace(dtype=held),), cast)
 
 
 def check(task: Task, device: object) -> None:
@@ -174,6 +203,7 @@ def apply(model: Model, task: Task) -> Model:
         "dropout": drops(task, "lora_dropout"),
         "magnitudes": t.use_dora,
         "autocast": t.precision == "autocast",
+        "fused": ADAPTERS in parts(t.fuse),
     }
     return lora(model, t.lora_rank, t.lora_targets or usual(model, task, "lora"), dtype, **how)
 
