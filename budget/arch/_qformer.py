@@ -1,7 +1,7 @@
-"""A Q-Former: learned queries that attend to what a tower makes, and stand for it (BLIP-2).
+"""A Q-Former: learned queries that attend to a tower's output and replace it (BLIP-2).
 
-Its layers are BERT's, some of which attend to the tower's output, too. InstructBLIP's read the words of the
-instruction beside the queries. Source: transformers.
+Its layers are BERT's; some of them also attend to the tower's output. InstructBLIP's read the words of the
+instruction next to the queries. Source: transformers.
 """
 
 from __future__ import annotations

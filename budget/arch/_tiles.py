@@ -1,7 +1,7 @@
-"""Pictures of any size, cut into tiles that a tower takes beside the whole (LLaVA-NeXT).
+"""Pictures of any size, cut into tiles that a tower reads in addition to the whole picture (LLaVA-NeXT).
 
-A picture is scaled into the resolution that keeps most of it. What the tower makes of the tiles is put
-together again, its padding cut off, and stands behind what it makes of the whole. Source: transformers.
+A picture is scaled to the resolution that keeps most of it. The tower's outputs for the tiles are put
+together again, without padding, and follow its output for the whole picture. Source: transformers.
 """
 
 from __future__ import annotations

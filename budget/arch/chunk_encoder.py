@@ -56,7 +56,7 @@ def positions(c: Config, sound: Size) -> Size:
 
 
 def inside(c: Config, sound: Size) -> Size:
-    """Of so many seconds: positions of whole chunks, and of what is left."""
+    """The positions of the whole chunks in so many seconds, and of the rest."""
     frames = sound * FRAMES
     whole = floor_div(frames, c.chunk)
     return whole * _strided(c, c.chunk) + _strided(c, frames - whole * c.chunk)

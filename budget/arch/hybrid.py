@@ -237,7 +237,7 @@ def _attend(c: Config, mode: str, x: str = "n") -> Iterator[Node]:
 
 
 def _beside(c: Config, mode: str, s: Size) -> Iterator[Node]:
-    """Both read the same norm; each has its own constants before and behind it."""
+    """Attention and mixer in parallel after one norm, each with scales of its own before and after it."""
     yield from _mixer(c, mode, s)
     yield op("ssm.out_scale", "a: -> mixed:", "scale")
     yield op("attn.in_scale", "n: -> scaled:", "scale")

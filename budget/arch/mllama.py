@@ -135,7 +135,7 @@ def _layer(c: Config, mode: str) -> Iterator[Node]:
 
 
 def _cross(c: Config, mode: str) -> Iterator[Node]:
-    """A layer that attends to the picture; what it adds goes through gates of one number each."""
+    """A layer that attends to the picture; a gate of one number scales each of its residuals."""
     a = _attention(c, mode)._replace(norm=NORM, mask="seen", causal=False)
     yield norm("cross.norm", NORM)
     yield from attention("cross", a, mode, memory="pictures")

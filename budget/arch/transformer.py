@@ -218,9 +218,8 @@ def shape(c: Config, w: Workload, seq: Size) -> dict[str, Size]:
 
 
 def behind_embedding(c: Config, mode: str, seq: Size, between: tuple[Op, ...] = ()) -> Iterator[Node]:
-    """From embedded tokens `x: b s d` to what the head makes of them.
-
-    between: operators behind the first layers, one each (Qwen3-VL's).
+    """From embedded tokens `x: b s d` to the head's output. between: operators after the first layers, one
+    for each (Qwen3-VL).
     """
     if c.positions == "rotary":
         yield rotary("m")

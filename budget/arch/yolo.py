@@ -171,7 +171,7 @@ def _beside(name: str, x: Features) -> Piece:
 
 
 def _pyramid(name: str, x: Features) -> Piece:
-    """SPPF: maxima of ever larger windows, beside what they are of."""
+    """SPPF: the maxima over larger and larger windows, next to their input."""
     parts = [(yield from _unit(f"{name}.in", x, x.c // 2, 1))]
     for i in range(3):
         parts.append((yield from pool("max_pool", f"{name}.pool{i}", parts[-1], 5, 1, 2)))
