@@ -29,15 +29,17 @@ ROUTERS = ("softmax", "top_softmax", "sigmoid")
 
 
 class Kind(NamedTuple):
-    """What a layer mixes tokens with, and what it does to each; "" is neither."""
+    """A layer: its token mixer (mamba, attention, or both beside each other), and its MLP (or experts); "":
+    none.
+    """
 
-    mixes: str
-    thinks: str
+    mixer: str
+    mlp: str
 
     @property
     def name(self) -> str:
         """What a block of such layers is called."""
-        return self.mixes or self.thinks
+        return self.mixer or self.mlp
 
 
 LETTERS = {
@@ -192,9 +194,9 @@ def behind_embedding(c: Config, mode: str, s: Size) -> Iterator[Node]:
 def _kind(c: Config, i: int) -> Kind:
     if c.pattern:
         return LETTERS[c.pattern[i]]
-    mixes = "attention" if i in c.attention_layers else "mamba"
-    thinks = "experts" if i in c.expert_layers else "mlp"
-    return Kind("beside" if c.beside else mixes, thinks)
+    mixer = "attention" if i in c.attention_layers else "mamba"
+    mlp = "experts" if i in c.expert_layers else "mlp"
+    return Kind("beside" if c.beside else mixer, mlp)
 
 
 def _runs(c: Config, mode: str, s: Size, kinds: list[Kind]) -> Iterator[Node]:
@@ -204,22 +206,22 @@ def _runs(c: Config, mode: str, s: Size, kinds: list[Kind]) -> Iterator[Node]:
 
 
 def _layer(c: Config, mode: str, s: Size, kind: Kind) -> Iterator[Node]:
-    if kind.mixes:
+    if kind.mixer:
         yield norm("norm1", c.norm)
-        if kind.mixes == "attention":
-            yield from _attend(c, mode)
-        elif kind.mixes == "mamba":
+        if kind.mixer == "attention":
+            yield from _attention(c, mode)
+        elif kind.mixer == "mamba":
             yield from _mixer(c, mode, s)
         else:
-            yield from _beside(c, mode, s)
+            yield from _parallel(c, mode, s)
         yield op("residual1", "x:, a: -> x:", "add")
-    if kind.thinks:
+    if kind.mlp:
         yield norm("norm2", c.norm)
-        yield from _think(c, kind.thinks == "experts")
+        yield from _mlp(c, kind.mlp == "experts")
         yield op("residual2", "x:, m: -> x:", "add")
 
 
-def _attend(c: Config, mode: str, x: str = "n") -> Iterator[Node]:
+def _attention(c: Config, mode: str, x: str = "n") -> Iterator[Node]:
     a = Attention(
         bias=c.attention_bias,
         out_bias=c.attention_bias,
@@ -236,17 +238,17 @@ def _attend(c: Config, mode: str, x: str = "n") -> Iterator[Node]:
     return attention("attn", a, mode, x=x)
 
 
-def _beside(c: Config, mode: str, s: Size) -> Iterator[Node]:
+def _parallel(c: Config, mode: str, s: Size) -> Iterator[Node]:
     """Attention and mixer in parallel after one norm, each with scales of its own before and after it."""
     yield from _mixer(c, mode, s)
     yield op("ssm.out_scale", "a: -> mixed:", "scale")
     yield op("attn.in_scale", "n: -> scaled:", "scale")
-    yield from _attend(c, mode, "scaled")
+    yield from _attention(c, mode, "scaled")
     yield op("attn.out_scale", "a: -> a:", "scale")
     yield op("attn.add", "mixed:, a: -> a:", "add")
 
 
-def _think(c: Config, has_experts: bool) -> Iterator[Node]:
+def _mlp(c: Config, has_experts: bool) -> Iterator[Node]:
     if not has_experts:
         return mlp("mlp", c.activation, gated=c.gated, bias=c.mlp_bias, scaled=c.scaled)
     m = Experts(
