@@ -103,7 +103,8 @@ def finish(told: dict[str, Any]) -> dict[str, Any]:
     batch = told.pop("each", 12) * whole_of["tp"] * whole_of["cp"] * whole_of["pp"] / micro
     if batch != int(batch) or batch < 1:
         raise InputError(
-            "per_device_batch_size", f"a copy of the network takes {batch:g}; allowed: a whole one"
+            "per_device_batch_size",
+            f"a copy of the network takes {batch:g} sequences; allowed: whole numbers",
         )
     if micro > 1:
         told["accumulate"] = told.get("accumulate", 1) * micro
