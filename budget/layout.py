@@ -211,11 +211,11 @@ def even(axis: str, degree: Size, name: str, whole: Size, more: str = "") -> Non
 
 def parse(text: str) -> Layout:
     """A layout of a line such as `tp=8,pp=4,stages=7+8+8+7`. Raises InputError."""
-    return layout(told(text))
+    return layout(settings(text))
 
 
-def told(text: str) -> dict[str, Any]:
-    """The settings of such a line, unchecked but for its form. Raises InputError."""
+def settings(text: str) -> dict[str, Any]:
+    """The settings in such a line, of which only the form is checked. Raises InputError."""
     values: dict[str, Any] = {}
     for part in filter(None, (p.strip() for p in text.split(","))):
         name, given, value = part.partition("=")
@@ -236,7 +236,7 @@ def layout(given: Any, *, train: bool = True, devices: Any = None) -> Layout:
         return given
     typed = isinstance(given, str)  # a launch file's table may divide over a dp that is 1
     if typed:
-        given = told(given)
+        given = settings(given)
     if not hasattr(given, "items"):
         raise InputError("layout", f"got {shown(given)}; allowed: tp=8,pp=4, a table, or a Layout")
     given = _filled(given, devices)

@@ -141,7 +141,7 @@ def test_fits_is_a_question(capsys):
     ("form", "unused"),
     [
         ("json", {"budget.report._summary"}),
-        ("table", {"json", "budget.report._told", "budget.fold.rows", "budget.fitting"}),
+        ("table", {"json", "budget.report._object", "budget.fold.rows", "budget.fitting"}),
     ],
 )
 def test_an_estimate_imports_nothing_slow(form, unused):

@@ -7,7 +7,7 @@ from argparse import Namespace
 from ..device import several
 from ..errors import InputError, shown
 from ..launch import read
-from ..layout import told as told_layout
+from ..layout import settings as layout_settings
 from ..named import Any
 from ..read.source import resolve
 from ..report._answer import Answer
@@ -37,7 +37,7 @@ def launched(args: Namespace, rest: list[str]) -> tuple[Any, dict[str, Any]]:
     settings = {**asked, **run.settings, **given, "config": {**config, **asked["config"]}}
     if (run.settings["mode"] == "train") != (settings["mode"] == "train") and not asked["stack"]:
         settings["stack"] = None  # the file's is for the other
-    args.spread = table = run.spread(told_layout(asked["layout"] or ""), asked["devices"])
+    args.spread = table = run.spread(layout_settings(asked["layout"] or ""), asked["devices"])
     if table:
         settings["layout"] = table
     single = settings["global_batch"] is None and settings.get("accumulate", 1) == 1
@@ -46,7 +46,7 @@ def launched(args: Namespace, rest: list[str]) -> tuple[Any, dict[str, Any]]:
     return model, settings
 
 
-def told(shown: Answer, args: Namespace) -> Answer:
+def with_launch_file(shown: Answer, args: Namespace) -> Answer:
     """The answer with what its launch file says, and what of it is not modelled; a list in JSON as it is."""
     run, text = args.run, shown.text
     layout = tuple(f"{axis} {n}" for axis, n in run.layout.items())

@@ -49,9 +49,9 @@ def write(answer: Answer, args: Namespace) -> None:
     once. Raises InputError.
     """
     if getattr(args, "run", None) is not None:
-        from ._launched import told
+        from ._launched import with_launch_file
 
-        answer = told(answer, args)
+        answer = with_launch_file(answer, args)
     path = args.output
     if path == "":
         raise InputError("--output", "got ''; allowed: a file's name, or - for standard output")

@@ -129,25 +129,25 @@ def parse(about: Any, file: str) -> Profile:
         at, about, ("schema", "notes", *Profile._fields), [f for f in Profile._fields if f not in optional]
     )
 
-    def told(key: str, check: Callable[..., Any], *allowed: Any) -> Any:
+    def field(key: str, check: Callable[..., Any], *allowed: Any) -> Any:
         return check(f"{at}: {key}", about.get(key, optional.get(key)), *allowed)
 
     return Profile(
-        **{key: told(key, checked.text) for key in ("name", "provenance", "device")},
-        forms=complete(told("forms", checked.each, _form)),
-        memory=told("memory", checked.number, LEAST, MOST),
-        steps=told("steps", _steps),
-        launch_s=told("launch_s", checked.number, 0, MOST),
-        dispatch=Dispatch(**told("dispatch", checked.numbers, Dispatch._fields, 0, MOST, PHASES)),
-        serial=told("serial", checked.flag),
-        low=told("low", checked.number, LEAST, 1),
-        high=told("high", checked.number, 1, MOST),
-        kernels=told("kernels", _row, 2, LEAST),
-        dtypes=told("dtypes", checked.texts),
-        source=told("source", checked.text),
-        versions=told("versions", checked.each, checked.text),
-        links=told("links", checked.each, lambda at, of: _row(at, of, 2)),
-        turn=told("turn", _row, 2),
+        **{key: field(key, checked.text) for key in ("name", "provenance", "device")},
+        forms=complete(field("forms", checked.each, _form)),
+        memory=field("memory", checked.number, LEAST, MOST),
+        steps=field("steps", _steps),
+        launch_s=field("launch_s", checked.number, 0, MOST),
+        dispatch=Dispatch(**field("dispatch", checked.numbers, Dispatch._fields, 0, MOST, PHASES)),
+        serial=field("serial", checked.flag),
+        low=field("low", checked.number, LEAST, 1),
+        high=field("high", checked.number, 1, MOST),
+        kernels=field("kernels", _row, 2, LEAST),
+        dtypes=field("dtypes", checked.texts),
+        source=field("source", checked.text),
+        versions=field("versions", checked.each, checked.text),
+        links=field("links", checked.each, lambda at, of: _row(at, of, 2)),
+        turn=field("turn", _row, 2),
     )
 
 

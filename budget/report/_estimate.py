@@ -38,9 +38,9 @@ def text(estimate: Estimate) -> str:
 
 def data(estimate: Estimate, by: str) -> dict[str, Any]:
     """The estimate's JSON, with the breakdown under the key `by`."""
-    from ._told import plain, told  # not for a table
+    from ._object import as_object, plain  # not for a table
 
-    return {**told(estimate), **({"by": {by: plain(estimate.rows(by))}} if by else {})}
+    return {**as_object(estimate), **({"by": {by: plain(estimate.rows(by))}} if by else {})}
 
 
 def breakdown(estimate: Estimate, by: str) -> Table:

@@ -41,41 +41,43 @@ def parse(about: Any, file: str) -> Stack:
         about = {**about, **{key: fitted[key] for key in ("reached", "intervals") if key in fitted}}
     kernels = table.load("kernels.json")["attention"]
 
-    def told(key: str, check: Callable[..., Any], usual: Any, *allowed: Any) -> Any:
+    def field(key: str, check: Callable[..., Any], usual: Any, *allowed: Any) -> Any:
         return check(f"{at}: {key}", about.get(key, usual), *allowed)
 
     return Stack(
         **{"train": None, "serve": None, **{mode: {} for mode in BESIDES}, **modes},
-        **{key: told(key, checked.number, None, 0, most) for key, most in NUMBERS.items() if key in about},
-        **{key: told(key, checked.flag, False) for key in FLAGS},
+        **{key: field(key, checked.number, None, 0, most) for key, most in NUMBERS.items() if key in about},
+        **{key: field(key, checked.flag, False) for key in FLAGS},
         name=file.removesuffix(".json"),
-        about=told("about", checked.text, ""),
-        source=told("source", checked.sources, ""),
+        about=field("about", checked.text, ""),
+        source=field("source", checked.sources, ""),
         overlap={
             **dict.fromkeys(AXES, 0.0),
-            **told("overlap", checked.numbers, {}, (*AXES, "optimizer"), 0, 1),
+            **field("overlap", checked.numbers, {}, (*AXES, "optimizer"), 0, 1),
         },
-        attention={"": "fa2", **told("attention", checked.each, {}, one_of(kernels))},
-        tensor_units=told("tensor_units", tensor_units, {}),
-        accumulate=told("accumulate", checked.word, "fp32", ("fp16", "fp32")),
-        reached=told("reached", checked.each, {}, lambda at, of: checked.numbers(at, of, CLASSES, 0.01, 100)),
+        attention={"": "fa2", **field("attention", checked.each, {}, one_of(kernels))},
+        tensor_units=field("tensor_units", tensor_units, {}),
+        accumulate=field("accumulate", checked.word, "fp32", ("fp16", "fp32")),
+        reached=field(
+            "reached", checked.each, {}, lambda at, of: checked.numbers(at, of, CLASSES, 0.01, 100)
+        ),
         like=_other(at, about, "like"),
         same=same,
         graphs=_other(at, about, "graphs"),
-        intervals=told("intervals", checked.each, {}, interval),
-        all_reduce=told("all_reduce", checked.each, {}, all_reduce),
-        experts={"": "grouped", **told("experts", checked.each, {}, one_of(EXPERTS))},
+        intervals=field("intervals", checked.each, {}, interval),
+        all_reduce=field("all_reduce", checked.each, {}, all_reduce),
+        experts={"": "grouped", **field("experts", checked.each, {}, one_of(EXPERTS))},
         few_bits=_few_bits(at, about),
-        by_format=told("by_format", checked.each, {}, by_format),
-        tf32=told("tf32", checked.words, [], ("conv", "matmul")),
-        formats=told("formats", checked.texts, []),
-        weights=told("weights", checked.word, "", ("", *SHORT)),
-        groups=told("groups", checked.numbers, {}, ("", *AXES), 0, 100),
-        keeps=told("keeps", checked.words, [], KEEPS),
-        allocator=told("allocator", checked.word, "", ("", "torch")),
-        pools=told("pools", checked.words, [], POOLS),
-        notes=told("notes", checked.text, ""),
-        aliases=told("aliases", checked.texts, []),
+        by_format=field("by_format", checked.each, {}, by_format),
+        tf32=field("tf32", checked.words, [], ("conv", "matmul")),
+        formats=field("formats", checked.texts, []),
+        weights=field("weights", checked.word, "", ("", *SHORT)),
+        groups=field("groups", checked.numbers, {}, ("", *AXES), 0, 100),
+        keeps=field("keeps", checked.words, [], KEEPS),
+        allocator=field("allocator", checked.word, "", ("", "torch")),
+        pools=field("pools", checked.words, [], POOLS),
+        notes=field("notes", checked.text, ""),
+        aliases=field("aliases", checked.texts, []),
     )
 
 

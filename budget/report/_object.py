@@ -14,7 +14,7 @@ SCHEMA = "budget.estimate/1"
 PLAIN = {int, float, str, bool, type(None)}
 
 
-def told(e: Estimate) -> dict[str, Any]:
+def as_object(e: Estimate) -> dict[str, Any]:
     """The object; arrays of sizes give lists."""
     answer: dict[str, Any] = plain(
         {
