@@ -136,7 +136,7 @@ BAD = [
     ({}, "model_type", "missing; allowed"),
     ({"model_type": 7}, "model_type", "got 7"),
     ({"model_type": "lama"}, "model_type", "did you mean 'llama'"),
-    ({"model_type": "zzzzzzzz"}, "model_type", "known: albert"),
+    ({"model_type": "zzzzzzzz"}, "model_type", "budget list families"),
     ({"model_type": "../families/llama"}, "model_type", "unknown name"),
     ({**LLAMA, "hidden_size": [4096]}, "hidden_size", r"got \[4096\]"),
     ({**LLAMA, "hidden_size": "4096"}, "hidden_size", "got '4096'"),

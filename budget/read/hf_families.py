@@ -50,7 +50,8 @@ def load(kind: str) -> Mapping[str, Any]:
     """A model_type's family. Raises InputError for one that is not known."""
     kind = called(kind)
     if not table.has(FOLDER, str(kind)):
-        raise UncoveredError("model_type", f"unknown name {shown(kind)}; {hint(kind, known())}")
+        known_here = "`budget list families` has those that are written here"
+        raise UncoveredError("model_type", f"unknown name {shown(kind)}; {hint(kind, known(), known_here)}")
     return table.load(FOLDER, f"{kind}.json")
 
 
