@@ -126,7 +126,7 @@ def check(task: Task, device: Device) -> None:
         wide = "bf16, with precision fp8 for its products"
         raise InputError("dtype", f"got {narrow}; allowed in training: {wide}; {narrow} itself: mode forward")
     found = tuple(on(task))
-    needs = _told(found, "NEEDS")
+    needs = _merged(found, "NEEDS")
     for name in used:
         if mode != "train" and "train" in needs.get(name, ()):
             raise only_trains(name, mode)
@@ -134,13 +134,13 @@ def check(task: Task, device: Device) -> None:
         if hasattr(module, "check"):
             module.check(task, device)
     _together(
-        [name for name in _told(found, "ADAPTER") if name in used], used, needs, _told(found, "EXCLUDES")
+        [name for name in _merged(found, "ADAPTER") if name in used], used, needs, _merged(found, "EXCLUDES")
     )
 
 
-def _told(modules: Iterable[ModuleType], table: str) -> dict[str, Any]:
-    """A table of several techniques, by their settings."""
-    return {name: told for module in modules for name, told in getattr(module, table, {}).items()}
+def _merged(modules: Iterable[ModuleType], table: str) -> dict[str, Any]:
+    """The tables of one name in all modules, as one table by setting."""
+    return {name: value for module in modules for name, value in getattr(module, table, {}).items()}
 
 
 def _together(
@@ -160,7 +160,7 @@ def _together(
 
 def adapter_settings() -> dict[str, str]:
     """Settings that turn an adapter on, with the setting of its targets."""
-    return _told(files(), "ADAPTER")
+    return _merged(files(), "ADAPTER")
 
 
 def _alternatives(need: str | tuple[str, ...]) -> tuple[str, ...]:

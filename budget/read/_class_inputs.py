@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from ..config import Workload
 from ..named import Any
-from ._inputs_asked import asked, beside, in_codebooks, packed, patched, told
+from ._inputs_asked import asked, beside, first, in_codebooks, packed, patched
 
 TOKENS, SOUND, FRAMES = 512, 16_000, 3_000  # lengths of inputs where neither workload nor config has one
 BANDS = (128, 80)  # of a spectrogram where no field says it. Source: transformers
@@ -81,7 +81,7 @@ def _pictures(config: Any, pixels: dict[str, Any], text: dict[str, Any]) -> Iter
     yield pixels
     yield {**pixels, **text}
     several = pixels["pixel_values"].unsqueeze(1)
-    frames = told(config, "num_frames")
+    frames = first(config, "num_frames")
     if isinstance(frames, int):
         video = {"pixel_values": several.repeat(1, frames, 1, 1, 1)}
         yield from ({**video, **text}, video) if text else (video,)
@@ -103,7 +103,7 @@ def _series(config: Any, workload: Workload) -> Iterator[dict[str, Any]]:
     """The observed part of a time series, of one variable or of several."""
     import torch
 
-    steps, variables = workload.seq or told(config, "context_length"), told(config, "num_input_channels")
+    steps, variables = workload.seq or first(config, "context_length"), first(config, "num_input_channels")
     if isinstance(steps, int):
         several = (variables,) if isinstance(variables, int) else ()
         yield {"past_values": torch.ones(workload.batch, steps, *several)}
@@ -158,11 +158,11 @@ def _text(made: Any, takes: Mapping[str, Any], workload: Workload) -> dict[str, 
 def _pixels(config: Any, workload: Workload) -> Any:
     import torch
 
-    side = workload.image or told(config, "image_size") or 224
-    if not workload.image and isinstance(side, int) and (ratios := told(config, "scaled_images_ratios")):
+    side = workload.image or first(config, "image_size") or 224
+    if not workload.image and isinstance(side, int) and (ratios := first(config, "scaled_images_ratios")):
         side = round(side / min(ratios))  # the smallest of several copies is as large as the tower wants
     height, width = (side, side) if isinstance(side, int) else tuple(side)[:2]
-    return torch.ones(workload.batch, told(config, "num_channels") or 3, height, width)
+    return torch.ones(workload.batch, first(config, "num_channels") or 3, height, width)
 
 
 def _features(config: Any, takes: Mapping[str, Any], workload: Workload) -> Iterator[dict[str, Any]]:
@@ -170,9 +170,9 @@ def _features(config: Any, takes: Mapping[str, Any], workload: Workload) -> Iter
     import torch
 
     for name in ("num_mel_bins", "feature_size", "input_feat_per_channel", "feature_projection_input_dim"):
-        channels = told(config, name)
+        channels = first(config, name)
         if channels:
-            positions = told(config, "max_source_positions")
+            positions = first(config, "max_source_positions")
             frames = 2 * positions if positions else workload.seq or FRAMES
             with suppress(TypeError):
                 for shape in ((channels, frames), (frames, channels), (1, workload.seq or CLIP, channels)):
@@ -187,7 +187,7 @@ def _as_first_layer(made: Any, workload: Workload) -> Iterator[dict[str, Any]]:
     """Frames as wide as the first layer takes them, where a processor joins several, or of bands as usual."""
     import torch
 
-    first = next((m.in_features for m in made.modules() if isinstance(m, torch.nn.Linear)), None)
-    for width in (first, *BANDS):
+    linear = next((m.in_features for m in made.modules() if isinstance(m, torch.nn.Linear)), None)
+    for width in (linear, *BANDS):
         if width:
             yield {"input_features": torch.ones(workload.batch, workload.seq or FRAMES, width)}

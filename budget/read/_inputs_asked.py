@@ -52,8 +52,10 @@ WHOLE = (
 MASKS = ("mask", "audio_mel_mask", "input_features_mask", "attention_mask")  # that hide nothing
 
 
-def told(config: Any, *names: str) -> Any:
-    """What the first of these fields says that a config has, or else a part of it; None where none does."""
+def first(config: Any, *names: str) -> Any:
+    """The value of the first of these fields that a config has, or else one of its parts; None where none
+    has.
+    """
     if config is None or isinstance(config, dict):  # a part that transformers has no class of configs for
         return next((config[name] for name in names if config.get(name)), None) if config else None
     parts = (config, *(getattr(config, part, None) for part in config.sub_configs))
@@ -68,10 +70,10 @@ def packed(config: Any, takes: Mapping[str, Any], workload: Workload) -> Iterato
     grid = next((name for name in ("grid_thw", "image_grid_thw") if name in takes), "")
     if not grid:
         return
-    patch, temporal = told(config, "patch_size"), told(config, "temporal_patch_size", "patch_temporal") or 1
-    merge = told(config, "spatial_merge_size", "merge_size", "merge_kernel_size") or 1
+    patch, temporal = first(config, "patch_size"), first(config, "temporal_patch_size", "patch_temporal") or 1
+    merge = first(config, "spatial_merge_size", "merge_size", "merge_kernel_size") or 1
     merge = merge if isinstance(merge, int) else merge[0]
-    channels = told(config, "in_channels", "in_chans", "num_channels") or 3
+    channels = first(config, "in_channels", "in_chans", "num_channels") or 3
     if not isinstance(patch, int):
         return
     side = max(1, _side(config, workload) // patch // merge) * merge
@@ -90,11 +92,11 @@ def patched(config: Any, takes: Mapping[str, Any], workload: Workload) -> Iterat
     """The patches of each picture, and beside them where each lies or how many there are."""
     import torch
 
-    patch, channels = told(config, "patch_size"), told(config, "num_channels") or 3
+    patch, channels = first(config, "patch_size"), first(config, "num_channels") or 3
     if "pixel_values" not in takes or not isinstance(patch, int):
         return
     side = max(1, _side(config, workload) // patch)
-    merge = told(config, "pooling_kernel_size") or 1
+    merge = first(config, "pooling_kernel_size") or 1
     side = max(1, side // merge) * merge if isinstance(merge, int) else side
     pixels = torch.ones(workload.batch, side**2, channels * patch**2)
     if "pixel_position_ids" in takes:
@@ -117,11 +119,11 @@ def beside(
     import torch
 
     words = next(iter(text.values())).shape
-    found, place = told(config, "visual_feat_dim"), told(config, "visual_pos_dim")
+    found, place = first(config, "visual_feat_dim"), first(config, "visual_pos_dim")
     if "visual_feats" in takes and found and place:
         regions = torch.ones(words[0], REGIONS, found + place).split((found, place), dim=-1)
         yield {**text, "visual_feats": regions[0], "visual_pos": regions[1]}
-    tokens = told(config, "latent_query_num")
+    tokens = first(config, "latent_query_num")
     if "image_embeds_position_mask" in takes and tokens:
         mask = (torch.arange(words[1], device="cpu") < tokens).long().repeat(words[0], 1)
         picture = pixels or next(_flattened(config, takes, words[0]), {})
@@ -137,17 +139,17 @@ def _flattened(config: Any, takes: Mapping[str, Any], batch: int) -> Iterator[di
     """A picture's patches in a row, each behind the row and the column that it is from."""
     import torch
 
-    patches, size = told(config, "max_num_patches", "seq_len"), told(config, "patch_size")
-    width = told(config, "patch_embed_hidden_size")
+    patches, size = first(config, "max_num_patches", "seq_len"), first(config, "patch_size")
+    width = first(config, "patch_embed_hidden_size")
     if not width and isinstance(size, int):
-        width = (told(config, "num_channels") or 3) * size**2
+        width = (first(config, "num_channels") or 3) * size**2
     if "flattened_patches" in takes and width:
         yield {"flattened_patches": torch.ones(batch, patches or 4_096, 2 + width)}
 
 
 def in_codebooks(config: Any, takes: Mapping[str, Any], text: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Tokens of sound, a row for each codebook of each sequence, behind words where there are any."""
-    books = told(config, "num_codebooks") or told(getattr(config, "decoder", None), "num_codebooks")
+    books = first(config, "num_codebooks") or first(getattr(config, "decoder", None), "num_codebooks")
     name = "decoder_input_ids" if "decoder_input_ids" in takes else "input_ids"
     if books and name in text:
         yield {**text, name: text[name].repeat(books, 1)}
@@ -183,7 +185,7 @@ def _shape(config: Any, name: str, turn: int, workload: Workload) -> list[Any]:
 
 def _side(config: Any, workload: Workload) -> int:
     """Of a picture: what the workload says, else the config."""
-    side = workload.image or told(config, "image_size", "crop_size") or SIDE
+    side = workload.image or first(config, "image_size", "crop_size") or SIDE
     return side if isinstance(side, int) else int(side[0])
 
 
@@ -192,23 +194,23 @@ def _length(config: Any, of: Any, workload: Workload) -> Any:
     if isinstance(of, int):
         return of
     if of == "seq":
-        limit = told(config, "max_position_embeddings", "max_ep_len")
+        limit = first(config, "max_position_embeddings", "max_ep_len")
         return workload.seq or (min(LONG, limit) if isinstance(limit, int) and limit > 0 else LONG)
     if of == "image":
         return _side(config, workload)
     if of == "frames":
-        return told(config, "num_frames", "frames_per_clip")
+        return first(config, "num_frames", "frames_per_clip")
     if of == "num_channels":
-        return told(config, "num_channels", "in_channels", "in_chans") or 3
+        return first(config, "num_channels", "in_channels", "in_chans") or 3
     if of == "codebooks":
-        return told(config, "num_codebooks") or told(
+        return first(config, "num_codebooks") or first(
             getattr(config, "decoder_config", config), "num_channels"
         )
     if of == "past":
-        steps, lags = told(config, "context_length", "prediction_length"), told(config, "lags_sequence")
+        steps, lags = first(config, "context_length", "prediction_length"), first(config, "lags_sequence")
         return steps + max(lags) if steps and lags else steps
     if of == "patch":  # and the row and the column of each
-        patch = told(config, "patch_embed_hidden_size")
+        patch = first(config, "patch_embed_hidden_size")
         return patch + 2 if patch else None
-    found = told(config, of) or getattr(config, of, None)  # of some there may be none
+    found = first(config, of) or getattr(config, of, None)  # of some there may be none
     return found if isinstance(found, int) else None
