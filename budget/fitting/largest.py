@@ -24,7 +24,7 @@ SOLVE = ("batch", "seq", "image", "layers")
 DEVICES = "devices"  # of which the fewest are solved for
 MOST = 2**24  # no sensible answer is larger
 SIDES = range(32, 1025, 32)  # of the smallest image: networks with many stages, and with windows, need more
-MOST_DEVICES = 1024  # what these do not hold, more do not either: too much of it is not divided
+MOST_DEVICES = 1024  # where these are too few, more do not help: too much is held by each device
 SHOWN = 8  # changes, of those that help
 NONE = Advice((), (), 0, 0.0, complete=True)
 TRUSTED = 16  # times a known size: as far as a line through two known sizes is believed
@@ -70,11 +70,12 @@ class Fit(Shown, _Fit):
 
 
 def fit(model: object, solve: str = "", **settings: Unpack[Settings]) -> Fit:
-    """Whether a model fits a device, and what would make it fit; with `solve` (batch, seq, image or layers)
-    the largest of these that fits, or the fewest devices. settings: those of budget.estimate. Raises
-    InputError.
+    """Whether a model fits a device, and what would make it fit; or the largest size that fits.
 
     bool(budget.fit("llama-3-8b", device="h100")); budget.fit("gpt2", "batch", device="a100").largest
+
+    solve: batch, seq, image or layers, of which the largest that fits is found; or devices, of which the
+    fewest. settings: those of budget.estimate. Raises InputError.
     """
     given = said(settings)
     if solve:

@@ -68,14 +68,14 @@ def scale(
 ) -> Plan:
     """What a budget buys: parameters, tokens, loss, days, dollars, kWh, carbon, a concrete network.
 
-    One budget of compute (FLOPs), usd, kwh, loss (nats a token of the law's data), devices with days, params
-    or tokens. With a budget, params or tokens fixes that side of the model, and devices or days how it is
-    spread. Quantities are numbers, or text with units (`2 EFLOP`, `$1e6`, `30d`, `4M-tokens`). mfu: of 6 N D;
-    without it, the estimate's own.
-    layout: of the devices, as `tp=8,pp=4,dp=16`; without one, where devices are given, the best of a small
-    search. The MFU then has communication, bubbles and failures in it, with global_batch tokens in a step.
-    price, power, pue, grid: see cost.terms. law: a name (budget/data/laws) or a file of `budget fit-law`.
-    None: not said. Raises InputError.
+    The budget is one of compute (FLOPs), usd, kwh, loss (nats a token of the law's data), devices with days,
+    params, or tokens. Beside another budget, params or tokens fixes the model's size or its data, and devices
+    or days how the work is spread. Quantities are numbers, or text with units (`2 EFLOP`, `$1e6`, `30d`,
+    `4M-tokens`).
+    mfu: of 6 N D; the estimate's own where it is not given. layout: of the devices, as `tp=8,pp=4,dp=16`;
+    where devices are given without one, the best of a small search. The MFU then includes communication,
+    bubbles and failures, with global_batch tokens in a step. price, power, pue, grid: see cost.terms. law: a
+    name (budget/data/laws) or a file of `budget fit-law`. Raises InputError.
     """
     device, devices = several("h100" if device is None else device, devices)
     asked = {"compute": compute, "usd": usd, "kwh": kwh, "loss": loss}

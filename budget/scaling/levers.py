@@ -60,10 +60,11 @@ class Sensitivity(Shown, _Sensitivity):
 
 
 def sensitivity(base: Plan | None = None, **asked: Any) -> Sensitivity:
-    """Each input of a plan in turn at its ends, the one that moves most first: of a plan of budget.scale, or
-    of what it is asked. Raises InputError.
+    """How far each input moves a plan, from end to end of its interval; the input that moves it most first.
 
     budget.sensitivity(usd=1e6, device="h100")
+
+    base: a plan of budget.scale; without one, the arguments of budget.scale. Raises InputError.
     """
     base = scale(**asked) if base is None else base
     found = sorted(_each(base), key=lambda m: -m.size(base))

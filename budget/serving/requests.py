@@ -52,17 +52,19 @@ def serve(
     share: float | None = None,
     **settings: Unpack[Settings],
 ) -> Serving:
-    """What a request takes and how many are answered, of prompts of `context` tokens (4,096, or what the
-    network's own length leaves beside the answer) and answers of `output_tokens`, for each number of users,
-    each with one request at a time (1, 2, 4, ... where none is given).
+    """The time of a request and the rate of requests, for several numbers of users.
 
-    ttft, tpot: limits, in seconds or as `200ms`: the answer has the most users within. rate: requests a
-    second, or `500/min`: it has the replicas that are needed within these limits, and what a request takes
-    then. length: the most tokens of a request and its answer that the engine is told to take; places: the
-    most requests that a replica answers at once, where it has memory for more; share: the part of a device's
-    memory that its process takes (what its software takes by itself), but with a reserve. settings: those of
-    budget.estimate; a layout's dp are replicas, and of devices without a layout those replicas are taken
-    that answer the most users the fastest. Raises InputError, also where not one user fits.
+    budget.serve("llama-3-8b", context=8192, device="h100")
+
+    context: tokens of a prompt (4,096, or as many as the network's own length leaves). output_tokens: of an
+    answer. users: a number of them or several (1, 2, 4, ...), each with one request at a time.
+    ttft, tpot: limits, in seconds or as `200ms`; the answer has the most users within them. rate: requests a
+    second, or `500/min`; the answer has the replicas that are needed within these limits.
+    length: the most tokens of a request with its answer that the engine accepts. places: the most requests
+    that a replica runs at once. share: the part of a device's memory that the engine takes (its software's
+    default), unless a reserve is given. settings: those of budget.estimate; a layout's dp are replicas, and
+    several devices without a layout are divided into the replicas that answer most users fastest.
+    Raises InputError, also where not even one user fits.
     """
     answer = size("--output-tokens", 256 if output_tokens is None else output_tokens)
     users = () if users is None else tuple(users) if isinstance(users, Iterable) else (users,)
