@@ -3,7 +3,7 @@
 import pytest
 from small_layouts import SMALL, small
 
-from budget import arch
+from budget import arch, estimate
 from budget.config import Workload, make
 from budget.fold.memory import memory
 from budget.fold.pipeline import in_flight
@@ -52,6 +52,27 @@ def test_activations_are_korthikanti_s(h, a, layers, pp, vpp, b, alone, both, sp
     if bar:
         live = in_flight(parse(f"pp={pp},vpp={vpp}"), 0, 10**6)
         assert layer * layers / pp * live / 2**30 == pytest.approx(bar, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("layout", "choice", "kept"),
+    [
+        (None, "none", 34 + 80),
+        ("tp=8", "none", (34 + 80) / 8),
+        ("tp=8,sp=0", "none", 10 + (24 + 80) / 8),
+        ("tp=8", "selective", 34 / 8),
+    ],
+)
+def test_the_stack_of_those_years_keeps_them(layout, choice, kept):
+    """The command of docs/layouts.md: table 2 for all of GPT-3's layers; head and loss are beside them."""
+    found = estimate(
+        "gpt3-175b",
+        config={"dropout": 0.1, "attention_dropout": 0.1},
+        stack="megatron-2021",
+        layout=layout,
+        recompute=choice,
+    )
+    assert found.memory.activations == pytest.approx(96 * kept * 2048 * 12288, rel=0.008)
 
 
 @pytest.mark.parametrize("n", [2, 4, 8])
