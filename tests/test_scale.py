@@ -16,8 +16,10 @@ from budget.errors import InputError
 from budget.estimate import plan as layouts
 from budget.runs import cost
 from budget.runs.failures import goodput
+from budget.scaling.backwards import _best
+from budget.scaling.chain import sizes
 from budget.scaling.shape import shape
-from budget.scaling.utilisation import one_device
+from budget.scaling.utilisation import laid_out, one_device
 
 CONTRACT = {
     "schema", "params", "tokens", "compute_flops", "loss", "loss_low", "loss_high", "days", "devices",
@@ -324,5 +326,29 @@ def test_one_search_of_layouts_is_enough_for_a_size_near_the_first_guess(device,
     monkeypatch.setattr(backwards, "layouts", lambda *a, **k: searched.append(a) or search(*a, **k))
     plan = budget.scale(days=30, devices=64, device=device)
     assert len(searched) == 1
-    again = backwards._best(plan.ask, plan.params, plan.tokens)
+    again = _best(plan.ask, plan.params, plan.tokens)
     assert again.layout == plan.ask.layout
+
+
+@pytest.mark.slow
+def test_a_layout_that_memory_binds_is_the_best_of_the_sizes_around():
+    """The largest network that 16 data-parallel A100s hold without recomputation is a little smaller than
+    what their rate buys: against each size's own best layout, at the tokens of that layout's rate.
+    """
+    plan = budget.scale(days=30, devices=16, device="a100")
+    assert plan.network.fits
+    assert plan.compute == pytest.approx(plan.rate(plan.mfu.value) * 16 * 30 * 86400)
+    for share in (0.8, 0.9, 1.05, 1.15):
+        params = plan.params * share
+        best = _best(plan.ask, params, plan.tokens)
+        assert best.fits
+        bought = sizes(plan.ask._replace(most=params), laid_out(best.estimate).value)
+        tokens = bought[0] * bought[1] / params
+        assert plan.loss < plan.ask.law.loss(params, tokens) * 1.001
+
+
+def test_what_a_layout_holds_bounds_parameters_and_not_the_budget():
+    plan = budget.scale(days=30, devices=16, device="a100", layout="dp=16,zero=3")
+    held = plan.ask._replace(most=plan.params / 2)
+    assert sizes(held, plan.mfu.value) == pytest.approx((plan.params / 2, plan.tokens * 2))
+    assert sizes(held, plan.mfu.value / 100)[0] < plan.params / 2

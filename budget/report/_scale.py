@@ -133,6 +133,8 @@ def _text(plan: Plan) -> Iterator[str]:
         verdict = "fits" if e.fits else "DOES NOT FIT"
         size = memory(e.device.usable_bytes)
         best = "; the best of a small search" if ask.step else ""
+        if ask.most is not None:
+            best += "; holds no larger network, so more of the budget goes to tokens"
         step = f"micro-batch {e.task.workload.batch}, recompute {e.task.recompute}"
         yield f"layout      {degrees(ask.layout)}; {step}{best}"
         yield f"              peak {memory(e.memory.peak)} of {size} a device: {verdict}"

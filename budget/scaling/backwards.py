@@ -7,7 +7,6 @@ device-hours times stated rates (runs/cost.py). A scaling law says which paramet
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from math import ceil
 
 from .. import law
@@ -40,6 +39,7 @@ UNITS = {**SPENT, "params": COUNT, "tokens": COUNT, "days": DAYS}
 START = 0.4  # an MFU to begin with
 ROUNDS = 5  # of finding an MFU of a shape whose size follows from the MFU
 CLOSE = 0.1  # of a size: how near to it the one is for which a layout was searched
+FINE = 0.02  # of a size: how near to the largest one that a layout holds
 MONTH = 30.0  # days: how long a run may take where nobody says
 
 
@@ -165,23 +165,50 @@ def _searched(ask: Ask) -> Plan | None:
     """The plan on the best layout of a small search at about its size; None where no cluster of so many
     devices is known, or no layout divides them.
     """
-    (params, tokens), found = sizes(ask, START), None
+    (params, tokens), found = sizes(ask, START), list[Plan]()
     for _ in range(ROUNDS):
         try:
             best = _best(ask, params, tokens)
         except InputError as error:
             if error.field in ("cluster", "devices"):
-                return found
+                break
             raise
-        on = ask._replace(layout=best.layout, step={"batch": best.batch, "recompute": best.recompute})
-        assert best.estimate is not None  # the best one has been priced
-        found = _planned(on, best.estimate, laid_out(best.estimate))
-        with suppress(InputError):  # what divides this size may not divide the one that its MFU leads to
-            found = _settled(on, laid_out)
-        if abs(found.params / params - 1) < CLOSE and found.network.fits >= best.estimate.fits:
-            return found  # the same layout is the best of this size, too, where both fit
-        params, tokens = found.params, found.tokens
-    return found
+        found.append(_on_layout(ask, best, params))
+        if abs(found[-1].params / params - 1) < CLOSE:
+            break  # the same layout is the best of this size, too
+        params, tokens = found[-1].params, found[-1].tokens
+    return max(found, key=lambda plan: (plan.network.fits, plan.mfu.value), default=None)
+
+
+def _on_layout(ask: Ask, best: Tried, params: float) -> Plan:
+    """The plan on a layout that is the best one of so many parameters: of what its MFU leads to, or where
+    memory does not hold that, of the most that it holds.
+    """
+    on = ask._replace(layout=best.layout, step={"batch": best.batch, "recompute": best.recompute})
+    assert best.estimate is not None  # the best one has been priced
+    try:
+        found = _settled(on, laid_out)
+    except InputError:  # what divides this size may not divide the one that its MFU leads to
+        return _planned(on, best.estimate, laid_out(best.estimate))
+    if found.network.fits or not best.estimate.fits or found.params <= params or "tokens" in ask.given:
+        return found
+    return _held(on, best.estimate, params, found)
+
+
+def _held(on: Ask, fits: Estimate, params: float, larger: Plan) -> Plan:
+    """The plan of the largest network that the layout holds, between one that fits and one that does not."""
+    found, too_many = fits, larger.params
+    while too_many / params - 1 > FINE:
+        size = (params * too_many) ** 0.5
+        try:
+            one = _network(on, size, larger.compute / FLOPS / size)
+        except InputError:  # what divides the others may not divide this one
+            break
+        if one.fits:
+            params, found = size, one
+        else:
+            too_many = size
+    return _planned(on._replace(most=params), found, laid_out(found))
 
 
 def _best(ask: Ask, params: float, tokens: float) -> Tried:

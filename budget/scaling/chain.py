@@ -39,6 +39,7 @@ class Ask(NamedTuple):
     layout: Layout | None = None  # of the devices, where it is known
     batch: float | None = None  # tokens of a step of all devices; None: as the law of steps says
     step: Mapping[str, Any] = {}  # with a layout that was searched: its micro-batch and recomputation
+    most: float | None = None  # parameters that this layout holds; the rest of a budget goes to tokens
 
 
 class _Plan(NamedTuple):
@@ -197,7 +198,15 @@ class Plan(Shown, _Plan):
 
 
 def sizes(ask: Ask, mfu: float) -> tuple[float, float]:
-    """(parameters, tokens) for the budget, where a device reaches this MFU."""
+    """(parameters, tokens) for the budget, where a device reaches this MFU, and no more than are held."""
+    params, tokens = _unbound(ask, mfu)
+    if ask.most is None or params <= ask.most:
+        return params, tokens
+    return ask.most, params * tokens / ask.most
+
+
+def _unbound(ask: Ask, mfu: float) -> tuple[float, float]:
+    """The same, whatever is held."""
     given, flops = ask.given, flops_of(ask, mfu)
     best: Callable[[float], tuple[float, float]] = partial(ask.law.optimum, **ask.more)
     if flops is not None:
