@@ -5,16 +5,17 @@ A technique's file has
 - STAGES: by the names of techniques.py's stages, what is done there: (model, task) -> model
 
 and if needed
-- NEEDS: by setting, the settings without which it means nothing, of a tuple one of them; "train" is the mode,
-  "adapter" any adapter
+- NEEDS: by setting, the settings without which it means nothing; a tuple means any one of its settings,
+  "train" the mode, "adapter" any adapter
 - EXCLUDES: by setting, the settings that it contradicts
 - ADAPTER: the setting that makes it an adapter, of which there is one, and the setting of its targets
 - check(task, device): raises an InputError for what else does not go together
 - UNNAMED = True: a torch module, whose dimensions have no names, can have it too
 
-What differs from its default is imported, and nothing else where the files are called like their settings.
 - KEEPS_WEIGHTS = True: the network's own weights stay as they are stored (adapters, sparse products), so that
   nothing casts them to float32 unless requested
+
+Where files are called like their settings, only those whose settings differ from their defaults are imported.
 """
 
 from __future__ import annotations
@@ -164,7 +165,7 @@ def adapter_settings() -> dict[str, str]:
 
 
 def _alternatives(need: str | tuple[str, ...]) -> tuple[str, ...]:
-    """The settings any of which is what another one needs."""
+    """The settings of which another one needs any one."""
     return need if isinstance(need, tuple) else tuple(adapter_settings()) if need == "adapter" else (need,)
 
 
@@ -175,7 +176,7 @@ def _missing(name: str, need: str | tuple[str, ...]) -> InputError:
 
 
 def only_trains(name: str, mode: str) -> InputError:
-    """What says that a setting is training's."""
+    """The error of a setting that only training has."""
     return InputError(name, f"there is no backward pass in mode {mode}; allowed: in mode train")
 
 

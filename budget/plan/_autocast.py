@@ -70,7 +70,7 @@ class Autocast:
         return bool(c.enter and leaves and not self.known.get(c.init, "") and c.init in self.makers)
 
     def widened(self, c: Carry) -> Op:
-        """The cast with which the first repetition finds it as the others do."""
+        """The cast to the dtype that later repetitions receive, before the first one."""
         own, maker = self.makers[c.init]
         wide = own._replace(name=f"{c.init}~wide", dtype=SINGLE)
         self.known |= {wide.name: SINGLE, c.enter: SINGLE}
@@ -112,7 +112,7 @@ class Autocast:
         yield o._replace(ins=ins, outs=outs)
 
     def is_packed(self, o: Op) -> bool:
-        """Whether a product is of weights in few bits: such a layer's output has its input's dtype."""
+        """Whether a product's weight is in few bits: such a layer's output has its input's dtype."""
         known = (self.makers[t.name][1] for t in o.ins if t.name in self.makers)
         return o.kind == "contract" and any(maker.rule.family == "dequantize" for maker in known)
 
@@ -162,7 +162,7 @@ def _casts_weight(node: Node) -> bool:
 
 
 def until_the_end(model: Model) -> Model:
-    """The training program whose casts of weights are there until the forward pass ends: autocast's cache.
+    """The training program that keeps its casts of weights until the forward pass ends: autocast's cache.
 
     To be applied after `recompute` and `offload`: what is recomputed has a cache of its own.
     """

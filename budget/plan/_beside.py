@@ -118,7 +118,7 @@ class Product:
         return self.do(f"cast_{x.label}", "cast", (x,), x.dims) if x.dtype != self.dtype else x
 
     def rows_dropped(self, delta: Tensor, *, scaled: bool) -> Tensor:
-        """A weight's change without some of its rows, in place; scaled: the others by what is left."""
+        """A weight's change with some of its rows dropped, in place; scaled: the others grow to make up."""
         left = self.do("rank_mask", "fill", (), self.fan_out)
         dropped = self.do("rank_dropout", "mask_rows", (delta, left), delta.dims)
         # The mask is sampled on the host, copied, and divided by its mean.
@@ -132,7 +132,7 @@ class Product:
         return result
 
     def of(self, x: Tensor, out: Tensor | None = None) -> Tensor:
-        """The layer's result of another input; its own one is held by who calls it."""
+        """The layer's result for another input; its caller holds the layer's own input."""
         ins = tuple(x._replace(dims=t.dims) if t is self.x else t for t in self.op.ins)
         self.ops.append(self.op._replace(ins=ins, outs=(out or self.op.out,)))
         self.keep(self.x)
@@ -162,7 +162,7 @@ class Product:
         return tuple(t._replace(added=False) for t in self.op.weights if t.added)
 
     def unbiased(self, own: Tensor) -> Tensor:
-        """What W makes alone."""
+        """W x, without the bias."""
         return self.plain("unbiased", "add", (own, *self.bias), own.dims) if self.bias else own
 
     def end(self, kind: str, *ins: Tensor) -> None:
@@ -176,7 +176,7 @@ class Product:
 
 
 class Layer(Product):
-    """The same of a plain linear layer. Raises InputError for any other product."""
+    """A product that is a plain linear layer. Raises InputError for any other one."""
 
     def __init__(self, o: Op, field: str, dtype: str = "", **sizes: Size):
         if not is_linear(o, head=True):
@@ -217,7 +217,7 @@ def adapter(
 def targets(model: Model, task: Task, method: str, *, plain: str = "") -> frozenset[str]:
     """Names of the products that are adapted: those requested, or peft's default ones. Raises InputError.
 
-    plain: the setting of an adapter that peft has for torch's own linear layers alone.
+    plain: the setting's name, where peft has the adapter for torch's own linear layers alone.
     """
     if plain and task.family in table.load("peft.json")["conv1d"]:
         problem = f"{task.family} has transformers' Conv1D, for which peft has no such adapter"
@@ -247,8 +247,8 @@ def _ours(model: Model, name: str) -> str:
 
 
 def linear_layers(model: Model, field: str) -> frozenset[str]:
-    """Every linear layer but the head. Raises InputError where there is none, and for experts, of which
-    peft's versions differ: it names the layers that all of them adapt.
+    """Every linear layer but the head. Raises InputError where there is none, and for experts, in which
+    versions of peft differ; that error names the layers that all versions adapt.
     """
     linear = [o for o, _ in walk(model.nodes) if is_linear(o)]
     if not linear:
@@ -265,8 +265,8 @@ def linear_layers(model: Model, field: str) -> frozenset[str]:
 
 
 def usual(model: Model, task: Task, method: str) -> str:
-    """peft's default targets of a method for the config's family; elsewhere those of LoRA's paper, queries
-    and values, or the fused projection that has them both.
+    """peft's default targets of a method for the config's family; for other families those of LoRA's paper:
+    queries and values, or the fused projection that makes both.
     """
     family = table.load("peft.json")["families"].get(task.family, {})
     # peft knows modules by their names, and a gated MLP's (T5 1.1) are called otherwise.

@@ -1,4 +1,4 @@
-"""What the forward pass keeps is kept otherwise (on the host, in float8) until the backward pass reads it.
+"""Keep what the backward pass will read elsewhere (on the host) or smaller (in float8) in the meantime.
 
 A tensor is copied away when it is made and freed after its last reader of the forward pass; it is fetched
 before the first reader of the backward pass. Derived.
@@ -24,8 +24,8 @@ class How(NamedTuple):
 def exchanged(
     model: Model, goes: Callable[[Known], bool], moves: Callable[[Known], tuple[Op, Op]]
 ) -> tuple[Node, ...]:
-    """The nodes of a training program whose repeated layers put away some of what they keep; of one without
-    such layers, the whole program. After `recompute`.
+    """The nodes of a training program whose repeated layers put away some of what they keep; without such
+    layers the program as a whole does. After `recompute`.
     """
     how = How(goes, moves)
     if any(isinstance(n, Block) and n.mirrors for n in model.nodes):
@@ -51,8 +51,8 @@ def _levels(nodes: tuple[Node, ...], how: How) -> Iterator[Node]:
 
 
 def _pair(forward: Block, back: Block, how: How) -> tuple[tuple[Node, ...], tuple[Node, ...]]:
-    """The bodies of a layer's two blocks; of a period of unlike layers, each layer's. A group of layers that
-    is recomputed (it has blocks that mirror none in its backward pass) keeps its input only, as one layer.
+    """The bodies of a layer's two blocks; in a period of unlike layers, each layer's. A recomputed group of
+    layers (its backward pass has blocks that mirror none) keeps only its input, as one layer does.
     """
     nodes = (*forward.body, *back.body)
     if all(isinstance(n, Block) for n in forward.body) and all(
@@ -66,7 +66,7 @@ def _pair(forward: Block, back: Block, how: How) -> tuple[tuple[Node, ...], tupl
 def _exchanged(
     forward: Block, back: Block, how: How, stay: tuple[str, ...] = ()
 ) -> tuple[tuple[Node, ...], tuple[Node, ...]]:
-    """The bodies of a forward and a backward block: the one sends, the other fetches all but what stays."""
+    """The bodies of a forward block, which puts tensors away, and a backward one, which fetches them."""
     found = _sent(forward, back).items()
     sent = {name: known for name, known in found if name not in stay and how.goes(known)}
     fetched = _fetch(back.body, dict(sent), _views(forward), how)
@@ -74,14 +74,14 @@ def _exchanged(
 
 
 def _views(block: Block) -> dict[str, Op]:
-    """Views of a tensor, by their names, with the operators that make them; one of nothing is a constant."""
+    """Views of tensors, by name, with the operators that make them; without input one is a constant."""
     ops = (n for n in block.body if isinstance(n, Op) and n.rule.view and n.ins)
     return {t.name: o for o in ops for t in o.outs}
 
 
 def _sent(forward: Block, back: Block) -> dict[str, Known]:
-    """Tensors, with an operator that knows their sizes, that the backward body reads of the forward one:
-    roots of views, what is made by this level's operators or enters.
+    """Tensors of the forward body that the backward one reads, with an operator that knows their sizes: what
+    this level's operators make, or what enters; of a view, the tensor that it views.
     """
     ops, views = [n for n in forward.body if isinstance(n, Op)], _views(forward)
     inner = ((t, o) for o in ops for t in o.outs if not (t.on_chip or o.rule.view or t.role == STATE))

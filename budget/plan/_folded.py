@@ -1,5 +1,5 @@
-"""Batch norms of inference within the convolutions before them, which get a bias for it: what a library does
-to a network's weights before it runs it. Sources: tensorrt-fusions, ultralytics-fuse.
+"""Batch norms folded into the convolutions before them, which get a bias for it: libraries do so to a
+network's weights before inference. Sources: tensorrt-fusions, ultralytics-fuse.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from .endings import times_read
 
 
 def folded(model: Model) -> Model:
-    """The model without the batch norms whose only input is what a convolution made for them alone."""
+    """The model without the batch norms whose input a convolution makes for them alone."""
     read = times_read(model)
     norms = {o.ins[0].name: o for o, _ in walk(model.nodes) if o.kind == "batch_norm"}
     made = {

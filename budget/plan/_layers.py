@@ -31,7 +31,7 @@ def in_one(node: Block) -> Size:
 
 
 def outside(nodes: Iterable[Node]) -> Iterator[Op]:
-    """The operators that are of no layer."""
+    """The operators outside of all layers."""
     for node in nodes:
         if isinstance(node, Op):
             yield node
@@ -51,7 +51,7 @@ def first_layers(model: Model, field: str, n: int) -> Parts:
 
 
 def cut(nodes: tuple[Node, ...], field: str, n: int) -> Parts:
-    """Nodes up to the n-th layer, and those behind it. Raises InputError where a period is not of layers."""
+    """Nodes up to the n-th layer, and those behind it. Raises InputError for a period not made of layers."""
     for i, node in enumerate(nodes):
         if n == 0:
             return nodes[:i], nodes[i:]

@@ -1,8 +1,8 @@
 """Pipeline stages of a captured module: its numbered modules are divided, by their paths.
 
 It has its backward pass already, so both passes are cut: an operator goes where its module is, a backward
-operator where its forward one is. What has no number goes with what ran before it. A tensor that another
-stage has made is received, straight from there.
+operator where its forward one is. An operator without a number goes with the one that ran before it. A tensor
+that another stage has made is received straight from there.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _stage(model: Model, ops: list[Op], at: dict[int, int], made: Made, stage: i
 
 
 def _declared(o: Op, reads: set[str]) -> Iterator[Op]:
-    """A declaration, of what a stage reads."""
+    """A declaration, reduced to what a stage reads."""
     ins = tuple(t for t in o.ins if t.name in reads)
     if ins:
         yield o._replace(ins=ins)
@@ -86,7 +86,7 @@ def _receive(name: str, made: Made, phase: str) -> Op:
 
 
 def _sends(ops: list[Op], at: dict[int, int], made: Made, stage: int, phase: str) -> Iterator[Op]:
-    """What other stages read of what a pass of this one has made: a message to each of them."""
+    """A message to each stage that reads something which a pass of this one has made."""
     readers: dict[str, set[int]] = {}
     for i, o in enumerate(ops):
         for t in o.ins:

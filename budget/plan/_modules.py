@@ -13,7 +13,7 @@ from .fp8 import is_linear
 
 CALLED = "modules.json"  # what they are called, and where layers are
 TOWER = "tower"  # the block of arch/vision_language.py
-# Words of names that are no linear layers of a text model, or that every format leaves alone.
+# Words in names of modules that are no linear layers of a text model, or that every format leaves alone.
 ASIDE = re.compile(
     r"embed|norm|head|gate|router|score|classifier|qa_outputs|pooler|conv|visual|vision|image|audio"
     r"|projector|connector|merger|mtp|shared_head|eh_proj|indexer|wte|wpe|rotary"
@@ -32,9 +32,9 @@ def paths(
 ) -> dict[int, list[tuple[str, ...]]]:
     """By operator (its id), what the module of a linear layer may be called in each of its layers.
 
-    skipped, only: expressions over such names; spelled: how a config spells them. Where none tells layers
-    apart, one layer stands for all.
-    Raises InputError for one that means no module that is known here.
+    skipped, only: regular expressions over such names; spelled: how a config spells them. Where no expression
+    distinguishes layers, one layer stands for all.
+    Raises InputError for an expression that matches no known module.
     """
     alone = not any(re.search(r"\d", text) for text in (*skipped, *only))
     seen = tuple(node for node in model.nodes if isinstance(node, Block) and node.name == TOWER)
@@ -82,7 +82,7 @@ def _by_number(texts: tuple[str, ...]) -> Mapping[str, list[str]]:
 
 
 def _numbers_in(name: str) -> set[str]:
-    """The runs of digits of a name and all their parts, and nothing."""
+    """The runs of digits in a name and all parts of them, the empty one included."""
     runs = re.findall(r"\d+", name)
     return {"", *(run[i:j] for run in runs for i in range(len(run)) for j in range(i + 1, len(run) + 1))}
 

@@ -40,7 +40,7 @@ def flow(nodes: Iterable[Node], needs: set[str]) -> Iterator[Node]:
 
 
 def last_apart(nodes: Iterable[Node], reads: set[str], needs: set[str]) -> Iterator[Node]:
-    """Split off last repetitions whose result nothing reads: its operators have no gradient there."""
+    """Split off last repetitions whose result nothing reads: what makes it has no gradient in them."""
     for node in nodes:
         if isinstance(node, Op):
             yield node

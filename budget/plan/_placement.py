@@ -50,7 +50,7 @@ def kind(a: str, b: str) -> str:
 
 
 def passes(o: Op, held: Sequence[str], wants: str) -> bool:
-    """Whether an operator computes with partial sums: the sum of its results is the result of their sum."""
+    """Whether an operator may read partial sums: it is linear, so its results add up to the whole one."""
     back = o.phase == "backward"
     if back and wants == WHOLE and not DATA & loops_over(o):
         return True  # a gradient of what is made of weights alone, in which all is linear
@@ -77,9 +77,9 @@ def left(o: Op, t: Tensor, dim: str) -> str:
 
 
 def moved(dim: str, own: tuple[str, ...], other: tuple[str, ...]) -> str | None:
-    """A dimension of one spelling of a tensor in another one: what stands at the same position.
+    """The dimension that stands at the same position where a tensor's dimensions have other letters.
 
-    None where nothing does: in a reader that sees other axes, or through a window.
+    None where there is none: the reader sees other axes, or sees them through a window.
     """
     if dim in (WHOLE, PARTIAL, EXPERTS) or sorted(own) == sorted(other):  # the same axes, in whatever order
         return dim
@@ -97,7 +97,7 @@ def local(sizes: Mapping[str, Size], divided: Placement, axes: Sequence[Axis]) -
     for axis, dim in zip(axes, divided, strict=True):
         if dim in (WHOLE, PARTIAL) or dim in axis.given:
             continue
-        # Of one token a sequence (decode), a part of the sequences.
+        # With one token a sequence (decode), a device takes a part of the sequences.
         rows = BATCH if axis.rows == SEQ and is_one(sizes.get(SEQ, 0)) else axis.rows
         for d in (base(EXPERTS), rows) if dim == EXPERTS else (dim,):
             if d in here:

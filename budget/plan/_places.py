@@ -27,14 +27,15 @@ class Places:
         self.place[t.name], self.written[t.name] = place, (t.dims, sizes)
 
     def seen(self, t: Tensor) -> Placement:
-        """Where a tensor lies, in its reader's letters: keys are written along s and read along t."""
+        """Where a tensor lies, in its reader's letters (keys are written along s and read along t)."""
         own, place = self.written[t.name][0], self.place[t.name]
         return place if own == t.dims else tuple(moved(dim, own, t.dims) or WHOLE for dim in place)
 
     def convert(self, o: Op, t: Tensor, want: Placement, out: list[Op], scope: Scope) -> Tensor:
-        """The tensor as an operator wants it, by collectives that `out` receives.
+        """The tensor placed as an operator wants it; the collectives for it go to `out`.
 
-        A transposed one is made of the other, which has been converted. Source: transformer-engine-tp.
+        A transposed copy is made from the tensor that it transposes, once that is converted. Source:
+        transformer-engine-tp.
         """
         have = self.seen(t)
         if t.part == TRANSPOSED and have != want:

@@ -1,9 +1,9 @@
-"""Selective activation checkpointing: of a recomputed layer, the operators whose results are kept.
+"""Selective activation checkpointing: which operators' results a recomputed layer keeps.
 
 torch names calls whose results are kept (create_selective_checkpoint_contexts); a layer's other operators are
-recomputed, and its input is kept. `keep_second_products` is torchtitan's: every other product of a weight,
-the first one included. Attention's kernel is one call; without a kernel its products are recomputed. Sources:
-torch-sac, torchtitan.
+recomputed, and its input is kept. `keep_second_products` is torchtitan's: every other product with a weight,
+beginning with the first. Attention's kernel is one call; without a kernel its products are recomputed.
+Sources: torch-sac, torchtitan.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ EVERY = {
 def without_kept(
     layer: Sequence[Node], again: Sequence[Node], policy: str
 ) -> tuple[tuple[Node, ...], tuple[str, ...]]:
-    """What of a layer is recomputed, and what is kept of it that nothing of this reads: it stays until the
-    layer is done. again: the part of the layer that would run without a policy.
+    """The operators of a layer that run again, and the kept results that none of them reads: those stay until
+    the layer is done. again: what would run again without a policy.
     """
     stay = {o.name: o for o in _kept(layer, policy)}
     body: list[Node] = []
@@ -54,7 +54,7 @@ def _kept(layer: Sequence[Node], policy: str) -> Iterator[Op]:
 
 
 def _casts(o: Op) -> Iterator[Op]:
-    """What is recomputed of an operator that is kept: what its kernel is given in another dtype (masks)."""
+    """Casts that are recomputed though their operator's result is kept: masks in its kernel's dtype."""
     for t in o.outs[1:]:
         if t.part == COPY:
             source = next(u for u in o.ins if u.name == t.of)

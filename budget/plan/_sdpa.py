@@ -1,7 +1,7 @@
 """Attention that no SDPA kernel covers, and what torch runs instead: materialized scores, in float32.
 
-A kernel requires one key head per query head, and a mask without a gradient. Values narrower than keys take
-the memory-efficient one of a GPU; a processor materializes their scores.
+A kernel requires one key head per query head, and a mask without a gradient. Where values are narrower than
+keys, a GPU takes the memory-efficient kernel; a processor has none and materializes the scores.
 Source: torch-sdpa-cuda.
 """
 
@@ -19,7 +19,7 @@ ATTENTION = (FUSABLE, MATERIALIZED)
 def trained(model: Model, *, checkpointed: bool = False) -> frozenset[str]:
     """Activations that depend on a trained weight and so need a gradient.
 
-    checkpointed: what is added to scores from outside needs one too, as transformers has it in a checkpoint.
+    checkpointed: a bias of scores from outside needs one too, as in transformers' checkpointed layers.
     """
     needs: set[str] = set()
     for o, _ in walk(model.nodes):
@@ -114,7 +114,7 @@ def _single(o: Op, t: Tensor) -> Op:
 
 
 def _copied(o: Op, t: Tensor, copy: Tensor, *, scaled: bool) -> Iterator[Op]:
-    """The copy of an operand in float32 that a product of batches needs, of what it is scaled to or not."""
+    """The contiguous float32 copy of an operand, scaled or not, that a batched product needs."""
     name, given = f"{o.name}.{t.label}", copy._replace(name=f"{t.name}~single")
     if scaled:
         scale = o._replace(name=f"{name}_scale", kind="scale", ins=(given,))

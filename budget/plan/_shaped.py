@@ -37,9 +37,8 @@ def lion(weights: Sequence[Weight], dtype: str) -> Iterator[Node]:
 
 
 def bitsandbytes(name: str, states: int, few: bool, weights: Sequence[Weight], dtype: str) -> Iterator[Node]:
-    """States in eight bits with scales for each large weight, in float32 for small ones; not few: for all.
-
-    A kernel steps one weight.
+    """States in eight bits with scales for large weights, in float32 for small ones; without `few` in float32
+    for all. A kernel updates one weight.
     """
     small = [w for w in weights if not few or _is_small(w, f"{name}_8bit")]
     large = [w for w in weights if w not in small]
@@ -55,7 +54,7 @@ def bitsandbytes(name: str, states: int, few: bool, weights: Sequence[Weight], d
 
 
 def _is_small(w: Weight, name: str) -> bool:
-    """Whether a weight has float32 states, being small. Raises InputError for an array of both."""
+    """Whether a weight is so small that its states are float32. Raises InputError for an array with both."""
     small = w.size < SMALL
     if any_of(small) and not all_of(small):
         text = f"{w.name} has fewer and more than {SMALL:,} elements; allowed: one size at a time"
@@ -70,7 +69,7 @@ def adafactor(weights: Sequence[Weight], dtype: str) -> Iterator[Node]:
         *lead, rows, columns = (1, *w.shape)
         kept = w.size if len(w.shape) == 1 else product(lead) * (rows + columns)
         second = second + kept * w.copies
-    # A vector has no rows and columns to take means of: half of a matrix's kernels.
+    # A vector has no rows and columns to take means over: half as many kernels as a matrix.
     fewer = sum(w.copies for w in weights if len(w.shape) == 1) * -9
     yield _loop("adafactor", weights, dtype, {"second": second}, largest(weights, 1, 1))._replace(
         beside=(fewer, 0)

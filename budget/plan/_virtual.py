@@ -1,7 +1,7 @@
 """Virtual tokens before a sequence, whose embeddings are learned: what prompt tuning and p-tuning share.
 
-All sequences have the same ones, so they are made once and repeated. Of two stacks the encoder's sequence
-has them; peft learns as many for the decoder, which then reads none. Source: peft.
+All sequences have the same ones, so they are made once and repeated. In an encoder-decoder the encoder's
+sequence has them; peft learns as many for the decoder, which then reads none. Source: peft.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def virtual_tokens(model: Model, field: str, n: Size, dtype: str, encode: Encode
     given = {t.name for o, _ in walk(stack) for t in o.outs}
 
     def change(o: Op) -> tuple[Op]:
-        """Of the decoder's operators, those along the encoder's sequence."""
+        """An operator of the decoder; where it runs along the encoder's sequence, this one is longer."""
         along = [t for t in o.ins if t.name in given and KEY_SEQ in t.dims]
         given.update(t.name for t in o.outs if along and KEY_SEQ in t.dims)
         return (longer(o, n, (KEY_SEQ,)) if along else o,)
@@ -49,8 +49,8 @@ def virtual_tokens(model: Model, field: str, n: Size, dtype: str, encode: Encode
 
 
 def _embedding(embeds: Sequence[Op], n: Size, dtype: str, encode: Encode) -> Iterator[Op]:
-    """The first embedding's words, behind n virtual tokens; as many are learned for a second one, and not
-    read.
+    """The first embedding's tokens, behind n virtual ones; as many are learned for a second embedding, and
+    never read.
     """
     words = embeds[0]
     b, s, d = words.out.dims
@@ -98,8 +98,8 @@ def fits(model: Model, field: str, n: Size) -> None:
 
 
 def sound(model: Model, field: str) -> Model:
-    """The model, whose sequences a technique has made longer. Raises InputError where some are as they were,
-    as in attention along other axes than a language model's.
+    """The model, checked: all of its sequences have become longer. Raises InputError where some are as they
+    were, as in attention along other axes than a language model's.
     """
     from ..ir.verify import ProgramError, verify
 

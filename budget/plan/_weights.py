@@ -40,7 +40,7 @@ def _weight(t: Tensor, copies: Size, used: Tensor, o: Op) -> Weight:
 
 
 def _used(t: Tensor, o: Op, readers: Mapping[str, Op]) -> tuple[Tensor, Op]:
-    """A weight, or its cast to another dtype, as the operator has it that computes with it."""
+    """A weight, or its cast to another dtype, as the operator that computes with it sees it."""
     while o.rule.casts and o.out.name in readers:
         cast = o.out.name
         o = readers[cast]
@@ -67,8 +67,8 @@ def shape(t: Tensor, o: Op) -> tuple[Size, ...]:
 
 
 def largest(weights: Iterable[Weight], cur: float = 1, prev: float = 0) -> Size:
-    """The most that a loop over weights needs: `cur` times the one at hand, `prev` times the last one,
-    which Python still holds.
+    """The most elements that a loop over weights needs at once: `cur` times the current weight and `prev`
+    times the previous one, which Python still holds.
     """
     most: Size = 0
     before: Size = 0

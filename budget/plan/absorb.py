@@ -2,7 +2,7 @@
 
 The up-projection from latent vectors to keys and values (arch/_latent.py) is absorbed into the queries and
 the outputs: all heads attend to one cached latent vector per token. Code written for training recomputes
-keys and values of the whole cache for each token. Source: deepseek-v2.
+the keys and values of the whole cache for each token. Source: deepseek-v2.
 """
 
 from __future__ import annotations

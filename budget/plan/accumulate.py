@@ -36,7 +36,7 @@ def accumulate(model: Model, steps: int) -> Model:
 
 
 def _sums(model: Model, times: Size) -> Iterator[Op]:
-    """What autograd adds to the gradients that are there, a kernel a weight, where no product does."""
+    """Autograd's sums of new gradients and old ones, a kernel a weight, where no product adds them."""
     if any(o.tag == ADDS for o, _ in walk(model.nodes)):
         return
     sizes, weights = trained(model), Counter[str]()
@@ -44,7 +44,7 @@ def _sums(model: Model, times: Size) -> Iterator[Op]:
         weights[t.dtype] += copies
     for dtype, size in sizes.items():
         grads, sums = all_gradients(dtype), all_gradients(dtype)._replace(name="sums")
-        more = times * weights[dtype] - 1  # kernels beside the one that its kind has
+        more = times * weights[dtype] - 1  # kernels: its kind counts one
         elements = {"p": size * times}
         adds = Op("accumulate", "add", (grads, sums), (sums._replace(role=STATE),), elements, "backward")
         yield adds._replace(beside=(more, 0))

@@ -1,7 +1,7 @@
 """An MLP's activation keeps its input in float8 for the backward pass, which widens it again.
 
-Megatron-LM's --activation-func-fp8-input-store, and what DeepSeek-V3's report does (3.3.3). The forward pass
-computes with the input as it was made. Sources: megatron-lm, deepseek-v3.
+This is Megatron-LM's --activation-func-fp8-input-store; DeepSeek-V3's report has it, too (3.3.3). The forward
+pass computes with the input as it was made. Sources: megatron-lm, deepseek-v3.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Biases that train beside an adapter: peft's `bias`, of LoRA and others. Source: peft."""
+"""Biases that train beside an adapter: the setting `bias` of peft's LoRA and others. Source: peft."""
 
 from __future__ import annotations
 

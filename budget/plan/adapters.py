@@ -1,6 +1,6 @@
 """Bottleneck adapters: two small layers with a residual after a product.
 
-As in Houlsby et al. after each attention and each multi-layer perceptron, with the norms trained as well.
+As in Houlsby et al., one stands after each attention and each MLP, and the norms train as well.
 Source: houlsby-2019.
 """
 

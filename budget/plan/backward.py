@@ -45,8 +45,8 @@ def backward(model: Model) -> Model:
 
 
 def _gradient(t: Tensor, name: str) -> Tensor:
-    """A gradient of a tensor: of its shape, on the chip where it is; where the tensor was quantized for a
-    product, in the model's own dtype.
+    """A tensor's gradient: of the tensor's shape, and on the chip where the tensor is; of the model's own
+    dtype where the tensor was quantized for a product.
     """
     dtype = "" if t.dtype in QUANTIZED else t.dtype
     return Tensor(name, t.dims, ACTIVATION, dtype, False, t.on_chip, GRADIENT, t.name)
@@ -88,7 +88,7 @@ def _reverse_op(o: Op, grads: Grads, needs: set[str], shared: bool) -> Iterator[
     if not arrived:
         return
     if o.tag == LEAF and not any(t.role == WEIGHT or t.name in needs for t in o.ins):
-        # The graph holds a leaf, and this its gradient, to the end.
+        # The graph holds a leaf to the end, and the leaf its gradient.
         end = (_gradient(o.out, f"d:{o.out.name}@leaf"),)
         last = Op(f"d:{o.name}", "view", (arrived[0],), end, o.sizes, "backward", o.name, o.group)
         yield last._replace(holds=(o.out.name,))
@@ -142,8 +142,8 @@ def _gradients(
 
 
 def _apart(o: Op, t: Tensor, grad: Tensor, arrived: Sequence[Tensor]) -> tuple[list[Op], Tensor] | None:
-    """What makes one operand's gradient, and that: the output's own where it is that unchanged. None where
-    one kernel makes it with the others'.
+    """The operators that make one operand's gradient, and this gradient: the output's own, where it passes
+    unchanged. None where one kernel makes the gradients of several operands.
     """
     g, rule, how = arrived[0], o.rule, o.rule.gradient
     passes = t.role != WEIGHT and (t.added or rule.linear) and t.dims == o.out.dims
@@ -164,7 +164,7 @@ def _apart(o: Op, t: Tensor, grad: Tensor, arrived: Sequence[Tensor]) -> tuple[l
 
 
 def _together(o: Op, wanted: Sequence[Pair], arrived: Sequence[Tensor], needs: set[str]) -> Iterator[Op]:
-    """One kernel that makes several operands' gradients, and what brings them to their shapes and dtypes."""
+    """One kernel that makes several operands' gradients; then sums and casts to their shapes and dtypes."""
     alone = wanted[0][0].name if o.rule.cross and len(wanted) == 1 else ""
     saved = [t for t in o.saved(needs) if t.name != alone]
     reads = (*arrived, *saved, *(() if o.rule.looks_up else o.weights))
@@ -179,7 +179,7 @@ def _together(o: Op, wanted: Sequence[Pair], arrived: Sequence[Tensor], needs: s
 
 
 def _solved(o: Op, g: Tensor, wanted: Sequence[Pair]) -> list[Op]:
-    """Of X = A^-1 B: B's gradient is solved in its turn, A's is the product of that and X."""
+    """Gradients for X = A^-1 B: B's is another solve, A's is the product of that and X."""
     system, right = o.ins
     found = {t.name: grad for t, grad in wanted}
     solved = found.get(right.name, _gradient(right, f"d:{right.name}<{o.name}.1"))
@@ -191,8 +191,8 @@ def _solved(o: Op, g: Tensor, wanted: Sequence[Pair]) -> list[Op]:
 
 
 def _whole(o: Op, t: Tensor, grad: Tensor) -> Tensor:
-    """The gradient as the operator makes it: before it is summed to the shape of an operand that a product
-    broadcasts, or cast to the dtype of one that was cast for the operator.
+    """The gradient as the operator makes it: before it is summed to the shape of a broadcast operand, or cast
+    back to the dtype of an operand that was cast for it.
     """
     rule, out = o.rule, o.out
     if o.kernel or t.on_chip:
@@ -267,8 +267,8 @@ def _reverse_block(node: Block, grads: Grads, needs: set[str]) -> Iterator[Node]
 
 
 def _outside(node: Block, name: str, local: Grads, *, alone: bool) -> Iterator[Op]:
-    """The gradient of a tensor that a block reads from outside, summed over its repetitions: an encoder's
-    output, the input sequence of a recurrence. alone: there is nothing to add it to yet.
+    """The gradient, summed over its repetitions, of a tensor that a block reads from outside: an encoder's
+    output, the input sequence of a recurrence. alone: there is no other gradient yet to add it to.
     """
     reader, whole = _reader(node, name)
     yield from _sum(reader, local[name][0]._replace(name=name, part="", of=""), local)

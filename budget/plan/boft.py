@@ -1,7 +1,7 @@
 """BOFT: a layer's input is multiplied by an orthogonal matrix of blocks, and its output scaled.
 
-As peft runs it without its own kernel: one butterfly factor, the rotation as a whole matrix. The product that
-inverts blocks in the backward pass is not counted, below 1e-4 of the FLOPs. Source: peft.
+As peft runs it without its own kernel: one butterfly factor, the rotation as a whole matrix. The backward
+pass's product that inverts blocks is not counted; it is below 1e-4 of the FLOPs. Source: peft.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def boft(o: Op, block: Size, dtype: str, dropout: bool) -> list[Op]:
     more = layer.do("boft_more", "scale", (skew,), blocks)
     less = layer.do("boft_less", "scale", (skew,), blocks)
     turned = layer.do("boft_solve", "mul", (more, less), blocks)
-    if dropout:  # by masks in float32, which widen all that follows
+    if dropout:  # its masks are float32, and so is all that follows
         turned = layer.single("boft_masked", "scale", (turned,), blocks)
         units = layer.single("boft_eyes", "fill", (), blocks)
         units = layer.single("boft_units", "scale", (units,), blocks)

@@ -1,8 +1,8 @@
 """The cache of keys and values: in a dtype of its own, as engines have it (vLLM's `--kv-cache-dtype`), and
 copied as a whole for each token, as transformers' dynamic one is.
 
-A dtype says what it takes, and what attention reads of it. Its products stay what they are; their kernel
-widens what it reads. Sources: vllm, transformers.
+The dtype decides how much memory it takes and how many bytes attention reads. Attention's products stay as
+they are: their kernel widens what it reads. Sources: vllm, transformers.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def cached(model: Model, dtype: str) -> Model:
 
 
 def copied(model: Model, *, at_once: bool = False) -> Model:
-    """The network with caches of which each token makes a new one: all of it is read and written.
+    """The network with caches that each token copies: all of a cache is read and written.
 
     at_once: the old ones stay until the token is done, as transformers' tuples before 4.36 do.
     """
@@ -75,4 +75,4 @@ def apply(model: Model, task: Task) -> Model:
 
 
 STAGES = {"store": apply}
-UNNAMED = True  # what a captured class caches is known by its role
+UNNAMED = True  # a captured class's caches are known by their role

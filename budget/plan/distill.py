@@ -1,6 +1,6 @@
 """Distillation: a teacher's forward pass in addition to the student's, and a loss between their logits.
 
-The teacher's weights are frozen, so of its pass only the logits are kept.
+The teacher's weights are frozen, so its pass keeps only the logits.
 Source: hinton-2015.
 """
 

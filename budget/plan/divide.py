@@ -46,8 +46,8 @@ from .mesh import PARTIAL, WHOLE, Axis, canonical, choice, has, loops_over
 
 
 class Divided(NamedTuple):
-    """One device's program; by weight, the axes over which its gradient is still a partial sum; and what each
-    axis divides, by its number.
+    """One device's program; by weight, the axes over which its gradient is still a partial sum; and by an
+    axis's number, what it divides.
     """
 
     model: Model
@@ -137,8 +137,8 @@ class _Divider(Places):
     def own_rows(
         self, o: Op, ins: Sequence[Tensor], chosen: Placement
     ) -> tuple[list[Tensor], Mapping[str, Size]]:
-        """Rows of a device's own experts, marked (s'), and the sizes of them and of all tokens, to which they
-        are added up.
+        """Operands whose rows of a device's own experts are marked (s'), and the sizes of these rows and of
+        all tokens, to which the rows are added up.
         """
         tokens = local(o.sizes, tuple(WHOLE if dim == EXPERTS else dim for dim in chosen), self.axes)
         rows = local(o.sizes, chosen, self.axes)
@@ -158,14 +158,16 @@ class _Divider(Places):
         )
 
     def along(self, wants: str, o: Op, held: Sequence[tuple[Tensor, str]]) -> str:
-        """The same along one axis, which would divide `wants`; `held`: data, and how they lie on it."""
+        """The same for one axis, which would divide `wants`; held: the operands that are data, and how each
+        lies on the axis.
+        """
         places = [place for _, place in held]
         if o.rule.linear and len(held) < len(o.ins):  # a table or a weight, which is whole, is added once
             places.append(WHOLE)
         if PARTIAL in places and passes(o, places, wants):
             return PARTIAL
-        # What is no contraction leaves the rows of experts where they are; a fused kernel has them on chip.
-        # Where every device has all tokens, it adds up the rows that it has: its part of a sum.
+        # Only a contraction moves the rows of experts; a fused kernel has them on chip. Where every device
+        # has all tokens, it adds up the rows that it has: its part of a sum.
         there = any(place == EXPERTS and t.on_chip for t, place in held)
         all_here = wants == WHOLE and EXPERTS in places and set(places) <= {EXPERTS, WHOLE}
         if all_here and adds_rows(o):
@@ -198,8 +200,8 @@ class _Divider(Places):
         )
 
     def statistics(self, o: Op, chosen: Placement) -> Iterator[Op]:
-        """What a norm, a softmax or a loss must know of a whole row, where the row is divided; a norm in its
-        backward pass again.
+        """The collective by which a norm, a softmax or a loss learns a divided row's statistics; a norm needs
+        another one in its backward pass.
         """
         if not o.rule.reduces or (o.phase != "forward" and o.rule.family != "norm"):
             return
@@ -236,7 +238,7 @@ class _Divider(Places):
         yield node._replace(body=tuple(body), carry=tuple(carry))
 
     def enter(self, node: Block, c: Carry, new: list[Op], scope: Scope) -> str:
-        """What the first repetition begins with, brought to where tensors lie between layers."""
+        """Bring what the first repetition begins with to the placement that tensors have between layers."""
         init = self.renamed.get(c.init, c.init)
         found = _reader(node.body, c.enter)
         if found is None:  # only handed on
@@ -252,7 +254,7 @@ class _Divider(Places):
         return init
 
     def leave(self, node: Block, c: Carry, ends: list[Op], scope: Scope) -> str:
-        """What a repetition leaves, brought to where the next one finds it."""
+        """Bring what a repetition leaves to the placement in which the next one expects it."""
         left_as = self.renamed.get(c.leave, c.leave)
         if not c.enter or c.leave == c.enter or left_as not in self.place:  # made anew, or only handed on
             return left_as

@@ -1,7 +1,7 @@
 """Documents packed into a sequence: kernels of attention stay within each of them.
 
-Of documents of d tokens a kernel computes d pairs a query (causal: half of them) instead of all t. The
-operator keeps its shape and has the window that leaves as many pairs, or the network's own where that is
+With documents of d tokens a kernel computes d pairs a query (causal: half of them) instead of all t. The
+operator keeps its shape and gets the window that leaves as many pairs, or the network's own where that is
 smaller. Source: flash-attention-2 (flash_attn_varlen_func).
 """
 
@@ -20,7 +20,7 @@ SETTINGS = {
     )
 }
 NEEDS = {"documents": ("train",)}
-KNOW = ("flash", "per_head")  # choices of attention whose kernels take where documents end
+KNOW = ("flash", "per_head")  # choices of attention whose kernels can be given the documents' ends
 
 
 def documents(model: Model, tokens: Size) -> Model:

@@ -1,7 +1,7 @@
 """Epilogues: elementwise operators that inference runs in a product's kernel, before the result is written.
 
-conv: after a convolution its batch norm, which is folded into the weights, an activation, and the sum with a
-residual connection. linear: after other products with weights an activation. Sources: tensorrt-fusions,
+conv: what follows a convolution: its batch norm (folded into the weights), an activation, the residual's sum.
+linear: the activation that follows any other product with weights. Sources: tensorrt-fusions,
 onnxruntime-conv-fusion.
 """
 
@@ -21,7 +21,7 @@ ENDINGS: Mapping[str, tuple[str, ...]] = {
 
 
 def ended(model: Model, names: Collection[str]) -> Model:
-    """The model whose convolutions, or other products, end in what `names` of ENDINGS say."""
+    """The model whose convolutions, or other products, have the endings that `names` of ENDINGS list."""
     return model._replace(nodes=_ended(model.nodes, names, times_read(model)))
 
 
@@ -57,7 +57,7 @@ def _ended(nodes: Sequence[Node], names: Collection[str], read: Mapping[str, int
 
 
 def _product(o: Op) -> str:
-    """What ENDINGS calls a product of weights that is no part of another kernel; nothing for others."""
+    """The name in ENDINGS of a product with weights that is in no other kernel; "" for other operators."""
     alone = o.kind == "contract" and o.weights and not (o.kernel or o.group)
     return ("conv" if is_convolution(o) else "linear") if alone else ""
 
@@ -74,7 +74,7 @@ def _joins(o: Op, chain: Sequence[Op], read: Mapping[str, int]) -> bool:
 
 
 def _part(o: Op, made: str, product: str) -> Op:
-    """As part of a product's kernel, in which one tensor is never written: nor is it overwritten."""
+    """An operator as part of a product's kernel, which never writes one tensor, nor overwrites it."""
 
     def within(t: Tensor) -> Tensor:
         return t._replace(on_chip=True) if t.name == made else t

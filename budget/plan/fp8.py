@@ -32,7 +32,7 @@ from ..named import NamedTuple
 from ._names import is_trained
 
 AMAX_HISTORY = 1024  # steps whose largest values are remembered, for each tensor. Source: transformer-engine
-TENSORS = 5  # of a linear layer: input, weight and output; the gradients of output and input
+TENSORS = 5  # a linear layer's input, weight and output; the gradients of output and input
 
 
 def is_linear(o: Op, head: bool = False) -> bool:
@@ -49,9 +49,10 @@ def is_linear(o: Op, head: bool = False) -> bool:
 
 
 def quantized(nodes: Iterable[Node], dtype: str, tag: str) -> Iterator[Node]:
-    """Copies in few bits before the products: of inputs once for all that read them. Before `backward`.
+    """The model with copies in few bits before its products; an input is copied once for all of its readers.
+    To be applied before `backward`.
 
-    tag: of what makes those of weights.
+    tag: of the operators that copy weights.
     """
     inputs: dict[str, Tensor] = {}
     gone: set[str] = set()  # what is recomputed for the backward pass, and then quantized again
@@ -95,8 +96,8 @@ def trained(model: Model, dtype: str = "float8") -> Model:
 
 
 class _Narrow(NamedTuple):
-    """Backward products in few bits. direct: by the gradient of a weight's copy, the weight's; weights: the
-    copies.
+    """Backward products in few bits. direct: the gradient of a weight, by that of its copy; weights: the
+    copies' names.
     """
 
     dtype: str
@@ -104,7 +105,7 @@ class _Narrow(NamedTuple):
     weights: Collection[str]
 
     def run(self, nodes: Iterable[Node], done: set[str]) -> Iterator[Node]:
-        """The nodes. done: gradients that are quantized already; one within a block is known there alone."""
+        """The nodes. done: gradients that are quantized already; one made in a block is known in it alone."""
         for node in nodes:
             if isinstance(node, Block):
                 yield node._replace(body=tuple(self.run(node.body, set(done))))
@@ -131,5 +132,5 @@ class _Narrow(NamedTuple):
 
 
 def _transposed(t: Tensor) -> Tensor:
-    """NVFP4's has scales of its own, so that it can't be made of the other one."""
+    """A transposed copy. NVFP4's has scales of its own, so it cannot be made from the copy that is there."""
     return t._replace(name=f"{t.name}#t", part=TRANSPOSED if t.dtype == "float8" else SAVED, of=t.name)

@@ -1,8 +1,8 @@
 """FSDP2's mixed precision: float32 weights, each cast to the model's dtype before it is gathered and read.
 
-fully_shard's MixedPrecisionPolicy(param_dtype, reduce_dtype): `--dtype` is param_dtype. What is computed is
-all in that dtype, other than under autocast. Where weights are divided (zero 3), gradients stay in it until
-all of a layer's are there, and are then cast, added up over the devices in reduce_dtype and kept in float32:
+fully_shard's MixedPrecisionPolicy(param_dtype, reduce_dtype): `--dtype` is param_dtype. Other than under
+autocast, everything is computed in that dtype. Where weights are divided (zero 3), gradients stay in it until
+all of a layer's are there; they are then cast, added up over the devices in reduce_dtype and kept in float32:
 16 bytes a parameter with AdamW (plan/units.py). Source: pytorch-fsdp.
 """
 
@@ -35,7 +35,7 @@ def cast_weights(model: Model) -> Model:
 
 
 def _cast(nodes: Iterable[Node], low: dict[str, Tensor]) -> Iterator[Node]:
-    """`low`: the casts that are there, by weight."""
+    """Nodes with the casts of their weights; `low`: the casts that exist already, by weight."""
     for node in nodes:
         if isinstance(node, Block):
             body = tuple(_cast(node.body, low if node.shared else dict(low)))
@@ -66,8 +66,8 @@ def casts(node: Node) -> bool:
 
 
 def gathered(task: Task) -> Task:
-    """The task as it is where weights stay gathered (zero 1 and 2): of the weights that products read, in 16
-    bits, an optimizer has its part in float32, as a `master` has; whole gradients are float32.
+    """The task where weights stay gathered (zero 1 and 2): products read 16-bit weights, the optimizer holds
+    its part of them in float32, as with `master`, and whole gradients are float32.
     """
     if task.precision != "fsdp" or task.layout.zero not in (1, 2):
         return task

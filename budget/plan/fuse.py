@@ -47,7 +47,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {  # kinds of operators that stay outsi
     "eager": (),
 }
 DENSE = {"fused": {"mask": "mask_dense"}}  # kinds whose operands a choice wants in full
-BESIDE = ("mask_dense", "softmax_fused")  # make something that a kernel needs, or leaves, in any pass
+BESIDE = ("mask_dense", "softmax_fused")  # kinds that make what a kernel reads, or leaves, in any pass
 SDPA = ("sdpa", "fused", "causal")
 BY_HEADS = ("repeat", "cache", "join")  # kinds whose result has a head's tokens side by side
 SCALES = ("scale", "mul")  # kinds that scale scores
@@ -79,9 +79,9 @@ def _fused(same: Same, groups: frozenset[str], choice: str, needs: frozenset[str
 
 
 def _contiguous(model: Model) -> tuple[Node, ...]:
-    """The nodes with the copies that eager attention's products make of a fused projection's output, which
-    then need not be kept for them. Copies of other operands that lie token by token are kernels beside the
-    products.
+    """The nodes with the copies that eager attention's products make of a fused projection's output, so that
+    the output itself need not be kept. Copies of other operands that lie token by token count as kernels of
+    the products.
     """
     parts = {t.name for o, _ in walk(model.nodes) if o.kind == "view" and len(o.outs) > 1 for t in o.outs}
     by_heads = {t.name for o, _ in walk(model.nodes) if o.kind in BY_HEADS for t in o.outs}
@@ -150,7 +150,7 @@ def _fuse(
     inside = [n for n in nodes if isinstance(n, Op) and _inside(n, groups, choice)]
     chip = {t.name for o in inside for t in o.outs if readers.get(t.name) == {o.group}} | masks
     fused = set(map(id, inside))
-    held: dict[str, None] = {}  # what a kernel is given and makes besides, there until it ends
+    held: dict[str, None] = {}  # a kernel's operands and extra results, alive until it ends
     made: set[str] = set()  # the part of it that the kernel makes
     apart = set(laid_out(nodes)) if choice in SDPA else set()
     chip -= apart
@@ -180,7 +180,7 @@ def _fuse(
 
 
 def _as_part(o: Op, kind: str, chip: set[str]) -> Op:
-    """An operator as one of this kind in a kernel, which keeps some tensors on the chip."""
+    """An operator with a given kind as part of a kernel, which keeps some of its tensors on the chip."""
     ins, outs = (tuple([_on_chip(t, chip) for t in ts]) for ts in (o.ins, o.outs))
     # The kernel's backward pass reads its output and its values, whatever else needs a gradient.
     read = [o.out.name] if kind == "copy" else [t.name for t in ins if not t.on_chip]

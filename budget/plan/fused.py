@@ -3,9 +3,10 @@
 norm: an RMS norm keeps its input and one statistic a row. Source: liger.
 mlp: activations and gating are recomputed from the products' outputs; the down projection reads
 them without their being stored. Source: megatron-lm.
-gate: activation and gating, and the weighing of experts, are one kernel, which keeps what it reads; its
+gate: activation and gating, and the weighting of experts, are one kernel, which keeps what it reads; its
 output is stored for the down projection's weights. Source: megatron-core-fusions.
-loss: from the logits on one kernel, which keeps a statistic a row; its backward pass reads the logits again.
+loss: everything from the logits on is one kernel, which keeps a statistic a row; its backward pass reads the
+    logits again.
 Source: flash-attention-2 (its package's xentropy), megatron-lm.
 cross_entropy: logits are never materialized; the head's product is recomputed in the backward pass.
 Source: cut-cross-entropy.
@@ -13,8 +14,8 @@ chunked_cross_entropy: forward and backward of head and loss together, a chunk o
 that nothing is recomputed and one chunk's logits exist. Source: liger.
 adapters: LoRA's read their layer's input as it is, and are added to its output in place (plan/lora.py), as
 where a layer and its adapters are one autograd function. Sources: axolotl-lora, unsloth-lora.
-conv, linear: of inference, what is done to each number of a product is part of its kernel (plan/endings.py).
-batch_norm: of inference, a convolution's weights and bias have it in them (plan/_folded.py).
+conv, linear: in inference, elementwise operators behind a product are part of its kernel (plan/endings.py).
+batch_norm: in inference, it is folded into a convolution's weights and bias (plan/_folded.py).
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ def fused(model: Model, names: str, *, copied: bool = False, trains: bool = Fals
 
 
 def those_of(model: Model, names: str) -> str:
-    """Of these names those whose part a network has: a stack fuses what is there."""
+    """The names whose part a network has: a stack fuses what is there."""
     tags = {o.tag for o, _ in walk(model.nodes)}
     missing = {name for name, those in OF_MLP.items() if not tags & {*those}}
     missing |= set() if _to_loss(model) else {*OF_LOSS}
@@ -110,8 +111,8 @@ def _norm(model: Model) -> Model:
 
 
 def _weighed_early(model: Model) -> Model:
-    """The model whose experts' inputs of the last product are weighed, not its outputs, which nobody keeps
-    then.
+    """The model that applies the experts' weights to the inputs of their last product, not to its outputs,
+    which then need not be kept.
     """
     ops = [o for o, _ in walk(model.nodes)]
     downs = {o.out.name: o for o in ops if o.tag == EXPERT_DOWN}

@@ -1,8 +1,8 @@
 """Weights in few bits as a GGUF file holds them, for inference: all matrices and the vocabulary's table.
 
-Which type a matrix has is llama.cpp's rule, written down in data/gguf.json: by what it is, by its layer, and
-by how many heads and experts there are. Where layers differ, a product reads the smallest type, and what they
-have beyond it on average. Vectors stay in the model's dtype, where a file has float32. As
+llama.cpp's rule for a matrix's type is in data/gguf.json: it depends on what the matrix is, on its layer, and
+on how many heads and experts there are. Where layers differ, a product reads the smallest type, plus what the
+layers have beyond it on average. Vectors stay in the model's dtype, though a file has them in float32. As
 llama-quantize does without an importance matrix where it needs none; Falcon's exceptions are not modelled.
 Sources: ggml, llama-cpp.
 """
@@ -66,9 +66,9 @@ SPARSE = {EXPERT_GATED: "up", EXPERT_UP: "up", EXPERT_DOWN: "down",
           SHARED_GATED: "up", SHARED_UP: "up", SHARED_DOWN: "down"}  # fmt: skip
 ROLES = {**ATTENTION, **DENSE, **SPARSE}
 WRITES = (OUTPUT, DOWN, EXPERT_DOWN, SHARED_DOWN)
-PICKED = (EXPERT_GATED, EXPERT_UP, EXPERT_DOWN)  # by some tokens each: what a mix may call `expert`
-LARGE = 80  # layers of what llama.cpp calls a 70B. Source: llama-cpp.
-# What a row that is no whole number of blocks has instead; iq4_nl for others of 256. Source: llama-cpp.
+PICKED = (EXPERT_GATED, EXPERT_UP, EXPERT_DOWN)  # what a mix may call `expert`: some tokens pick each
+LARGE = 80  # layers of a network that llama.cpp calls a 70B. Source: llama-cpp.
+# The type of rows that are no whole number of blocks; iq4_nl for other blocks of 256. Source: llama-cpp.
 SMALLER = {"q4_k": "q5_0", "q5_k": "q5_1", "q6_k": "q8_0"}
 BLOCK, SUPER = 32, 256
 ROWS = 8  # up to so many, no kernel widens weights before a product. Source: llama-cpp-mmvq.
@@ -168,13 +168,13 @@ def gguf(model: Model, form: str, *, train: bool = False, widened: bool = False)
 
 
 def _mix(form: str) -> Mapping[str, Any]:
-    """A format's rule, or another one's with what is its own."""
+    """A format's rule: its own, or another format's with some entries replaced."""
     own = load("gguf.json")[form]
     return {**_mix(own["like"]), **own} if "like" in own else own
 
 
 def _with_more(o: Op, types: Sequence[str]) -> Op:
-    """A product that reads, too, what its layers' matrices have beyond the smallest type, on average."""
+    """A product that reads, too, the bytes that its layers have beyond the smallest type, on average."""
     weight = o.weights[0]
     held = [BYTES[fitting(t, shape(weight, o)[-1])] for t in types] or [0]
     experts = tuple(d for d in weight.dims if d == EXPERTS)
@@ -194,9 +194,9 @@ def _of_head(mix: Mapping[str, Any], inner: Size) -> str:
 
 
 def _types(model: Model, mix: Mapping[str, Any]) -> dict[int, tuple[str, ...]]:
-    """The type of each layer's matrix, by its product's identity. Raises InputError where the rule asks for
-    a layer's place, and the layers are no decoder's: each attention and an MLP, those with experts last, or
-    both in each.
+    """The type of each layer's matrix, by its product's identity. Raises InputError where the rule depends on
+    a layer's place and the layers are not a decoder's: attention and an MLP in each, those with experts last,
+    or both in each.
     """
     ops = list(_in_order(model.nodes))
     order: dict[str, list[Op]] = {}
@@ -239,7 +239,7 @@ def _in_order(nodes: Iterable[Node]) -> Iterator[Op]:
 
 
 def _width(o: Op) -> Any:
-    """Of what all layers hand on: a matrix's columns, or its rows where it writes that."""
+    """The width of what layers hand on: a matrix's columns, or its rows where its output is handed on."""
     inner = shape(o.weights[0], o)[-1]
     return exact_div(_size(o), inner) if o.tag in WRITES else inner
 

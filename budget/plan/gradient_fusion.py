@@ -71,7 +71,7 @@ def _kept(model: Model) -> Op:
 
 
 def _of_one(t: Tensor, o: Op) -> Size:
-    """Elements of a matrix; of experts, those of one."""
+    """Elements of a matrix; for experts, those of one."""
     axis = expert_axis(t, o)
     return elements(t, o.sizes) // o.sizes[base(axis)] if axis else elements(t, o.sizes)
 

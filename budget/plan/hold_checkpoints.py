@@ -1,9 +1,9 @@
-"""Each recomputed layer's input and its gradient stay until the backward pass ends.
+"""Each recomputed layer's input and that input's gradient stay until the backward pass ends.
 
-FSDP1 hangs a hook on what a unit of frozen weights is given (register_multi_grad_hook), and removes it behind
-the backward pass. Within a reentrant checkpoint that is a leaf, whose node in the graph has the input and,
-since leaves accumulate, the gradient. So it is where the checkpoint is around FSDP's unit, as in transformers
-before 4.52, not where the unit is around the checkpoint. Sources: torch-fsdp1, transformers.
+FSDP1 hangs a hook on the input of a unit of frozen weights (register_multi_grad_hook), and removes it after
+the backward pass. Within a reentrant checkpoint that input is a leaf, whose node in the graph holds the input
+and, since leaves accumulate, its gradient. This happens where the checkpoint is around FSDP's unit, as in
+transformers before 4.52, not where the unit is around the checkpoint. Sources: torch-fsdp1, transformers.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ def _reentrant(node: Node) -> Node:
 
 
 def hold_checkpoints(model: Model) -> Model:
-    """The training program whose layers let go of what they were given, and of its gradient, at its end."""
+    """The training program that keeps its layers' inputs and their gradients until it ends."""
     forward = {n.name: n for n in model.nodes if isinstance(n, Block) and not n.mirrors}
     return model._replace(nodes=(*model.nodes, *_letting_go(model.nodes, forward)))
 
 
 def _letting_go(nodes: Iterable[Node], forward: Mapping[str, Block]) -> Iterator[Block]:
-    """For each backward block another one, in which its repetitions let go."""
+    """For each backward block another one, in which its repetitions let go of what they held."""
     for node in nodes:
         if not isinstance(node, Block) or node.shared or node.mirrors not in forward:
             continue
@@ -61,7 +61,7 @@ def _letting_go(nodes: Iterable[Node], forward: Mapping[str, Block]) -> Iterator
 
 
 def _of_layer(node: Block, forward: Block) -> Iterator[Op]:
-    """What a layer's gradients of its inputs, and these inputs, are alive for."""
+    """Operators that keep a layer's inputs and their gradients alive until they run."""
     makers = {t.name: (o, t) for o, _ in walk(node.body) for t in o.outs}
     held = tuple(c.enter for c in forward.carry if c.enter)
     for c in node.carry:

@@ -33,7 +33,7 @@ def ia3(model: Model, names: frozenset[str], inputs: frozenset[str], dtype: str 
 
 
 def apply(model: Model, task: Task) -> Model:
-    """The model with its scales."""
+    """The model with its learned scales."""
     family = table.load("peft.json")["families"].get(task.family, {})
     inputs = matched(model, family.get("feedforward", "mlp.down"))
     return ia3(model, targets(model, task, "ia3"), inputs, wide(task))

@@ -1,9 +1,9 @@
 """Embeddings whose outputs require a gradient, whether or not anything below them trains.
 
-transformers' gradient_checkpointing_enable() does so (enable_input_require_grads) for a network whose main
-input is tokens: frozen layers below the lowest trained one then run backward too. torchtune and litgpt do
-not.
-A reentrant checkpoint (recompute_every) has gradients only if what it is given needs one, images too.
+transformers' gradient_checkpointing_enable() makes them so (enable_input_require_grads) in a network whose
+main input is tokens: frozen layers below the lowest trained one then run backward too. torchtune and litgpt
+do not. Within a reentrant checkpoint (recompute_every) nothing has a gradient unless its input needs one;
+this goes for images, too.
 Source: transformers.
 """
 
@@ -19,7 +19,7 @@ NEEDS = {"input_gradients": ("train",)}
 
 
 def input_gradients(model: Model, *, reentrant: bool = False) -> Model:
-    """The model with a gradient of what its embeddings make. To be applied before `backward`."""
+    """The model whose embeddings' outputs have a gradient. To be applied before `backward`."""
     untrained(model, "input_gradients")
     given = [t for o, _ in walk(model.nodes) for t in o.ins if t.role == INPUT]
     if not reentrant and given and given[0].dtype not in TOKENS:

@@ -23,11 +23,11 @@ class Kept(NamedTuple):
 
     @property
     def unpacked(self) -> tuple[str, ...]:
-        """Those whose weights no format of few bits holds, whatever the dtype."""
+        """The operators whose weights no format of few bits holds, whatever the dtype."""
         return (*self.float16, *self.always)
 
     def tags(self, dtype: str) -> tuple[str, ...]:
-        """Those that matter to a model of a dtype."""
+        """The operators whose weights stay float32 in a model of a dtype."""
         return {"float16": self.unpacked, "bfloat16": self.always}.get(dtype, ())
 
 
@@ -37,8 +37,8 @@ def kept(model: Model, tags: tuple[str, ...]) -> Model:
 
 
 def given_single(model: Model, tags: tuple[str, ...]) -> Model:
-    """The model in which what products with such weights read is cast to float32, their own dtype under
-    autocast, which casts it back.
+    """The model whose products with such weights get inputs cast to float32, the weights' dtype; autocast
+    casts them back.
     """
 
     def change(o: Op) -> Iterator[Op]:

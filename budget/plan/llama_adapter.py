@@ -1,8 +1,8 @@
 """LLaMA-Adapter: learned prompts that each layer's queries attend to, behind a gate, all else frozen.
 
 Its keys and values are the frozen projections of `length` vectors; the result is scaled by a number for
-each head and added to the attention's own output. The second version shifts and scales what
-every linear layer makes, and trains the norms. Sources: llama-adapter, llama-adapter-v2, litgpt.
+each head and added to the attention's own output. The second version shifts and scales the output of
+every linear layer, and trains the norms. Sources: llama-adapter, llama-adapter-v2, litgpt.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ ADAPTER = {"prompts": ""}
 def llama_adapter(model: Model, length: int, start: int, *, rescale: bool = False) -> Model:
     """The model with prompts in its layers from `start` on, everything else frozen.
 
-    rescale: what linear layers make is shifted and scaled by trained vectors, and the norms train too.
+    rescale: outputs of linear layers are shifted and scaled by trained vectors, and the norms train too.
     Raises InputError.
     """
     untrained(model, "prompts")
@@ -63,7 +63,7 @@ def llama_adapter(model: Model, length: int, start: int, *, rescale: bool = Fals
 
 
 def _rescaled(o: Op) -> Iterator[Op]:
-    """scale (W x + shift) of a linear layer; what it makes of prompts is not scaled."""
+    """scale (W x + shift) of a linear layer; its products with prompts are not scaled."""
     if not is_linear(o, head=True) or o.tag == PROMPT:
         yield o
         return
@@ -75,7 +75,7 @@ def _rescaled(o: Op) -> Iterator[Op]:
 
 
 def _stack(model: Model) -> tuple[int, Block]:
-    """The one stack of layers that attend, and where it is. Raises InputError where layers are not alike."""
+    """The only stack of layers with attention, and its place. Raises InputError where layers differ."""
     found = [(i, n) for i, n in enumerate(model.nodes) if any(_merges(o) for o, _ in walk((n,)))]
     for at, stack in found if len(found) == 1 else ():
         if isinstance(stack, Block) and not stack.shared and sum(map(_merges, stack.body)) == 1:

@@ -58,8 +58,8 @@ def lora(
 ) -> Model:
     """The model with adapters of a rank beside the products that match, everything else frozen.
 
-    ranks: of some of them, others than `rank`, as `attn.q=16`.
-    dtype: of the adapters; "" is the model's own, float32 what peft makes of 16-bit ones.
+    ranks: for products whose rank is not `rank`, as `attn.q=16`.
+    dtype: of the adapters; "" is the model's own, and peft makes 16-bit adapters float32.
     dropout: each adapter has its own copy of its input, and a mask. autocast: adapters cast their input to
     float32, which they are in, before autocast casts it back. magnitudes: DoRA's. fused: they read the input
     as it is, cast their weights instead, and are added in place. Raises InputError.
@@ -88,7 +88,7 @@ def lora(
 
 
 def _ranks(model: Model, text: str, more: Sequence[str]) -> dict[str, Size]:
-    """Ranks by the names of products, of `attn.q=16,mlp.up=4`: the first pattern that matches counts.
+    """Ranks by the names of products, from `attn.q=16,mlp.up=4`: the first pattern that matches counts.
 
     Raises InputError.
     """
@@ -105,7 +105,7 @@ def _ranks(model: Model, text: str, more: Sequence[str]) -> dict[str, Size]:
 
 
 def _parts(model: Model) -> dict[str, list[Op]]:
-    """By the name of each fused projection, its queries, keys or values, each as if it made no others."""
+    """By the name of each fused projection, its queries, keys and values, each as a product of its own."""
     products = {o.out.name: o for o, _ in walk(model.nodes) if o.kind == "contract"}
     parts: dict[str, list[Op]] = {}
     for view, _ in walk(model.nodes):
@@ -132,8 +132,8 @@ def _beside(
     """W x, B(A(x)) and their sum; a window's extent (a convolution) belongs to A. held: the weights' dtype,
     where it is not that of what they multiply. fused: B(A(x)) is added in place.
 
-    Of a fused projection `parts` may be adapted alone. Zeros stand for the others, and what is copied
-    between them is kept, as torch's index_copy keeps it. Source: litgpt.
+    parts: those parts of a fused projection that are adapted. Zeros stand for the others, and the parts that
+    are copied between them are kept for the backward pass, as torch's index_copy keeps them. Source: litgpt.
     """
     tag = "" if o.tag == EMBED else o.tag  # a table's own output is no leaf
     layer = Product(o._replace(tag=tag), "lora_targets", dtype, R=rank)
@@ -154,7 +154,7 @@ def _beside(
 
 
 def _input(layer: Product, dropout: bool, autocast: bool) -> Tensor:
-    """What A reads: the layer's input, cast and without what is dropped; of a table, numbers of its rows."""
+    """What A reads: the layer's input, cast and after dropout; for a table, the numbers of its rows."""
     x, name = layer.x, layer.op.out.name
     if layer.op.rule.looks_up:
         return x
@@ -179,7 +179,7 @@ def _pair(layer: Product, part: Op, x: Tensor, held: str) -> Tensor:
 
 
 def _weight(one: Product, label: str, held: str, *dims: str) -> Tensor:
-    """A weight, of another dtype than that of what it multiplies where it is held so."""
+    """A weight, held in a dtype that may differ from that of its product's input."""
     own = one.weight(f"{label}.weight", *dims)
     if not held:
         return own

@@ -1,12 +1,12 @@
 """How a training loop makes its loss, and what its variables hold of it. After `backward`.
 
-In chunks: head and loss take some tokens of each sequence at a time. What the backward pass needs is
-kept for all of them; a chunk's gradient takes the place of what the chunk has kept, so that float32
-gradients of logits never exist beside it, and those in the model's dtype do when the head's turn comes:
-autograd's backward pass runs through all earlier losses. Sources: litgpt, torchtune.
-Held: a loop's variables keep the logits until the step ends, or until the next step's are there, and
-the graph, with what operators keep in it by themselves, until the next loss is. Logits are those that the
-loss reads, float32, as Lightning Fabric returns them. Source: lightning-fabric.
+In chunks: head and loss take some tokens of each sequence at a time. What the backward pass needs is kept for
+all chunks. A chunk's gradient takes the place of what the chunk has kept, so float32 gradients of logits
+never exist beside it; gradients in the model's dtype do once the head is reached, since autograd first runs
+backward through the losses of all chunks. Sources: litgpt, torchtune.
+Held: a loop's variables keep the logits until the step ends, or until those of the next step exist; they keep
+the graph, with the tensors that operators save in it by themselves, until the next loss exists. These logits
+are the float32 ones that the loss reads, as Lightning Fabric returns them. Source: lightning-fabric.
 Returned: a network that makes its own loss returns its logits too, in their own dtype, or cast to
 `output_dtype`, as accelerate does behind autocast and FSDP2 behind a network. A loop then holds these.
 Compiled: one graph of a network and its loss that returns both wants a gradient for both, and autograd gives
@@ -56,7 +56,7 @@ def in_chunks(model: Model, tokens: Size) -> Model:
     summands = {t.name for o, _ in walk(model.nodes) for t in o.outs if t.part == SUMMAND}
 
     def passing(o: Op, t: Tensor) -> bool:
-        """Gradients of the loss's own, and what adapters beside the head make on the way."""
+        """Gradients that only the loss makes and reads, and what adapters beside the head make on the way."""
         own = o.phase == "backward" and t.dtype == softmax.out.dtype
         return t.dims == dims and (own or not summands.isdisjoint((t.name, t.of)))
 
@@ -74,8 +74,8 @@ def in_chunks(model: Model, tokens: Size) -> Model:
 
 
 def _last_chunk(model: Model, softmax: Op) -> tuple[str, list[Op]]:
-    """The operators from the one that makes the logits on. A head's weights in few bits are widened for each
-    chunk (plan/quantize.py), the last time while all other chunks' logits are in memory.
+    """The operators from the logits' product on. A head's weights in few bits are widened for each chunk
+    (plan/quantize.py), the last time while all other chunks' logits are in memory.
     """
     makers = {t.name: o for o, _ in walk(model.nodes) if o.phase == "forward" for t in o.outs}
     chain = [makers[softmax.ins[0].name]]
@@ -94,8 +94,9 @@ def _chunk(t: Tensor) -> Tensor:
 
 
 def returned(model: Model, dtype: str, own: str, *, replaced: bool = False) -> tuple[Model, Tensor | None]:
-    """The training program whose network returns its logits in a dtype beside its loss, and these logits;
-    None where none exist (fused losses). own: the model's dtype. replaced: it returns the copy for its loss.
+    """The training program whose network returns logits of this dtype beside its loss, and these logits, or
+    None where no logits exist (fused losses). own: the model's dtype. replaced: it returns the copy that its
+    loss reads.
     """
     loss = [o for o, _ in walk(model.nodes) if o.tag == LOSS and o.phase == "forward"]
     makers = {t.name: o for o, _ in walk(model.nodes) if o.phase == "forward" for t in o.outs}
@@ -132,7 +133,7 @@ def hold_logits(model: Model, until: str, logits: Tensor | None = None) -> Model
 
 
 def hold_inputs(model: Model) -> Model:
-    """The training program whose last step's products keep their inputs until the new loss is there."""
+    """The training program in which the last step's products keep their inputs until the new loss exists."""
     held = {
         (i, t.name): elements(t, o.sizes) * times
         for i, node in enumerate(model.nodes)  # names are a block's own

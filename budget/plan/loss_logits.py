@@ -1,11 +1,12 @@
 """Which logits a loss reads: a float32 copy of the network's, as in transformers, a second copy, or none.
 
-shifted: before 4.49 transformers laid the float32 logits of all tokens but the last out anew, as large,
-while its variables held the others; a fused loss (`--fuse loss`) in its place reads that copy. replaced: the
-same, but before 4.46 its networks returned the float32 logits, and held no others. own: torch's cross-entropy
-of what the network makes, as plain loops call it; in 16 bits its log-probabilities are of 16 bits.
-own_shifted: of a copy of that without the last token, as transformers' older families (GPT-2, OPT, BLOOM,
-Falcon, GPT-NeoX) called it before 4.49. Sources: transformers-shift, transformers-loss, torch-cross-entropy.
+shifted: before 4.49 transformers copied the float32 logits of all tokens but the last, while its variables
+still held the original; a fused loss (`--fuse loss`) in its place reads the copy. replaced: the same, but
+before 4.46 its networks returned the float32 logits and held no others. own: torch's cross-entropy of the
+network's own logits, as plain loops call it; in 16 bits its log-probabilities are of 16 bits, too.
+own_shifted: of a copy of these without the last token, as transformers' older families (GPT-2, OPT, BLOOM,
+Falcon, GPT-NeoX) called it
+before 4.49. Sources: transformers-shift, transformers-loss, torch-cross-entropy.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ NEEDS = {"loss_logits": ("train",)}
 
 
 def shifted(model: Model, *, replaced: bool = False) -> Model:
-    """The network whose float32 logits are laid out anew for the loss, and take the place of its own where
-    `replaced`. To be applied before `backward`.
+    """The network whose float32 logits are copied for the loss; where `replaced`, they take the place of its
+    own logits. To be applied before `backward`.
     """
     copied: dict[str, Tensor] = {}
     gone = {o.ins[0].name for o, _ in walk(model.nodes) if replaced and _upcasts(o)}

@@ -1,8 +1,8 @@
-"""Losses that are written for a vocabulary which devices divide, as their eager code allocates.
+"""Losses written for a vocabulary that is divided over devices, with the tensors that their code allocates.
 
 dtensor: torch's loss_parallel, where tp divides the logits. Its backward pass makes the gradient of the
-logits in one step, of four float32 tensors as large as they are: the log-probabilities, the classes, and
-two of their exponentials, sums and products.
+logits in one step, from four float32 tensors of the logits' size: the log-probabilities, the classes, and
+two for their exponentials, sums and products.
 in_place: Megatron's, with or without tp. A float32 copy of the logits becomes their exponentials, then
 probabilities, then the gradient. native: the same compiled (--cross-entropy-loss-fusion), whose exponentials
 are another copy. Sources: torch-loss-parallel, megatron-cross-entropy.
@@ -83,7 +83,7 @@ def _eager(o: Op) -> bool:
 def check(task: Task, device: object) -> None:
     """Raise an InputError for what a loss of this kind excludes."""
     t = task.techniques
-    if t.loss_parallel not in OF_MEGATRON:  # of a fused loss nothing is DTensor's
+    if t.loss_parallel not in OF_MEGATRON:  # a fused loss has no DTensor
         return
     if set(OF_LOSS).intersection(name.strip() for name in t.fuse.split(",")):
         raise InputError(

@@ -1,11 +1,12 @@
 """How pictures lie in memory: channels last, as tensor units read them, or first, as torch has them.
 
-A convolution on tensor units that is given channels first copies what it reads to channels last, and what it
-makes back: a kernel each, whose memory is not counted. From timm's tables, of boards with both: ResNet-18
-takes 18 microseconds a picture longer on an RTX 3090, VGG-16 115 on a 4090, and the copies around
-convolutions of several taps move 15.6 and 108 MB. One tap is a product in either; a group of one channel, or
-of many, has kernels of its own: cuDNN's, but for the gradient of one channel's weights, which is torch's
-(device/software.py). Other libraries may not copy. Sources: channels-last, timm, aten-depthwise.
+On tensor units a convolution that is given channels first copies its input to channels last, and its output
+back: a kernel each, whose memory is not counted. In timm's tables, for GPUs measured with both, ResNet-18
+takes 18 microseconds a picture longer on an RTX 3090, and VGG-16 115 on a 4090; the copies around
+convolutions of several taps move 15.6 and 108 MB. With one tap a convolution is a product in either layout;
+groups of one channel, or of many, have kernels of their own: cuDNN's, but torch's (device/software.py) for
+the gradient of a single channel's weights. Other libraries may not copy. Sources: channels-last, timm,
+aten-depthwise.
 """
 
 from __future__ import annotations
@@ -33,8 +34,9 @@ def memory_format(model: Model) -> Model:
 
 
 def _copied(o: Op) -> Op:
-    """A convolution with its copies: of what it reads and makes, backward of both for each gradient; the
-    network's pictures have none. A captured one's gradients are convolutions of their own.
+    """A convolution with the copies of its input and output, and in the backward pass of both for each
+    gradient; the network's own pictures are not copied. A captured one's gradients are convolutions of their
+    own.
     """
     if o.kind != "contract" or not is_convolution(o):
         return o

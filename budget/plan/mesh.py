@@ -120,8 +120,8 @@ def _is_whole(axis: Axis, want: Prefer, sizes: Mapping[str, Size]) -> bool:
 
 
 def canonical(axis: Axis, t: Tensor, o: Op) -> str:
-    """How a tensor lies between repetitions, where this operator reads it first: divided along the first
-    dimension of an axis that it has.
+    """How a tensor lies on an axis between repetitions, where this operator reads it first: divided along the
+    axis's first dimension that the tensor has.
     """
     own = letters(t.dims)
     wants = (want for want in axis.dims if want.dim in own and want.within in ("", o.module))
@@ -171,8 +171,8 @@ def _even_tokens(layout: Layout, model: Model) -> bool:
 
 
 def _uneven(layout: Layout, model: Model) -> tuple[int, ...]:
-    """Lengths of sequences beside a network's own that degrees do not divide, which they divide: a tower's
-    pictures, which then stay whole, as in the vision towers of trainers on Megatron-LM.
+    """Lengths of sequences beside a network's own that the degrees would divide, but unevenly: a tower's
+    pictures. These stay whole, as in the vision towers of trainers on Megatron-LM.
     """
     degree = (layout.tp if layout.sp else 1) * layout.cp
     plain = all(is_number(n) and n for n in (degree, model.tokens, model.samples))
@@ -202,7 +202,7 @@ def _has_experts(model: Model) -> bool:
 
 
 def axes(layout: Layout, groups: Groups = NONE, *, scatters: bool = False) -> tuple[Axis, ...]:
-    """The same for a network with so many groups of heads, by their letter; of others, there are enough."""
+    """The axes for a network with so many groups of heads, by their letter; other letters have enough."""
     etp = layout.tp if is_zero(layout.etp) else layout.etp
     beyond = 1 if is_zero(layout.etp) else exact_div(layout.tp, etp)
     over_tp = _part(layout.ep, beyond)  # experts take what their own tp leaves of tp, then cp, then dp
@@ -245,7 +245,7 @@ def _experts(divided: bool) -> tuple[Prefer, ...]:
 
 
 def _heads(size: Size, groups: Groups, before: Sequence[Axis]) -> Iterator[tuple[tuple[Prefer, ...], Size]]:
-    """Some devices as those that divide groups of heads, and those beyond, which divide the heads of each."""
+    """The devices of an axis that divide groups of heads, and the rest, which divide the heads of each."""
     done = product(axis.degree for axis in before if any(want.dim in _OF_HEADS for want in axis.dims))
     ends = []
     for letter, counts in groups.items():

@@ -1,9 +1,10 @@
 """Layer norms as torch's exporter writes them, in a graph whose library has no kernel for them.
 
-A mean, the differences from it, their squares, another mean, and what scales the differences: neighbours
-that work on each number are joined, the two means are not. So the input is read twice, differences are
-written and read again, and so are their squares: five tensors more than a kernel moves that holds a row.
-Rows of one sequence show no more starts than that kernel's, so the parts are taken to be one of them.
+The graph has a mean, the differences from it, their squares, another mean, and the scaling of the
+differences. TensorRT fuses neighbouring elementwise operators, but not the two means. So the input is read
+twice, and the differences and their squares are each written and read again: five tensors more than a kernel
+moves that holds a row. Measured rows with one sequence show no more kernel starts than that kernel, so all
+parts count as one.
 Sources: torch-onnx-norm, tensorrt-fusions; that TensorRT 8 has no kernel is inferred from eight pages.
 """
 
@@ -30,7 +31,7 @@ def exported(model: Model) -> Model:
 
 
 def check(task: Task, device: object) -> None:
-    """Raise an InputError where no graph runs it: there norms have kernels."""
+    """Raise an InputError where the network does not run as a graph: norms have kernels there."""
     if task.workload.mode == "train" or task.execution not in FUSED:
         got = f"exported in mode {task.workload.mode}, execution {task.execution}"
         allowed = " or ".join(FUSED)

@@ -59,7 +59,7 @@ ALIASES = {
 }  # fmt: skip
 _GALORE, _APOLLO = "projects gradients to few dimensions", "keeps states of random projections"
 _FREE = "is schedule-free, which keeps a second copy of the weights"
-REFUSED = {  # the other names, and what of them is not modelled
+REFUSED = {  # the other names, each with what of it is not modelled
     "adamw_torch_xla": "is torch_xla's step", "adamw_torch_npu_fused": "is torch_npu's step",
     "adamw_torch_4bit": "is torchao's", "adamw_torch_8bit": "is torchao's",
     "adamw_anyprecision": "is torchdistx's, whose states have dtypes of their own",
@@ -73,8 +73,8 @@ REFUSED = {  # the other names, and what of them is not modelled
 
 
 def named(name: str) -> str:
-    """An optimizer's name here, of torch's (`AdamW`) or TrainingArguments'. Raises InputError for what is not
-    modelled.
+    """An optimizer's name here, from torch's (`AdamW`) or TrainingArguments'. Raises InputError for one that
+    is not modelled.
     """
     name = name.lower()
     if name in REFUSED:

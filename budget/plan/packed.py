@@ -1,8 +1,9 @@
 """Weights of a checkpoint in few bits, with the scales and zero points that lie beside them, to the byte.
 
-Products read them as they are, as the kernels of each format do. What is stored for a weight is said by
-`Part`s: so many numbers of a dtype for so many outputs and inputs. Which weights a format leaves alone is
-said in the names of transformers' modules.
+Products read them as they are, as the kernels of each format do. `Part`s describe what is stored beside a
+weight:
+so many numbers of a dtype for so many outputs and inputs. Weights that a format leaves alone are given by the
+names of transformers' modules.
 """
 
 from __future__ import annotations
@@ -45,10 +46,10 @@ DIVIDED = frozenset("hrfvGH")  # by tensor parallelism (plan/mesh.py)
 
 
 class Part(NamedTuple):
-    """A tensor beside a weight [out, in]: a number for each `outs` x `ins` of it, rounded up.
+    """A tensor beside a weight [out, in]: one number for each block of `outs` x `ins`, rounded up.
 
-    0 outputs or inputs: one number for all of them. flat: a number for each so many elements, instead.
-    fixed: so many numbers, whatever the weight. tags: of operators with one of these alone; none: of all.
+    outs or ins 0: one number for all of them. flat: one number for so many elements, instead.
+    fixed: so many numbers, whatever the weight. tags: only beside operators with one of these tags; (): all.
     """
 
     name: str
@@ -75,15 +76,15 @@ class Packing(NamedTuple):
     weight: str
     parts: tuple[Part, ...]
     skipped: tuple[str, ...] = ()  # regular expressions of modules that stay as they are
-    only: tuple[str, ...] = ()  # of those that do not, where these are told instead
+    only: tuple[str, ...] = ()  # of modules that do not, where a config lists these instead
     types: tuple[tuple[str, str], ...] = ()  # dtypes by the tag of an operator: a mix (GGUF)
     total: int = 0  # bytes of a mix's whole file
-    numbers: int = 0  # and its weights
-    spelled: tuple[tuple[str, str], ...] = ()  # of an expression, how its config spells it
+    numbers: int = 0  # and how many weights it has
+    spelled: tuple[tuple[str, str], ...] = ()  # expressions, each with its config's own spelling
     tables: bool = False  # embeddings' tables as well, and a head that is one of them
-    others: tuple[Packing, ...] = ()  # of a mix, the formats of other modules
-    family: str = ""  # of usual_stacks.json's `formats`, which an engine has for its own; "": any engine's
-    kernel: str = ""  # the kind of operator that widens it outside of engines; "": not known, none
+    others: tuple[Packing, ...] = ()  # in a mix, the formats of other modules
+    family: str = ""  # an engine's own `formats` in usual_stacks.json; "": any engine reads it
+    kernel: str = ""  # the kind of operator that widens it outside of engines; "": none is known
 
     def holds(self, module: Iterable[str]) -> bool:
         """Whether the weight of a module, by any of its names, is in the format."""
@@ -187,7 +188,7 @@ def _packed(nodes: tuple[Node, ...], packing: Packing, kernel: str, few: set[int
 
 
 def _once(nodes: Iterable[Node], seen: set[str]) -> Iterator[Node]:
-    """What lies beside a weight is there once, however many products read the weight."""
+    """The nodes in which the tensors beside a weight exist once, however many products read the weight."""
     for node in nodes:
         if isinstance(node, Block):
             yield node._replace(body=tuple(_once(node.body, seen)))
@@ -220,9 +221,9 @@ def _stored(o: Op, packing: Packing, kernel: str) -> Iterator[Op]:
 
 
 def _along(weight: Tensor, o: Op, part: Part, n: Size) -> tuple[str, ...]:
-    """The dimensions by which devices divide a weight, and n numbers beside it, where they do so evenly:
-    axes, or of a joint one (G.H.k|G.n) what all of its parts have. One number for all outputs, or
-    inputs, is every device's.
+    """The dimensions along which devices divide a weight, and n numbers beside it if they divide evenly:
+    whole axes, or what all parts of a joint axis (G.H.k|G.n) share. One number for all outputs, or inputs, is
+    on every device.
     """
     axes = tuple(
         d

@@ -1,7 +1,7 @@
 """Formats of weights in few bits: what lies beside a weight, and which modules stay as they are.
 
-A checkpoint's `quantization_config` says one of them in full (read/hf_quantized.py); NAMED are those that can
-be requested by a name, each as its tool writes it without further settings.
+A checkpoint's `quantization_config` describes one of them in full (read/hf_quantized.py); NAMED are those
+that can be requested by a name, each as its tool writes it without further settings.
 Sources: transformers, mlx-lm, gptq-format, awq-format, compressed-tensors, bitsandbytes, modelopt.
 """
 
@@ -29,13 +29,13 @@ def awq(group: int = 128, *, zero_point: bool = True, kernel: str = "dequantize_
 
 
 def fp8(outs: int = 128, ins: int = 128, *, static: bool = False) -> Packing:
-    """Blocks of a weight share a float32 scale, or (0, 0) all of it does; static: its input has one, too."""
+    """Blocks of a weight share a float32 scale; (0, 0): all of the weight does; static: so does its input."""
     given = (Part("activation_scale", "float32"),) if static else ()
     return Packing("fp8", "float8", (Part("scale_inv", "float32", outs, ins), *given), (HEAD,))
 
 
 def fbgemm() -> Packing:
-    """A float32 scale for each output, and a bound of the inputs."""
+    """A float32 scale for each output, and an upper bound for the inputs."""
     parts = (Part("scale", "float32", 1), Part("input_scale_ub", "float32"))
     return Packing("fp8 by row", "float8", parts, (HEAD,))
 
@@ -46,7 +46,7 @@ def mxfp4() -> Packing:
 
 
 def modelopt(algorithm: str, group: int = 16) -> Packing | None:
-    """NVIDIA's formats whose tensors an algorithm's name says in full; scales are in float32."""
+    """NVIDIA's formats whose tensors follow from the algorithm's name alone; scales are float32."""
     if algorithm not in MODELOPT:
         return None
     weight, parts = MODELOPT[algorithm]

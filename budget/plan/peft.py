@@ -29,13 +29,13 @@ SETTINGS = {
 
 NEEDS = {
     "rank_dropout": (("loha_rank", "lokr_rank"),),
-    "module_dropout": (("loha_rank", "lokr_rank", "oft_block_size"),),  # most at once: a step that skips none
+    "module_dropout": (("loha_rank", "lokr_rank", "oft_block_size"),),  # counted: a step that skips none
     "modules_to_save": ("adapter",),
 }
 
 
 def modules_to_save(model: Model, patterns: str) -> Model:
-    """The model with trained copies of what matches; the originals stay where they are, frozen.
+    """The model with trained copies of the modules that match; the originals stay beside them, frozen.
 
     Raises InputError.
     """
@@ -60,7 +60,7 @@ def _seen(t: Tensor) -> Tensor:
 
 
 def check(task: Task, device: object) -> None:
-    """Raise an InputError for settings of adapters where there is none, or none that has them."""
+    """Raise an InputError for an adapter's settings without an adapter, or with one that lacks them."""
     t = task.techniques
     wide("adapter_dtype", t.adapter_dtype)
     peft_s = [name for name, where in adapter_settings().items() if where in ("target_modules", "")]
@@ -75,7 +75,7 @@ def check(task: Task, device: object) -> None:
 
 
 def apply(model: Model, task: Task) -> Model:
-    """The model with what trains beside its adapters."""
+    """The model with the copies of modules that train beside its adapters."""
     patterns = task.techniques.modules_to_save
     return modules_to_save(model, patterns) if patterns else model
 

@@ -1,7 +1,7 @@
 """Which dtype weights, gradients, products and states have.
 
-`pure` is what a model is without this: all of it in one dtype. `autocast` is torch.autocast: float32
-weights and gradients, and casts where its lists say. `master` is Megatron's and DeepSpeed's mixed
+`pure`, the model as it is without this, has one dtype throughout. `autocast` is torch.autocast: float32
+weights and gradients, and casts where its lists have them. `master` is Megatron's and DeepSpeed's mixed
 precision: 16-bit weights, and the optimizer's float32 copy of them. `fp8` is Transformer Engine's, `fsdp`
 FSDP2's: float32 weights that are cast before anything reads them (plan/fsdp.py).
 Sources: torch-autocast, megatron-lm, transformer-engine.
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ..device import Device
 
 PRECISION = ("pure", "autocast", "master", "fp8", "nvfp4", "fsdp")
-UNTRAINED = ("pure", "autocast")  # without a training step there is nothing else to keep
+UNTRAINED = ("pure", "autocast")  # the others differ in what a training step keeps
 SETTINGS = {
     "precision": setting("pure", "what has which dtype", choices=PRECISION),
     "frozen_dtype": setting("", "under autocast: dtype of what is frozen (bf16: loaded so), not fp32"),
@@ -78,7 +78,7 @@ def check(task: Task, device: Device) -> None:
 
 
 def _has(device: Device, choice: str) -> bool:
-    """Whether a device's products are in these few bits; NVFP4's scales are NVIDIA's."""
+    """Whether a device multiplies in these few bits; NVFP4's scales are NVIDIA's."""
     if choice == "nvfp4":
         return "fp4" in device.flops and device.vendor == "NVIDIA"
     return choice in device.flops
@@ -89,8 +89,8 @@ def precision(
 ) -> Model:
     """The model with its casts. To be applied before `backward`, as the last technique.
 
-    tag: of what casts weights to few bits. frozen: dtype of the weights that do not train, under autocast;
-    "" is the low one. Raises InputError.
+    tag: of the operators that cast weights to few bits. frozen: under autocast, the dtype of the weights that
+    do not train; "" is the low one. Raises InputError.
     """
     if choice not in PRECISION:
         raise unknown("precision", choice, PRECISION)
@@ -111,9 +111,9 @@ def precision(
 
 
 def gradients(model: Model, dtype: str, *, fused: bool = False) -> Model:
-    """The training program with its weights' gradients in a dtype of their own, to which they are cast.
+    """The training program with its weights' gradients cast to a dtype of their own.
 
-    fused: products make them so (Megatron's gradient accumulation fusion). Raises InputError.
+    fused: products write that dtype themselves (Megatron's gradient accumulation fusion). Raises InputError.
     """
     is_trained(model, "grad_dtype")
 
@@ -155,7 +155,7 @@ def apply(model: Model, task: Task) -> Model:
 
 
 def apply_gradients(model: Model, task: Task) -> Model:
-    """The training program with its gradients in the dtypes that they have."""
+    """The training program with its gradients in the dtypes of its precision."""
     t = task.techniques
     if t.precision in IN_FEW_BITS:
         from . import fp8

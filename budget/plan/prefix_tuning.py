@@ -1,7 +1,8 @@
 """Prefix tuning: learned keys and values before those of each layer; all else is frozen.
 
-Keys are longer than queries then, so SDPA needs its mask. Of two stacks the decoder's attention to itself has
-them, for as many layers as the encoder has. Without peft's prefix_projection. Source: peft.
+There are then more keys than queries, so SDPA needs its mask. In an encoder-decoder the decoder's
+self-attention has the prefixes, for as many layers as the encoder has. Without peft's prefix_projection.
+Source: peft.
 """
 
 from __future__ import annotations
@@ -64,12 +65,12 @@ def prefix_tuning(model: Model, n: Size, dtype: str = "") -> Model:
 
 
 def _with_prefix(nodes: Sequence[Node], n: Size, dtype: str) -> Iterator[Node]:
-    """Nodes whose attentions, the first one in each body, see their prefixes. Masks of a cache are each
-    sequence's own, and so is then what a layer adds: the mask and a bias of distances.
+    """Nodes whose attentions, the first one in each body, see their prefixes. With a cache each sequence has
+    a mask of its own, and so has the sum of this mask and a bias of distances.
     """
     ops = [node for node in nodes if isinstance(node, Op)]
     products = [o for o in ops if o.tag in (SCORES, MIX)][:2]
-    end = ops.index(products[-1]) if products else len(ops)  # what is behind is another attention's
+    end = ops.index(products[-1]) if products else len(ops)  # what follows is another attention
     ops = ops[: end + 1]
     makers = {t.name: o for o in ops for t in o.outs}
     seen: dict[str, Tensor] = {}
@@ -80,7 +81,7 @@ def _with_prefix(nodes: Sequence[Node], n: Size, dtype: str) -> Iterator[Node]:
         seen[t.name] = t._replace(dims=tuple(KEY_SEQ if d == SEQ else d for d in t.dims))
     pending = bool(products)
     inside = [o for o in ops if products and o.group == products[0].group]
-    biases = {o.out.name: o for o in inside if o.kind == "add"}  # of distances: T5's
+    biases = {o.out.name: o for o in inside if o.kind == "add"}  # T5's bias of distances
     for node in nodes:
         if isinstance(node, Block):
             yield node._replace(body=tuple(_with_prefix(node.body, n, dtype)))
@@ -106,7 +107,7 @@ def _with_prefix(nodes: Sequence[Node], n: Size, dtype: str) -> Iterator[Node]:
 
 
 def _prefix(scores: Op, first: Op, seen: dict[str, Tensor], n: Size, dtype: str) -> Iterator[Op]:
-    """The look-up of one layer's prefix, and the keys and values with it in front."""
+    """The look-up of one layer's prefix, and its concatenation with the keys and values behind it."""
     name = beside(scores, "prefix")
     keys = first.sizes[KEY_SEQ]
     sizes = {**first.sizes, PREFIX: n, "keys": keys, KEY_SEQ: keys + n, "two": 2}

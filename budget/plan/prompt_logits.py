@@ -1,4 +1,5 @@
-"""A prompt's logits: of its last token, which generating asks for, or of all, as older software makes them.
+"""A prompt's logits: for its last token, which is all that generation needs, or for all, as in older
+software.
 
 transformers before 4.45 makes a prompt's logits for every position and, in almost all its networks, a float32
 copy: 6 bytes a logit in 16 bits while it is made. Sources: transformers-logits.
@@ -24,7 +25,7 @@ SETTINGS = {
 def of_all(model: Model, *, copied: bool = False) -> Model:
     """The prefill with logits of all tokens, and a float32 copy of them where `copied`.
 
-    Raises InputError where no head takes a prompt's last token.
+    Raises InputError where no head reads a prompt's last token alone.
     """
     read = {t.name for o, _ in walk(model.nodes) if o.tag == HEAD for t in o.ins}
     cut = [o for o, _ in walk(model.nodes) if o.kind == "slice" and o.out.name in read and _narrows(o)]

@@ -1,6 +1,6 @@
-"""2:4 sparsity: of four neighbouring weights two are zero, and a product does half the arithmetic.
+"""2:4 sparsity: two of every four neighbouring weights are zero, and a product does half the arithmetic.
 
-Inference stores such weights compressed: half of the values and two bits for the place of each.
+Inference stores such weights compressed: half of the values, and two bits for the place of each.
 Training keeps them dense and compresses them before the forward product; the backward products are
 dense. The FLOPs of the model stay as they are, those of the hardware halve. Source: sparse-2-4.
 """
@@ -45,7 +45,7 @@ def prune(model: Model, patterns: str, dtype: str) -> Model:
 
 
 def check(task: Task, device: object) -> None:
-    """Raise an InputError where products read other weights than the network's."""
+    """Raise an InputError where products do not read the network's own weights."""
     t = task.techniques
     if t.precision in ("autocast", *IN_FEW_BITS) or t.quantize != "none":
         text = "products read copies of their weights; allowed: without autocast, fp8, nvfp4, quantize"

@@ -1,10 +1,11 @@
 """Frozen weights in 4 or 8 bits, widened before each product that reads them and never kept so.
 
-nf4 has blocks of 64 with a float32 scale, nf4-dq QLoRA's doubly quantized scales, int8 one for each output
-(LLM.int8). Embeddings, the head and all that is no matrix stay as they are, as in transformers. What other
-tools do otherwise are settings: Lightning quantizes the head, and from float16, to which a weight is widened
-before it is cast; before 0.43.2 bitsandbytes kept the inputs of products, which no gradient reads, as long
-as the graph of the pass is there: until it ends or, where a loop's variable has the last loss, until the next
+nf4 has blocks of 64 with a float32 scale, nf4-dq QLoRA's doubly quantized scales, int8 a scale for each
+output (LLM.int8). Embeddings, the head and all that is no matrix stay as they are, as in transformers.
+Settings cover what other tools do: Lightning quantizes the head too, and widens weights to float16 before it
+casts them; bitsandbytes before 0.43.2 kept the inputs of products, which no gradient reads, as long as the
+pass's graph
+exists: until the pass ends or, where a loop's variable holds the last loss, until the next one
 (plan/loss.py).
 Sources: qlora, bitsandbytes, lightning-bitsandbytes.
 """
@@ -34,7 +35,7 @@ BESIDE: dict[str, tuple[Part, ...]] = {
     "nf4-dq": bitsandbytes("nf4", double=True).parts[2:],
 }
 STORED = {"int8-2024": "int8", "int8-whole": "int8"}  # dtypes that are not called as their formats
-# What widens it before a product, or multiplies it as it is.
+# By dtype, the kind of the operator that widens it before a product, or multiplies it as it is.
 KERNELS = {
     "nf4": "dequantize_nf4",
     "nf4-dq": "dequantize_nf4_dq",
@@ -62,7 +63,7 @@ NEEDS = {
 
 
 def family(form: str) -> str:
-    """The engine's own kind of formats that it is one of, `gguf` or `mlx`; "" where any engine has it."""
+    """The engine's family of formats to which it belongs, `gguf` or `mlx`; "" where any engine reads it."""
     return "gguf" if form in GGUF else NAMED[form].family if form in NAMED else ""
 
 
@@ -97,7 +98,7 @@ def quantize(
         if weight is None or weight.dtype or (train and weight.role == WEIGHT):
             yield o
             return
-        # Of a layer whose weight is packed, an adapter reads it, too.
+        # An adapter also reads the weight of a packed layer.
         if weight.name not in packed and (o.tag in left or not is_linear(o, head)):
             yield o
             return

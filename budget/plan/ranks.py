@@ -51,7 +51,7 @@ def _of_network(network: Model, book: Model, task: Task) -> tuple[Model, tuple[R
     trains = task.workload.mode == "train"
     whole = undivided(task)
     learned = _learned(Same(book), whole)
-    micro = whole._replace(layout=Layout(tp=layout.tp))  # which a written-out loss depends on
+    micro = whole._replace(layout=Layout(tp=layout.tp))  # a written-out loss depends on tp
     scatters = bool(task.techniques.used.get("scatter_gather"))
     axes = mesh(layout, learned, scatters=scatters)
     alike = tuple(axis._replace(degree=2) if axis.is_given else axis for axis in axes)
@@ -76,7 +76,7 @@ def _of_network(network: Model, book: Model, task: Task) -> tuple[Model, tuple[R
 
 @once
 def _learned(book: Same, task: Task) -> Model:
-    """A network as it is divided: as it learns, or as an engine runs it."""
+    """The network that is divided: as it is trained, or as an engine runs it."""
     trains = task.workload.mode == "train"
     return run(book.model, task, *LEARNING) if trains else served(book.model, task)
 
@@ -99,9 +99,8 @@ def _divided(network: Same, task: Task, axes: tuple[Axis, ...]) -> Divided:
 
 
 def _of_module(book: Model, task: Task) -> tuple[Model, tuple[Rank, ...]]:
-    """The same of a torch module, whose dimensions have no names: data are divided, and numbered modules.
-
-    Raises InputError for other degrees.
+    """The book and the ranks of a torch module, whose dimensions have no names: the batch is divided (dp),
+    and the numbered modules (pp). Raises InputError for other degrees.
     """
     from ._module_stages import module_stages
 
@@ -135,7 +134,7 @@ def _stepped(program: Model, task: Task, partial: Partial, part: Stage, parts: S
 
 
 def _tied(model: Model, part: Stage, parts: Sequence[Stage]) -> Iterator[Op]:
-    """The gradients of weights that another stage has too: the ends of a pipeline add them up once a step."""
+    """The sums of gradients of weights that two stages share: a pipeline's ends add them up once a step."""
     others = {
         t.name for other in parts if other is not part for o in outside(other.model.nodes) for t in o.weights
     }

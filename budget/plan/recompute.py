@@ -41,15 +41,15 @@ Lost = Callable[[Op, Tensor, bool], bool]  # an operator, its output, and whethe
 
 
 def _never_kept(o: Op, t: Tensor, inner: bool) -> bool:
-    """On the chip only (but of a loss in chunks, which has had its backward pass), weights widened for one
-    product, or what its module frees.
+    """Whether nothing keeps an output: it is on the chip only (but not in a chunked loss, whose backward pass
+    is over), is a weight widened for one product, or is freed by its module.
     """
     gone = o.keeps == NOTHING or (inner and o.keeps == INPUT_ONLY)
     return gone or _is_remade(o) or (t.on_chip and o.kernel != "chunked")
 
 
 def _is_remade(o: Op) -> bool:
-    """Whether an operator widens a weight for one product, whose backward pass does it again."""
+    """Whether an operator widens a weight for one product, whose backward pass widens it again."""
     return o.rule.lost or o.tag == REMADE
 
 
@@ -112,7 +112,8 @@ def _again(forward: Iterable[Node], back: Iterable[Node], lost: Lost, top: bool 
         if wanted:
             done |= wanted
             for o in [ops[i] for i in sorted({places[name] for name in wanted})]:
-                # Besides its output, an operator recomputes only what was lost, of what was kept.
+                # Apart from its output, an operator that runs again makes only the saved tensors that were
+                # lost.
                 outs = (o.out, *(t for t in o.outs[1:] if t.name in wanted))
                 cast = {t.of: t for t in o.outs[1:] if t.part == COPY and t.name not in wanted}
                 again = _rerun(o)._replace(ins=tuple(cast.get(t.name, t) for t in o.ins), outs=outs)
@@ -123,8 +124,8 @@ def _again(forward: Iterable[Node], back: Iterable[Node], lost: Lost, top: bool 
 
 
 def _with_arguments(ops: Sequence[Op], back: Sequence[Node], *, selective: bool) -> Iterator[Node]:
-    """Backward nodes, the last of each attention or module with what its checkpoint holds: all that it was
-    given and, where no result was kept, what it has recomputed.
+    """Backward nodes; the last one of each attention or module holds what its checkpoint holds: its inputs
+    and, where no result was kept, what it has recomputed.
     """
 
     def part_of(o: Op) -> tuple[str, str]:
@@ -150,8 +151,8 @@ def _with_arguments(ops: Sequence[Op], back: Sequence[Node], *, selective: bool)
 
 
 def _contiguous(o: Op, operands: Iterable[Tensor], copies: dict[str, str]) -> Iterator[Op]:
-    """An attention's recomputed product, behind the copies of operands that it makes where they are laid
-    out otherwise, and that its backward pass keeps.
+    """An attention's recomputed product, behind the contiguous copies that it makes of operands in another
+    layout and that its backward pass keeps.
     """
     for t in operands if o.group in ATTENTION and o.kind == "contract" else ():
         if not batch_leads(o, t):
@@ -162,14 +163,15 @@ def _contiguous(o: Op, operands: Iterable[Tensor], copies: dict[str, str]) -> It
 
 
 def _inside(forward: Block, back: Block, lost: Lost) -> Iterator[Node]:
-    """The body of a backward block; of a layer of which only the input is kept, all is there at once."""
+    """The body of a backward block; a layer that kept only its input is first recomputed as a whole."""
     if forward.keeps == ALL:
         lost = CHOICES["none"]
     elif NAMES[lost] in ("full", *POLICIES) and (forward.keeps == INPUT_ONLY or _is_layer(forward)):
         group = forward.keeps == INPUT_ONLY
         body = forward.body if group else _until_needed(forward.body, back.body)
         made = {t.name for node in body[:-1] if isinstance(node, Op) for t in node.outs}
-        unread = made.intersection(_arguments(forward.body[len(body) :]))  # variables for what does not run
+        # Variables of the layer's code that nothing reads which runs again.
+        unread = made.intersection(_arguments(forward.body[len(body) :]))
         held = _arguments(body)
         if group:  # a reentrant checkpoint holds its results and their gradients too
             held += (*(c.leave for c in forward.carry), *(c.enter for c in back.carry))
@@ -193,8 +195,8 @@ def _inside(forward: Block, back: Block, lost: Lost) -> Iterator[Node]:
 
 
 def _first_unpacking(body: Sequence[Node], back: Sequence[Node]) -> int:
-    """Which of a layer's backward nodes is the first that reads a weight, or what its forward pass had: there
-    torch's checkpoint runs the layer again. What is remade (weights of few bits) was not saved.
+    """The first of a layer's backward nodes that reads a weight or a saved tensor: there torch's checkpoint
+    runs the layer again. Weights of few bits are widened anew, which is no saved tensor.
     """
     ops = [o for o, _ in walk(body)]
     saved = {t.name for o in ops for t in (*o.ins, *o.outs) if t.role not in WEIGHTS}
@@ -210,7 +212,7 @@ def _first_unpacking(body: Sequence[Node], back: Sequence[Node]) -> int:
 
 
 def _letting_go(body: Sequence[Node], back: Sequence[Node]) -> tuple[Node, ...]:
-    """A layer's backward pass where what is recomputed is kept until it is read: all but reentrant ones."""
+    """A layer's backward pass under a non-reentrant checkpoint: what is recomputed lives until it is read."""
     made = {t.name for o, _ in walk(body) for t in o.outs}
 
     def change(o: Op) -> tuple[Op]:
@@ -229,7 +231,7 @@ def _arguments(body: Sequence[Node]) -> tuple[str, ...]:
 
 
 def holding(nodes: Iterable[Node], names: tuple[str, ...]) -> Iterator[Node]:
-    """Nodes, of which the last one holds some tensors: they are alive until then."""
+    """Nodes, the last of which holds some tensors, so that they live until it ends."""
     *rest, last = nodes
     yield from rest
     if isinstance(last, Op):
@@ -242,7 +244,7 @@ def holding(nodes: Iterable[Node], names: tuple[str, ...]) -> Iterator[Node]:
 
 
 def _is_layer(node: Block) -> bool:
-    """Whether a block is one that is recomputed as a whole: a layer, and no period of them."""
+    """Whether a block is recomputed as a whole: whether it is one layer, not a period of several."""
     return not node.shared and all(isinstance(n, Op) or n.shared for n in node.body)
 
 
@@ -256,8 +258,8 @@ def _until_needed(body: Sequence[Node], back: Sequence[Node]) -> Sequence[Node]:
 
 
 def _rerun(o: Op, known: Collection[str] = ()) -> Op:
-    """A forward operator recomputed in the backward pass, without the tensors that it held; variables are
-    those of `known`.
+    """A forward operator recomputed in the backward pass, without the tensors that it held; of its variables
+    those in `known` stay.
     """
     callers = tuple(name for name in o.callers if name in known)
     return o._replace(phase="backward", of=o.name, holds=(), callers=callers)

@@ -1,9 +1,9 @@
 """Recompute modules of a layer, one by one, as Megatron-LM's --recompute-modules.
 
-Of a norm, latent attention's projections to heads, and an activation nothing is kept: its output is
-recomputed before its first reader in the backward pass ("output-discarding"). Of an MLP or a mixture of
-experts, its output is kept, and all inside is recomputed, the dispatch of rows to experts too. `core_attn` is
-`recompute selective`. `act` is every MLP's, experts' or not, as DeepSeek-V3's report has it. Sources:
+A norm, latent attention's projections to heads, and an activation keep nothing: their output is recomputed
+before its first reader in the backward pass ("output-discarding"). An MLP or a mixture of experts keeps its
+output; everything inside is recomputed, also the dispatch of rows to experts. `core_attn` is `recompute
+selective`. `act` is the activation of every MLP, experts' or not, as in DeepSeek-V3's report. Sources:
 megatron-lm, deepseek-v3.
 """
 
@@ -31,7 +31,7 @@ from ..ir import (
 SETTINGS = {"recompute_modules": setting("", "of layernorm, mla_up_proj, act, moe_act, mlp, moe, ...")}
 NEEDS = {"recompute_modules": ("train",)}
 
-# Modules of the network, and whether only their activations are meant, by name.
+# By name: tags of the module's operators, and whether only its activation is meant.
 INSIDE: dict[str, tuple[tuple[str, ...], bool]] = {
     "mlp": ((MLP,), False),
     "moe": ((MOE, SHARED_EXPERTS), False),
@@ -56,7 +56,7 @@ def named(names: str) -> tuple[str, ...]:
 
 
 def marked(model: Model, names: str) -> Model:
-    """The model whose layers keep of these modules what their checkpoints do. Before `backward`.
+    """The model whose layers keep of these modules only what a checkpoint keeps. Before `backward`.
 
     Raises InputError for a module that no layer has.
     """

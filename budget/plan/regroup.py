@@ -1,4 +1,4 @@
-"""Which layers are recomputed together: groups of which only the input is kept, or the first layers only.
+"""Which layers are recomputed together: groups that keep only their input, or the first layers only.
 
 Source: chen-2016.
 """
@@ -43,7 +43,7 @@ def regroup(model: Model, every: int = 1, first: int = 0) -> Model:
 
 
 def _chunks(stacks: tuple[Block, ...], every: int, after: Collection[str]) -> Iterator[Block]:
-    """Neighbouring stacks, of which layers may differ, in groups of `every` layers that go across them."""
+    """Neighbouring stacks, whose layers may differ, in groups of `every` layers that cross their borders."""
     left: tuple[Node, ...] = stacks
     while left:
         node, *others = left
@@ -60,7 +60,7 @@ def _chunks(stacks: tuple[Block, ...], every: int, after: Collection[str]) -> It
 
 
 def _unlike(blocks: tuple[Block, ...], after: Collection[str]) -> Block:
-    """Different layers as one group; of what they make it leaves what is read after it."""
+    """Different layers as one group; only tensors that are read after it leave it."""
     first, last = blocks[0], blocks[-1]
     name = f"{first.name}..{last.name}"
     enters = {c.init: f"{c.init}@{name}" for c in first.carry if c.enter}

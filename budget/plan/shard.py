@@ -44,7 +44,7 @@ SHAPED = ("adafactor", "muon", "shampoo")  # optimizers that need a weight's row
 
 
 class Part(NamedTuple):
-    """Weights, or gradients, that the same devices hold: the axis of these devices, the dtype, elements."""
+    """Weights, or gradients, that the same devices hold: the devices' axis, the dtype, how many elements."""
 
     axis: str
     dtype: str
@@ -52,7 +52,7 @@ class Part(NamedTuple):
 
 
 def owned(model: Model, layout: Layout, optimizer: str) -> Model:
-    """The program with so much of each weight as a device updates: what an optimizer steps.
+    """The program with the part of each weight that one device's optimizer updates.
 
     Raises InputError for an optimizer that needs whole weights.
     """
@@ -76,13 +76,13 @@ def _owned(nodes: Iterable[Node], layout: Layout) -> Iterator[Node]:
 
 
 def stored(t: Tensor, o: Op, layout: Layout) -> tuple[Tensor, dict[str, Size]]:
-    """What one device stores of a weight or a gradient, in one dimension of its own, and that one's size."""
+    """One device's part of a weight or a gradient, as a tensor of one dimension, and its size."""
     n = layout.group(axis_of(t, o, layout)).size
     return t._replace(dims=(t.name,), added=False), {t.name: ceil_div(elements(t, o.sizes), n)}
 
 
 def reductions(model: Model, layout: Layout, partial: Partial) -> Iterator[Op]:
-    """What is added up once a step, behind the last micro-batch."""
+    """The sums of gradients once a step, behind the last micro-batch."""
     names = {name for name, axes in partial.items() if any(axis.name == "tp" for axis in axes)}
     for part in _parts(model, layout, names):
         if part.axis == "dp":  # experts that tp does not divide are among edp's
@@ -112,7 +112,9 @@ def _once(kind: str, axis: str, part: Part, size: Size, phase: str) -> Op:
 def _parts(
     model: Model, layout: Layout, names: set[str] | None = None, *, of_weights: bool = False
 ) -> list[Part]:
-    """The trained weights (names: some of them), or their gradients, by who holds the same and by dtype."""
+    """The trained weights (names: some of them), or their gradients, by dtype and by the devices that hold
+    them.
+    """
     made = (t for o, _ in walk(model.nodes) for t in o.outs if t.role == WEIGHT and t.part == GRADIENT)
     dtypes = {t.of: t.dtype for t in made}
     sums: dict[tuple[str, str], Size] = {}

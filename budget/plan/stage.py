@@ -1,8 +1,8 @@
 """Pipeline stages: networks of their own, which begin with what they receive and end in what they send.
 
 Cut before `backward`, so that everything else follows: the gradient of a send is a receive, and the other way
-round. Tables are recomputed where they are read; what a later stage needs passes through those between. The
-first stage has the embedding, the last one the head and the loss; of a tied weight both have a copy.
+round. Each stage makes the tables that it reads; what a later stage needs passes through those between. The
+first stage has the embedding, the last one the head and the loss; both have a copy of a tied weight.
 Sources: gpipe, megatron-lm-2021.
 """
 
@@ -39,7 +39,7 @@ def stages(model: Model, layout: Layout) -> tuple[Stage, ...]:
         key = tuple((o.name, times) for o, times in walk(part))
         known = found.get(key)
         ranks = (*known.ranks, rank) if known else (rank,)
-        # Of stages that are alike any one will do; an earlier one's tensors have shorter names.
+        # One of several equal stages stands for all: the earliest, whose tensors have the shortest names.
         network = known.model if known else _network(model, before, part, behind)
         found[key] = Stage(network, count, ranks)
     return tuple(found.values())
@@ -64,7 +64,7 @@ def even_stages(total: Size, name: str, layout: Layout) -> tuple[int, ...]:
     if n > max(total, 1):
         raise InputError("layout.pp", f"got {n}; allowed: 1 to {total or 1}, the layers of {name}")
     low, more = divmod(total, n)
-    ends = (n - more + 1) // 2  # of the stages with fewer layers, so many come last
+    ends = (n - more + 1) // 2  # so many of the stages with fewer layers come last
     return tuple(low + (n - more - ends <= rank < n - ends) for rank in range(n))
 
 
@@ -111,7 +111,7 @@ def _network(
 
 
 def _behind(tables: Iterable[Op], reads: set[str]) -> list[Op]:
-    """The tables that are read, and those that they are made of, in their order."""
+    """The tables that are read, and the tables from which these are made, in their order."""
     needed: list[Op] = []
     for o in reversed(list(tables)):
         if any(t.name in reads for t in o.outs):
@@ -134,7 +134,7 @@ def _joined(parts: Iterable[tuple[Node, ...]]) -> tuple[Node, ...]:
 
 
 def _written(nodes: Iterable[Node]) -> Iterator[str]:
-    """What nodes leave for those behind them."""
+    """Names of the tensors that nodes leave for later ones."""
     for node in nodes:
         if isinstance(node, Op):
             yield from (t.name for t in node.outs)
@@ -143,7 +143,7 @@ def _written(nodes: Iterable[Node]) -> Iterator[str]:
 
 
 def _read(nodes: Iterable[Node]) -> Iterator[str]:
-    """What nodes read, or begin with."""
+    """Names of the tensors that nodes read, or begin with."""
     for node in nodes:
         if isinstance(node, Op):
             yield from (t.name for t in node.ins if t.role not in (*WEIGHTS, INPUT))

@@ -1,8 +1,9 @@
 """Where autograd adds up the gradients that a tensor receives from its readers.
 
-In place of one of them on a device; into a third tensor where gradients are tensor subclasses (DTensor:
-tensor parallelism in torchtitan) or calls are recorded (FakeTensor, MemTracker), since a subclass may not be
-writable. Source: torch-accumulate.
+On a device a sum overwrites one of its two summands. It is a third tensor where gradients are tensor
+subclasses (DTensor: tensor parallelism in torchtitan) or calls are recorded (FakeTensor, MemTracker), since a
+subclass may
+not be writable. Source: torch-accumulate.
 """
 
 from __future__ import annotations

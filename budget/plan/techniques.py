@@ -52,7 +52,7 @@ def prepare(model: Model, task: Task) -> tuple[Model, Model]:
 
 
 def undivided(task: Task) -> Task:
-    """A task without what no program depends on before it is divided, recomputed and repeated."""
+    """A task without the settings that matter only once a program is divided, recomputed and repeated."""
     if "accumulate" in (used := task.techniques.used):
         task = task._replace(techniques=chosen({name: used[name] for name in used if name != "accumulate"}))
     return task._replace(recompute="none", layout=None)
@@ -80,8 +80,8 @@ def _network(same: Same, task: Task) -> Model:
 
 
 def _compiled(model: Model) -> Model:
-    """As a compiler has it: an activation that is written out is one kernel, which keeps what it reads, and
-    computes its parts again. Source: torch-partitioner.
+    """The network as a compiler leaves it: a written-out activation is one kernel, which keeps what it reads
+    and recomputes its parts in the backward pass. Source: torch-partitioner.
     """
 
     def change(o: Op) -> tuple[Op]:

@@ -1,7 +1,7 @@
 """Units: weights that are gathered together, and gradients that are scattered together (fully_shard's).
 
-A layer is one unit; what is outside of layers is another, which stays gathered for both of its passes. Under
-FSDP2's mixed precision a unit's gradients are all there before they are cast (plan/fsdp.py).
+A layer is one unit; everything outside of layers is another, which stays gathered for both of its passes.
+Under FSDP2's mixed precision a unit's gradients are cast once all of them exist (plan/fsdp.py).
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ class Piece(NamedTuple):
 
 
 def by_unit(model: Model, layout: Layout, sums: str | None = None, root: str = "whole") -> Model:
-    """A micro-batch's program with what zero 2 and 3 move in it. To be applied after `recompute`.
+    """A micro-batch's program with the collectives of zero 2 and 3. To be applied after `recompute`.
 
-    sums: the dtype in which FSDP2 adds up gradients, "" is the model's own; None is no such precision.
-    root: what is outside of layers is one unit, which stays gathered, or `parts`.
+    sums: the dtype in which FSDP2 adds up gradients; "" is the model's own, None: another precision.
+    root: everything outside of layers is one unit, which stays gathered; or `parts`.
     """
     if layout.zero < 2 or is_alone(layout):
         return model
@@ -132,7 +132,7 @@ class Units:
                 yield from self.scatter(grads[last[id(o)]].values())
 
     def at_rest(self, o: Op) -> Op:
-        """The declaration of a captured module's weights: as a device stores them."""
+        """The declaration of a captured module's weights, as a device stores them."""
         parts = [stored(t, o, self.layout) for t in o.weights]
         sizes = {name: size for _, own in parts for name, size in own.items()}
         return o._replace(ins=tuple(t for t, _ in parts), sizes=sizes) if parts else o
@@ -198,13 +198,13 @@ class Units:
         return node._replace(ins=tuple(ins))
 
     def temporary(self, t: Tensor, o: Op) -> Tensor:
-        """An operand; a whole gradient as what it is, there until it is scattered."""
+        """An operand; a whole gradient becomes a temporary, which lives until it is scattered."""
         whole = t.part == GRADIENT and t.role == WEIGHT and not self.alone(t, o)
         return t._replace(role=ACTIVATION) if whole else t
 
 
 def _module(name: str) -> str:
-    """The numbered module that a weight is of: `layers.3` of `layers.3.mlp.up.weight`; or "", for none."""
+    """A weight's numbered module: `layers.3` for `layers.3.mlp.up.weight`; "" for none."""
     return layer_of(name)[0]
 
 
@@ -218,7 +218,7 @@ def _bodies(nodes: Iterable[Node]) -> Iterator[tuple[str, tuple[Node, ...]]]:
 
 
 def _casts(nodes: Iterable[Node]) -> dict[str, Op]:
-    """The casts of weights that nothing else reads, by what they make."""
+    """The casts of weights that nothing else reads, by the names of their results."""
     readers: dict[str, list[Op]] = {}
     for o, _ in walk(nodes):
         if o.phase == "forward":
