@@ -212,6 +212,9 @@ def test_a_formula_s_value_is_the_estimate_s(capsys, name):
         ("nf4-dq", "a value of --quantize (frozen weights in few bits)"),
         ("adamw_8bit", "a value of --optimizer (budget explain optimizer)"),
         ("chinchilla", "one of the laws: budget list laws chinchilla"),
+        ("h100", "H100 SXM 80GB, 79.6 GiB, 3,350 GB/s"),
+        ("p4d.24xlarge", "8 devices: A100 SXM 40GB"),
+        ("vllm", "one of the stacks"),  # and a source of that name
     ],
 )
 def test_a_term_of_several_words_is_explained(capsys, words, says):

@@ -95,7 +95,12 @@ def test_no_two_devices_share_a_name():
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("h10", "did you mean 'h100'"),
+        ("h10", "did you mean 'h100"),
+        ("h20-141gb", "H20 has 96 GB; allowed: that, or a file"),  # it was told GH200's 144 GB
+        ("mi450", "did you mean 'mi455x'?"),  # a neighbour of one generation, no mi50
+        ("mi308x", "did you mean 'mi300x'?"),
+        ("b400", "did you mean 'b300'?"),  # no t400
+        ("a200", "'a100"),
         ("mi30", "did you mean 'mi300"),
         ("NVIDIA GeForce RTX 5090 D", "budget list devices"),  # slower than the card without the letter
         ("a100 41gb", "did you mean 'a100-40gb'"),

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from textwrap import fill
 
-from .. import table
+from .. import device, stack, table
 from ..defaults import CHOICES
 from ..errors import unknown
 from ..plan import fields
@@ -37,21 +37,17 @@ def run(args: Namespace, rest: Sequence[str]) -> int:
     if not asked:
         print(fill(", ".join(terms), 79))
         return 0
-    references = table.load("references.json")
-    if asked not in terms and asked in references:
-        print(fill(f"{_source(asked)}; read {references[asked]['read']}", 79, break_on_hyphens=False))
-        return 0
     told = {_plain(word): term for term, entry in terms.items() for word in (*entry.get("also", ()), term)}
-    term = told.get(_plain(asked))
+    is_source = asked in table.load("references.json")
+    term = None if is_source and asked not in terms else told.get(_plain(asked))
     if term is None:
         flags = flags_of_commands()
-        if (flag := _plain(asked).replace(" ", "-")) in flags:
-            found = f"--{flag}, a flag of budget {flags[flag]}"
-        else:
-            found = _value(asked, flags) or _name(asked)
-        if not found:
+        flag = _plain(asked).replace(" ", "-")
+        what = f"--{flag}, a flag of budget {flags[flag]}" if flag in flags else _value(asked, flags)
+        lines = [line for line in (what or _name(asked), _read(asked) if is_source else "") if line]
+        if not lines:
             raise unknown("term", asked, (*terms, *flags), "`budget explain` has all words")
-        print(fill(found, 79, break_on_hyphens=False))
+        print("\n".join(fill(line, 79, break_on_hyphens=False) for line in lines))
         return 0
     entry = terms[term]
     print(fill(" ".join(entry["text"].split()), 79))
@@ -87,11 +83,25 @@ def _about(name: str, flags: Mapping[str, str]) -> str:
 
 
 def _name(asked: str) -> str:
-    """Where a name is listed that is no word of an answer; "" for none."""
+    """What a name is that is no word of an answer, and where it is listed; "" for none."""
     from .list import NAMES
 
-    kind = next((kind for kind, names in NAMES.items() if asked.lower() in names()), "")
-    return f"{asked.lower()} is one of the {kind}: budget list {kind} {asked.lower()}" if kind else ""
+    name = asked.lower()
+    if name in stack.names():
+        return f"{name} is one of the stacks: {stack.load(name).about}; budget list stacks {name}"
+    rented, many = device.several(name, None)
+    if board := device.find(rented):
+        has = f"{board.usable_bytes / 2**30:.1f} GiB, {board.bandwidth / 1e9:,.0f} GB/s"
+        rates = ", ".join(f"{dtype} {rate / 1e12:,.4g}" for dtype, rate in board.flops.items())
+        what = f"{name} is one of the devices" if many is None else f"{name}: {many} devices"
+        return f"{what}: {board.name}, {has}; dense TFLOP/s: {rates}; budget list devices {board.id}"
+    kind = next((kind for kind, names in NAMES.items() if name in names()), "")
+    return f"{name} is one of the {kind}: budget list {kind} {name}" if kind else ""
+
+
+def _read(key: str) -> str:
+    """A source, and when it was read."""
+    return f"{_source(key)}; read {table.load('references.json')[key]['read']}"
 
 
 def _plain(words: str) -> str:

@@ -16,6 +16,9 @@ MACS = re.compile(r"\b(macbook([\W_]*(pro|air))?|mac[\W_]*(mini|studio|pro)|imac
 BRAND = re.compile(r"^(rtx|gtx|rx|tpu|arc|ascend|jetson)(?=[a-z]*\d)")  # that people leave out
 MEMORY = re.compile(r"(.+)[\s_-]+(\d{1,3})(?:\s*gi?b?)?", re.IGNORECASE)  # a name with the memory behind it
 AMID = re.compile(r"(.+?)[\s_-]+(\d{1,3}\s*gi?b)[\s_-]+(.+)", re.IGNORECASE)  # in its midst: A100 80GB SXM
+NUMBERED = re.compile(
+    r"([a-z]+)(\d{2,3})(?!\d)([a-z]?)"
+)  # a generation's letters and a board's number: mi450, b300a
 KINDS = ("super", "mobile")  # left out where a memory tells a board from its namesake: RTX 4090 16GB
 
 # How many, before a name or behind it: `2x h100`, `8 * 4090`, `8 h100`, `h100 x8`, `H100:8`.
@@ -59,6 +62,32 @@ def find(name: str) -> tuple[str, Mapping[str, Any]] | None:
         return tables.get(f"{_key(sized[1])}{sized[2]}gb")
     others = (tables.get(f"{_key(sized[1])}{kind}") for kind in KINDS)
     return next((d for d in others if d and int(sized[2]) == d[1]["memory_gb"]), None)
+
+
+def near(name: str) -> str:
+    """What to say of an unknown name: the board's memory where that is another one; the name that it begins,
+    and the board of its letters with the nearest number, as neighbours are called; "" where none is known.
+    """
+    key, tables = _key(name), _tables()
+    sized = MEMORY.fullmatch(name)
+    if sized and (of := tables.get(board := _key(sized[1]))):
+        sizes = [int(m[1]) for other in tables if (m := re.fullmatch(rf"{board}(\d+)gb", other))]
+        if sizes:
+            return f"did you mean '{sized[1]}-{min(sizes, key=lambda gb: abs(gb - int(sized[2])))}gb'?"
+        return (
+            f"{of[1]['name']} has {of[1]['memory_gb']:g} GB; allowed: that, or a file of one's own (x.json)"
+        )
+    if (told := NUMBERED.match(key)) is None:
+        return ""
+    begun = sorted((len(other), of[0]) for other, of in tables.items() if other.startswith(key))
+    alike = [(m, of[0]) for other, of in tables.items() if (m := NUMBERED.match(other)) and m[1] == told[1]]
+    beside = sorted(
+        (abs(int(m[2]) - int(told[2])), m[3] != told[3], device)
+        for m, device in alike
+        if len(m[2]) == len(told[2])
+    )
+    found = dict.fromkeys(device for *_, device in (*begun[:1], *beside[:1]))
+    return f"did you mean {' or '.join(map(repr, found))}?" if found else ""
 
 
 def several(name: str, devices: Any) -> tuple[str, Any]:
