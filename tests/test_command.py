@@ -214,6 +214,10 @@ def test_a_formula_s_value_is_the_estimate_s(capsys, name):
         ("chinchilla", "one of the laws: budget list laws chinchilla"),
         ("h100", "H100 SXM 80GB, 79.6 GiB, 3,350 GB/s"),
         ("p4d.24xlarge", "8 devices: A100 SXM 40GB"),
+        ("vpp", "of --layout: stages of each device"),
+        ("zero=3", "of --layout: what dp divides"),
+        ("kv heads", "of --arch transformer: key-value heads"),
+        ("bf16", "--dtype"),
         ("vllm", "one of the stacks"),  # and a source of that name
     ],
 )

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from textwrap import fill
 
-from .. import device, stack, table
+from .. import arch, device, stack, table
 from ..defaults import CHOICES
 from ..errors import unknown
+from ..layout import Layout
 from ..plan import fields
 from ._parser import Parser
 
@@ -44,7 +45,8 @@ def run(args: Namespace, rest: Sequence[str]) -> int:
         flags = flags_of_commands()
         flag = _plain(asked).replace(" ", "-")
         what = f"--{flag}, a flag of budget {flags[flag]}" if flag in flags else _value(asked, flags)
-        lines = [line for line in (what or _name(asked), _read(asked) if is_source else "") if line]
+        what = what or _name(asked) or _setting(asked)
+        lines = [line for line in (what, _read(asked) if is_source else "") if line]
         if not lines:
             raise unknown("term", asked, (*terms, *flags), "`budget explain` has all words")
         print("\n".join(fill(line, 79, break_on_hyphens=False) for line in lines))
@@ -97,6 +99,17 @@ def _name(asked: str) -> str:
         return f"{what}: {board.name}, {has}; dense TFLOP/s: {rates}; budget list devices {board.id}"
     kind = next((kind for kind, names in NAMES.items() if name in names()), "")
     return f"{name} is one of the {kind}: budget list {kind} {name}" if kind else ""
+
+
+def _setting(asked: str) -> str:
+    """What a setting of a layout or of an architecture means, as `vpp=2` or `d_model`; "" for none."""
+    name = _plain(asked.partition("=")[0]).replace(" ", "_")
+    if name in Layout.fields:
+        return f"{name}, of --layout: {Layout.fields[name].help}"
+    for of in sorted(arch.names(), key=lambda of: of != "transformer"):  # the one of most networks first
+        if name in (fields := arch.load(of).Config.fields):
+            return f"{name}, of --arch {of}: {fields[name].help}"
+    return ""
 
 
 def _read(key: str) -> str:
