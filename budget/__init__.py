@@ -48,7 +48,7 @@ def _show(found: object, what: str) -> object:
     return show(found, what)
 
 
-Shown.show = _show
+Shown.rendered = _show
 
 TYPE_CHECKING = False  # true to type checkers, whoever defines it
 if TYPE_CHECKING:

@@ -137,3 +137,15 @@ def test_users_may_be_an_array():
     numpy = pytest.importorskip("numpy")
     points = budget.serve("gpt2", device="h100", users=numpy.array([1, 8])).points
     assert points == budget.serve("gpt2", device="h100", users=[1, 8]).points
+
+
+def test_show_prints_and_answers_are_keys(capsys):
+    answer = budget.estimate("gpt2")
+    assert answer.show() is None
+    assert capsys.readouterr().out == f"{answer}\n"
+    assert answer.show("csv") == answer._as("csv")
+    twice, other = budget.estimate("gpt2"), budget.estimate("gpt2", batch=2)
+    assert len({answer, twice, other}) == 2
+    assert {answer: 1}[twice] == 1
+    for found in (budget.scale(usd=1e3), budget.serve("gpt2", device="h100"), budget.fit("gpt2")):
+        assert hash(found) == hash(found)

@@ -26,12 +26,16 @@ class Picture(str):
 class Shown:
     """An answer that prints as a table, and that notebooks show with its picture.
 
-    show: what renders it, (answer, what) -> text or rows. Formats know answers, not the other way round:
+    rendered: what renders it, (answer, what) -> text or rows. Formats know answers, not the other way round:
     budget/__init__.py, which knows both, sets it.
     """
 
     __slots__ = ()
-    show: Callable[[Any, str], Any]
+    rendered: Callable[[Any, str], Any]
+
+    def __hash__(self) -> int:
+        """Answers that are equal read alike; their tables would be no key of a dict."""
+        return hash(repr(self))
 
     def __str__(self) -> str:
         try:
@@ -40,7 +44,11 @@ class Shown:
             return repr(self)
 
     def _as(self, what: str) -> Any:
-        return type(self).show(self, what)
+        return type(self).rendered(self, what)
+
+    def show(self, what: str | None = None) -> Any:
+        """Prints the table; or returns what a `--format` makes: its text, or the rows of `records`."""
+        return print(self) if what is None else self._as(what)  # noqa: T201 - what it is for
 
     def _of_one(self, what: str) -> str | None:
         """A format that shows one case; None for arrays, which notebooks then show as text."""
