@@ -56,7 +56,7 @@ def as_a_gpu() -> Iterator[list[str]]:
 
 def _finite() -> list[tuple[Any, str, Any]]:
     """Whether all of a fake tensor is finite, or any of it is not, as code for float16 asks before it clamps:
-    what is computed is finite. The question is asked all the same, as kernels.
+    everything counts as finite. The kernels that find out run all the same.
     """
 
     def asks(own: Any, answer: bool) -> Any:
@@ -85,7 +85,7 @@ def _finite() -> list[tuple[Any, str, Any]]:
 
 
 def _unchecked(loss: Any) -> Any:
-    """A loss that asks whether any number is below 0, to raise an error: none is."""
+    """A loss that raises an error where a number is below 0: none is."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
         with _attributes([(torch, "any", lambda _: False)]):
@@ -96,7 +96,9 @@ def _unchecked(loss: Any) -> Any:
 
 @contextmanager
 def _switched(get: Callable[[], bool], put: Callable[[bool], None]) -> Iterator[None]:
-    """A switch of torch's, off; `torch.backends.mkldnn.flags` warns about another one that it sets."""
+    """One of torch's switches, off; `torch.backends.mkldnn.flags` sets another one too, and warns about
+    it.
+    """
     before = get()
     put(False)
     try:
@@ -162,13 +164,13 @@ def _to(own: Any) -> Callable[..., Any]:
 
 
 def _ctc(log_probs: Any, targets: Any, *lengths: Any) -> Any:
-    """The loss of lengths that are lists, as of tensors: only these have a fake kernel."""
+    """The loss with its lengths as tensors where they are lists: only tensors have a fake kernel."""
     given, wanted, *rest = lengths
     return torch.ctc_loss(log_probs, targets, torch.tensor(given), torch.tensor(wanted), *rest)
 
 
 def _counts(sizes: Any) -> Any:
-    """How many of packed sequences are left at each step. Raises InputError where nobody knows."""
+    """How many of the packed sequences are left at each step. Raises InputError where that is not known."""
     known = value(sizes)
     if known is None:
         raise InputError("inputs", "packed sequences of unknown lengths; allowed: lengths that are data")
@@ -226,7 +228,7 @@ def _attributes(changes: list[tuple[Any, str, Any]]) -> Iterator[None]:
 
 
 def _compiled(left_out: list[str]) -> list[tuple[Any, str, Any]]:
-    """What torch compiles to run it, and would not where calls are recorded: flex_attention, torch.cond."""
+    """Calls that torch compiles to run, but cannot while calls are recorded: flex_attention, torch.cond."""
 
     def branch(_: Any, condition: Any, first: Any, second: Any, operands: Any = ()) -> Any:
         known = value(condition) if isinstance(condition, torch.Tensor) else condition
@@ -251,7 +253,7 @@ def _compiled(left_out: list[str]) -> list[tuple[Any, str, Any]]:
 
 
 def _checked(check: Any) -> Any:
-    """A check of unknown numbers passes, if only an error would follow from it."""
+    """A check of unknown numbers passes if its failure would only raise an error."""
 
     def call(error: Any, condition: Any, message: Any) -> None:
         if not isinstance(condition, FakeTensor) or value(condition) is not None:
@@ -260,7 +262,8 @@ def _checked(check: Any) -> Any:
     return call
 
 
-# Where torch itself looks at numbers to refuse bad ones; an object each, since a capture is known by them.
+# Where torch itself looks at numbers to refuse bad ones; one object each, since captures are compared by
+# them.
 UNCHECKED: list[tuple[Any, str, Any]] = [
     (F, "gaussian_nll_loss", _unchecked(F.gaussian_nll_loss)),
     (torch.distributions.Distribution, "_validate_args", False),

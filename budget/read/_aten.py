@@ -18,14 +18,14 @@ from ..ir import ACTIVATION, Op, Tensor
 from ..named import Any
 
 ALIKE = ("mm", "bmm", "mv", "dot", "addmm", "baddbmm", "addbmm")  # their operands are of one dtype
-Args = tuple[Any, ...]  # of a call, its tensors by keyword behind the others
+Args = tuple[Any, ...]  # a call's arguments, its tensors by keyword last
 Dims = tuple[str, ...]
 Tensors = tuple[Tensor, ...]
 Named = Callable[[Any], Tensor]  # a torch tensor -> the tensor of the program
 
 
 class Sizes(dict[str, int]):
-    """Sizes of dimensions; one that has no name is called by its number."""
+    """Sizes of dimensions; a dimension without a name is called by its number."""
 
     def __missing__(self, dim: str) -> int:
         return int(dim)
@@ -62,7 +62,7 @@ ADDED = frozenset(name for name, spec in CONTRACTIONS.items() if "+0" in spec)  
 
 
 def dtype_name(dtype: Any) -> str:
-    """torch.bfloat16 -> `bfloat16`; "" for one that has no name here."""
+    """torch.bfloat16 -> `bfloat16`; "" for a dtype that has no name here."""
     name = str(dtype).removeprefix("torch.")
     name = "float8" if name.startswith("float8") else name
     return name if name in BYTES else ""
@@ -115,7 +115,7 @@ def operators(name: str, args: Args, outs: list[Any], named: Named, make: Any) -
 
 
 def _contraction(spec: str, args: tuple[Any, ...], out: Any, named: Named, make: Any) -> Iterator[Op]:
-    """The contraction of a row of CONTRACTIONS; one over nothing only writes zeros, or what is added."""
+    """The contraction of a row of CONTRACTIONS; an empty one only writes zeros, or the added operand."""
     sizes = Sizes()
     left, _, right = spec.partition("->")
     ins = []
@@ -143,7 +143,7 @@ SPARSE_PRODUCTS = {"mm": (0, 1), "addmm": (1, 2), "_sparse_addmm": (1, 2), "mv":
 
 
 def _sparse(name: str, args: Args, outs: list[Any], named: Named, make: Any) -> Iterator[Op]:
-    """A product with a sparse operand: a multiply-add for each value that is there and each column."""
+    """A product with a sparse operand: a multiply-add for each stored value and each column."""
     if name not in SPARSE_PRODUCTS:
         return
     a, b = (args[i] for i in SPARSE_PRODUCTS[name])
@@ -155,7 +155,7 @@ def _sparse(name: str, args: Args, outs: list[Any], named: Named, make: Any) -> 
 
 
 def counted(flops: int, ins: Iterable[Tensor], outs: Iterable[Tensor]) -> tuple[Tensors, Tensors]:
-    """Operands of a product whose FLOPs are known, and not from its shapes: they are one dimension."""
+    """Operands of a product whose FLOPs are known, but do not follow from its shapes: one dimension each."""
     loop = Tensor("", (str(flops // 2),), on_chip=True)
     return (loop, *(t._replace(added=True) for t in ins)), (Tensor("", (), on_chip=True), *outs)
 

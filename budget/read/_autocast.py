@@ -15,7 +15,7 @@ from ..named import Any
 
 aten = torch.ops.aten
 
-# What CUDA runs in float32 within autocast, besides what the lists for processors have as well.
+# What CUDA runs in float32 within autocast, in addition to the lists for processors.
 FLOAT32 = """
     acos asin cosh erfinv exp expm1 log log10 log2 log1p reciprocal rsqrt sinh tan pow.Tensor_Scalar
     pow.Tensor_Tensor pow.Scalar softplus layer_norm native_layer_norm group_norm cosine_similarity
@@ -34,7 +34,7 @@ FLOAT32_OUT = """
 
 @contextmanager
 def kernels(key: str, own: dict[str, Callable[..., Any]]) -> Iterator[None]:
-    """Kernels of one's own for some of torch's calls."""
+    """Replace the kernels of some of torch's calls."""
     library = torch.library.Library("aten", "IMPL")
     try:
         for name, kernel in own.items():

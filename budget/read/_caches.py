@@ -1,5 +1,5 @@
-"""A class of transformers as it serves: a prompt that fills its cache, or one token behind a cache that is
-there, which all of a prompt but that token has filled.
+"""A class of transformers as it serves: a prompt that fills its cache, or a prompt's last token behind the
+cache that the others have filled.
 
 torch's calls copy a cache to append to it; here they append in place, as to a built-in architecture's
 (plan/cache.py).
@@ -17,13 +17,13 @@ from ..named import Any
 
 SERVES = ("prefill", "decode")
 NAMES = ("past_key_values", "cache_params", "state")  # what classes call it
-SHORT = 2  # tokens; of one alone, classes take the way of a token behind a cache
-# Layers of a cache that has a row a token, at most so many as a window; of states there is one.
+SHORT = 2  # tokens; with one alone, classes run as for a token behind a cache
+# Layers of a cache with a row for each token, at most a window of them; there is one row of states.
 GROWS = (
     "DynamicLayer", "DynamicSlidingWindowLayer",
     "LinearAttentionLayer", "LinearAttentionAndFullAttentionLayer",
 )  # fmt: skip
-LONGEST = 8192  # tokens where nobody says how many, as of built-in architectures
+LONGEST = 8192  # tokens where nothing says how many, as for built-in architectures
 
 
 def prompt(made: Any, workload: Workload, where: str) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def prompt(made: Any, workload: Workload, where: str) -> dict[str, Any]:
 
 
 def settings(made: Any) -> dict[str, Any]:
-    """What a class is told that generates: to keep its cache, and the last token's logits alone."""
+    """Arguments with which a class generates: it keeps its cache, and makes only the last token's logits."""
     last = "logits_to_keep" in signature(made.forward).parameters
     return {"use_cache": True, **({"logits_to_keep": 1} if last else {})}
 
@@ -48,7 +48,7 @@ def settings(made: Any) -> dict[str, Any]:
 def behind(given: Mapping[str, Any], run: Callable[[Mapping[str, Any]], Any]) -> dict[str, Any]:
     """A prompt's last token, with the caches that the others leave. Raises InputError.
 
-    run: a pass that is not recorded. Of caches that only grow with a prompt, a short one's are stretched.
+    run: a pass that is not recorded. Where a cache only grows with the prompt, a short prompt's is stretched.
     """
     from ._module_inputs import tensors_in
 
@@ -69,7 +69,7 @@ def behind(given: Mapping[str, Any], run: Callable[[Mapping[str, Any]], Any]) ->
 
 
 def _stretch(cache: Any, tokens: int) -> bool:
-    """Make a short prompt's cache a longer one's; whether its layers are such that this can be done."""
+    """Stretch a short prompt's cache to a longer one's; False where its layers do not allow it."""
     layers = getattr(cache, "layers", None) or ()
     if not layers or any(type(layer).__name__ not in GROWS for layer in layers):
         return False
@@ -91,7 +91,7 @@ def caches(out: Any) -> dict[str, Any]:
 
 
 def served(model: Model, left: Collection[str], seq: int) -> Model:
-    """A captured pass with its caches marked as such. left: the names of the storages of the caches that it
+    """A captured pass with its caches marked as such. left: names of the storages of the caches that it
     leaves.
     """
     ops = [o for o, _ in walk(model.nodes)]
@@ -118,6 +118,6 @@ def served(model: Model, left: Collection[str], seq: int) -> Model:
 
 
 def _appends(o: Op, left: Collection[str]) -> bool:
-    """Whether a call copies a cache, which may be empty, to have more behind it."""
+    """Whether a call copies a cache, which may be empty, to append to it."""
     grows = o.kind == "copy" and len(o.ins) == 2 and o.out.name in left and o.out.role != STATE
     return grows and (o.ins[0].name.startswith(NAMES) or "0" in o.ins[0].dims)

@@ -31,7 +31,7 @@ DEVICE = torch.ops.prim.device.default
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed here
-    """The operators so far, and what each storage is called."""
+    """The operators so far, and the name of each storage."""
 
     supports_higher_order_operators = True
 
@@ -54,9 +54,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
         self.progress = Progress()
 
     def declare(self, path: str, tensors: Mapping[str, torch.Tensor], role: str) -> None:
-        """Tensors that are there before anything runs: a module's own, the inputs.
+        """Tensors that exist before anything runs: a module's own, the inputs.
 
-        A weight beyond its storage, which another one has filled, takes no memory of its own.
+        A weight takes no memory of its own where its storage is counted already, or is smaller than the
+        weight.
         """
         named: list[Tensor] = []
         for name, tensor in tensors.items():
@@ -162,7 +163,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
         self.ops.append(make(kind, ins, out))
 
     def _who(self, name: str) -> tuple[str, str]:
-        """An operator's name, and the forward operator that it belongs to."""
+        """An operator's name, and the forward operator to which it belongs."""
         if self.phase == "forward":
             path = self.stack[-1]
             op_name = path if path in self.leaves else f"{path}.{name}".lstrip(".")
@@ -193,7 +194,7 @@ WAY_OUT = "allowed: a formula for it, by torch.utils.flop_counter.register_flop_
 
 
 def _leaves(x: Any) -> Iterator[Any]:
-    """What is in a call's result or argument: itself, or the elements of a list."""
+    """A call's result or argument as a list: itself, or its elements."""
     if isinstance(x, list | tuple):
         for y in x:
             yield from _leaves(y)
@@ -203,14 +204,14 @@ def _leaves(x: Any) -> Iterator[Any]:
 
 @cache
 def _is_composite(func: Any) -> bool:
-    """Whether a call is made of others, which autograd shows elsewhere; torch.inference_mode does not."""
+    """Whether a call is made of others. Autograd shows those by itself; torch.inference_mode does not."""
     has = torch._C._dispatch_has_kernel_for_dispatch_key
     return bool(has(func.name(), "CompositeImplicitAutograd")) and not has(func.name(), "CPU")
 
 
 @cache
 def _is_view(func: Any) -> bool:
-    """Whether a call's result shares its argument's storage; of a sparse tensor there are new indices."""
+    """Whether a call's result shares its argument's storage; a sparse tensor's result has new indices."""
     infos = [r.alias_info for r in func._schema.returns]
     return any(info is not None and not info.is_write for info in infos)
 

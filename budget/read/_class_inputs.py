@@ -10,7 +10,7 @@ from ..named import Any
 from ._inputs_asked import asked, beside, first, in_codebooks, packed, patched
 
 TOKENS, SOUND, FRAMES = 512, 16_000, 3_000  # lengths of inputs where neither workload nor config has one
-BANDS = (128, 80)  # of a spectrogram where no field says it. Source: transformers
+BANDS = (128, 80)  # of a spectrogram where no field has their number. Source: transformers
 CLIP = 1_001  # frames of a spectrogram of 10 s that CLAP hears. Source: transformers
 
 
@@ -38,7 +38,7 @@ def _inputs(made: Any, workload: Workload) -> Iterator[dict[str, Any]]:
     text = _text(made, takes, workload)
     pixels = {"pixel_values": _pixels(config, workload)} if "pixel_values" in takes else {}
     main = getattr(made, "main_input_name", "")
-    if workload.image and text and pixels:  # a picture among the words
+    if workload.image and text and pixels:  # a picture among the tokens
         for picture in (pixels, *packed(config, takes, workload)):
             if among := _with_image(made, text, picture):
                 yield among
@@ -143,7 +143,7 @@ def _text(made: Any, takes: Mapping[str, Any], workload: Workload) -> dict[str, 
     limit = None
     with suppress(ValueError):  # of several texts
         limit = getattr(made.config.get_text_config(), "max_position_embeddings", None)
-    limit = getattr(made.config, "max_text_len", None) or limit  # of what is compared with a picture
+    limit = getattr(made.config, "max_text_len", None) or limit  # of a text that is compared with a picture
     usual = min(TOKENS, limit) if isinstance(limit, int) and limit > 0 else TOKENS
     ids = torch.ones(workload.batch, workload.seq or usual, dtype=torch.int64)
     given = {name: ids for name in words if name in takes}
@@ -184,7 +184,7 @@ def _features(config: Any, takes: Mapping[str, Any], workload: Workload) -> Iter
 
 
 def _as_first_layer(made: Any, workload: Workload) -> Iterator[dict[str, Any]]:
-    """Frames as wide as the first layer takes them, where a processor joins several, or of bands as usual."""
+    """Frames as wide as the first layer takes them, where a processor joins several; else the usual bands."""
     import torch
 
     linear = next((m.in_features for m in made.modules() if isinstance(m, torch.nn.Linear)), None)

@@ -1,4 +1,4 @@
-"""What a captured class of transformers says of itself: its config, and what of it is not counted."""
+"""A captured class of transformers described: its config, and its parts that are not counted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .hf_fields import has_few_bits
 
 
 def described(model: Model, made: Any, values: Mapping[str, Any], given: Mapping[str, Any]) -> Model:
-    """A captured program that says what it is of, and what of its config is not in it."""
+    """A captured program with its config's description, and the parts of the config that are not in it."""
     kind, left = values["model_type"], [*model.uncounted, *_unreached(made, model)]
     if made.config.model_type != kind:
         left.append(f"all of {kind} but its text model: timm is not installed")
@@ -23,7 +23,7 @@ def described(model: Model, made: Any, values: Mapping[str, Any], given: Mapping
 
 
 def _unreached(made: Any, model: Model) -> tuple[str, ...]:
-    """The outermost modules of which nothing reads a weight: a tower of images, where the input is text."""
+    """The outermost modules whose weights nothing reads: a tower of images, where the input is text."""
     read = {t.name for o, _ in walk(model.nodes) if o.kind != "resident" for t in o.ins}
     names = tuple(name for name, _ in made.named_parameters())
 

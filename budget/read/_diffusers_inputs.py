@@ -1,8 +1,8 @@
 """Inputs of a network of diffusers, by the names that its forward method gives them. Without data.
 
-What neither a config nor a method says, by class, is in data/diffusers.json: the order of a video's
-`latents`, the `frames` and the pixels of a `side` that one of them stands for, the tokens of its `text`.
-Source: diffusers, diffusers-pipelines
+data/diffusers.json has, by class, what neither a config nor a method says: the order of a video's `latents`,
+the `frames` and the pixels of a `side` that one latent stands for, the tokens of its `text`.
+Sources: diffusers, diffusers-pipelines
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from .. import table
 from ..config import Workload
 from ..named import Any, NamedTuple
 
-FRAMES, SIDE, TEXT, IMAGE = 4, 8, 512, 1024  # of a class that the table does not have
-PACKED = ("img_ids", "img_shapes")  # tell that a token is of two latents' sides
+FRAMES, SIDE, TEXT, IMAGE = 4, 8, 512, 1024  # for a class that the table does not have
+PACKED = ("img_ids", "img_shapes")  # with these a token is 2 x 2 latents
 WIDTHS = (
     "joint_attention_dim",
     "caption_channels",
@@ -26,7 +26,7 @@ WIDTHS = (
     "text_embed_dim",
     "cap_feat_dim",
 )
-FACTS = 6  # of a picture: its size, the size that it shall have and where it was cut
+FACTS = 6  # numbers for a picture: its size, the size that it shall have and where it was cut
 
 
 class Asked(NamedTuple):
@@ -37,7 +37,7 @@ class Asked(NamedTuple):
     dtype: torch.dtype
     batch: int
     text: int
-    frames: int  # 0: of no video
+    frames: int  # 0: no video
     height: int
     width: int
 
@@ -50,7 +50,7 @@ class Asked(NamedTuple):
         return torch.zeros(self.batch, *shape, dtype=torch.int64)
 
     def mask(self, tokens: int) -> torch.Tensor:
-        """That hides nothing: there, since some ask where it is true."""
+        """A mask that hides nothing, with data, since some classes ask where it is true."""
         return torch.ones(self.batch, tokens, dtype=torch.int64, device="cpu")
 
     def told(self, *fields: str) -> Any:
@@ -119,7 +119,7 @@ def _latents(a: Asked, layout: str) -> Any:
 
 
 def _timestep(a: Asked) -> torch.Tensor:
-    """Of a class that divides it or makes other inputs alike, no whole number."""
+    """The timestep; a float for classes that divide it or cast other inputs to its dtype."""
     return a.floats() if {"img_ids", "image_meta_size", "cap_feats"} & {*a.takes} else a.ints()
 
 
@@ -130,7 +130,7 @@ def _states(a: Asked) -> torch.Tensor | None:
 
 
 def _rotations(a: Asked) -> Any:
-    """Cosines and sines of a head, in float32, of a class that is handed them."""
+    """Cosines and sines of a head, in float32, for a class that takes them as inputs."""
     if not a.config.get("use_rotary_positional_embeddings", "style" in a.takes):
         return None
     shape = (a.tokens(), a.config["attention_head_dim"])
@@ -138,7 +138,7 @@ def _rotations(a: Asked) -> Any:
 
 
 def _added(a: Asked) -> Any:
-    """What SDXL and PixArt are told of a picture besides."""
+    """The further conditions on a picture that SDXL and PixArt take."""
     if a.config.get("addition_embed_type") == "text_time":
         facts = FACTS * a.config["addition_time_embed_dim"]
         pooled = a.config["projection_class_embeddings_input_dim"] - facts

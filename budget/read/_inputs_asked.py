@@ -8,8 +8,8 @@ from ..config import Workload
 from ..named import Any
 
 SIDE, LONG = 224, 512  # of a picture and a sequence where neither workload nor config says it
-REGIONS = 36  # of a picture that a detector found objects in. Source: LXMERT, arXiv:1908.07490
-# Of an input by its name: the shapes behind the batch that it may have, as fields of the config or numbers.
+REGIONS = 36  # of a picture in which a detector found objects. Source: LXMERT, arXiv:1908.07490
+# By an input's name: the shapes behind the batch that it may have, as fields of the config or numbers.
 SHAPES: dict[str, tuple[tuple[Any, ...], ...]] = {
     "hidden_states": (("seq", "hidden_size"), ("seq", "input_dim"), ("seq", "input_size"),
                       ("num_channels", "image", "image"), ("hidden_size", "seq"), ("channels", "seq")),
@@ -53,8 +53,8 @@ MASKS = ("mask", "audio_mel_mask", "input_features_mask", "attention_mask")  # t
 
 
 def first(config: Any, *names: str) -> Any:
-    """The value of the first of these fields that a config has, or else one of its parts; None where none
-    has.
+    """The value of the first of these fields that a config, or one of its parts, has; None where none has
+    any.
     """
     if config is None or isinstance(config, dict):  # a part that transformers has no class of configs for
         return next((config[name] for name in names if config.get(name)), None) if config else None
@@ -114,7 +114,7 @@ def beside(
 ) -> Iterator[dict[str, Any]]:
     """Words and a picture, and a mask that says where it stands among them, or which of them see it.
 
-    Of a picture that a detector saw: what it found in each region, and where that lies.
+    For classes that read a detector's output: the features of each region, and where it lies.
     """
     import torch
 
@@ -136,7 +136,7 @@ def beside(
 
 
 def _flattened(config: Any, takes: Mapping[str, Any], batch: int) -> Iterator[dict[str, Any]]:
-    """A picture's patches in a row, each behind the row and the column that it is from."""
+    """A picture's patches in a row, each behind the numbers of its row and its column."""
     import torch
 
     patches, size = first(config, "max_num_patches", "seq_len"), first(config, "patch_size")
@@ -156,7 +156,7 @@ def in_codebooks(config: Any, takes: Mapping[str, Any], text: Mapping[str, Any])
 
 
 def asked(config: Any, takes: Mapping[str, Any], main: Any, workload: Workload) -> Iterator[dict[str, Any]]:
-    """What forward cannot do without, and its main input, in each of the shapes that it may have."""
+    """The inputs that forward requires, and its main input, in each of the shapes that they may have."""
     import torch
 
     required = [n for n, p in takes.items() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
@@ -178,13 +178,13 @@ def asked(config: Any, takes: Mapping[str, Any], main: Any, workload: Workload) 
 
 
 def _shape(config: Any, name: str, turn: int, workload: Workload) -> list[Any]:
-    """An input's shape after the batch, out of those that it may have; None stands for an unknown length."""
+    """An input's shape after the batch, of those that it may have; None where a length is unknown."""
     shapes = SHAPES.get(name, ((None,),))
     return [x and _length(config, x, workload) for x in shapes[min(turn, len(shapes) - 1)]]
 
 
 def _side(config: Any, workload: Workload) -> int:
-    """Of a picture: what the workload says, else the config."""
+    """A picture's side: the workload's, else the config's."""
     side = workload.image or first(config, "image_size", "crop_size") or SIDE
     return side if isinstance(side, int) else int(side[0])
 
@@ -212,5 +212,5 @@ def _length(config: Any, of: Any, workload: Workload) -> Any:
     if of == "patch":  # and the row and the column of each
         patch = first(config, "patch_embed_hidden_size")
         return patch + 2 if patch else None
-    found = first(config, of) or getattr(config, of, None)  # of some there may be none
+    found = first(config, of) or getattr(config, of, None)  # it may be 0
     return found if isinstance(found, int) else None

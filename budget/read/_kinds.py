@@ -1,8 +1,8 @@
 """The kind (ir/kinds/) of every call of torch that is no contraction.
 
-By its name, by torch's own tags (pointwise, reduction), by those of what it is the backward or the in-place
-form of, or by a pattern. What none of them knows is `unknown`: it may hold a product. Derived: aten's
-schemas and tags.
+It is found by the call's name, by torch's own tags (pointwise, reduction), by the tags of the call whose
+backward or in-place form it is, or by a pattern. Any other call is `unknown`: it may hold a product. Derived:
+aten's schemas and tags.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ PATTERNS = {  # the first that matches
 }
 MATCHES = tuple((kind, re.compile("|".join(patterns.split()))) for kind, patterns in PATTERNS.items())
 
-# No product that torch's counter counts, and yet more arithmetic than an element each: said, not counted.
+# No products that torch's counter counts, but more arithmetic than one operation an element: named, not
+# counted.
 ARITHMETIC = re.compile(
     r"_?fft_.*|_?linalg_.*|_?cholesky.*|lu_unpack|ormqr|geqrf|triangular_solve|_spsolve|"
     r"_compute_linear_combination|hash_tensor"
@@ -75,7 +76,7 @@ def _kind(name: str, tags: frozenset[str], form: str) -> str:
 
 
 def plain(name: str) -> str:
-    """A call's name without what says that it is in place."""
+    """A call's name without the mark of its in-place form."""
     return name.removesuffix("_") if not name.endswith("__") else name.replace("__i", "__")
 
 

@@ -22,12 +22,12 @@ def leaving(packing: Packing, names: Mapping[str, str]) -> Packing:
 
 
 def without(packing: Packing, names: Mapping[str, str]) -> Packing:
-    """The same of more modules than it does."""
+    """A format that leaves out more modules than it did."""
     return leaving(packing, {**{text: text for text in packing.skipped}, **dict(packing.spelled), **names})
 
 
 def kept(table: Table, name: str = "modules_to_not_convert") -> dict[str, str]:
-    """Modules that stay as they are: whose name begins with an expression, or ends in it as a text."""
+    """Modules that stay as they are: their name begins with an expression, or ends in its text."""
     names = table.get(name) or ()
     if not isinstance(names, list | tuple) or not all(isinstance(text, str) for text in names):
         raise InputError(f"{FIELD}.{name}", f"got {shown(names)}; allowed: a list of modules' names")

@@ -1,7 +1,7 @@
-"""What was recorded as a program: with lifetimes, with gradients marked, with what outlives it.
+"""The recorded calls as a program: with lifetimes, with gradients marked, with what outlives it.
 
-When Python and autograd let a storage go, the operator before that holds it until then (Op.holds), so that
-the memory walk has true lifetimes.
+The last operator before Python and autograd free a storage holds it until then (Op.holds), so that the memory
+walk has true lifetimes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ._storages import Storages, Tensors, address, parts
 
 
 class Successor(NamedTuple):
-    """A storage that a weight has from some operator on, after its own one was freed."""
+    """A storage that a weight has from some operator on, after its first one was freed."""
 
     weight: str
     role: str
@@ -64,7 +64,7 @@ def _successors(parameters: Mapping[str, torch.Tensor], storages: Storages) -> d
 
 
 def _gradients(gradients: Mapping[str, torch.Tensor], storages: Storages) -> dict[str, Tensors]:
-    """Of each storage that gradients are in: these, and what is left of it."""
+    """By storage, the gradients in it and the rest of its elements."""
     homes: dict[str, list[Tensor]] = {}
     sizes: dict[str, int] = {}
     for name, g in gradients.items():
@@ -82,7 +82,7 @@ def _gradients(gradients: Mapping[str, torch.Tensor], storages: Storages) -> dic
 
 
 def _split(t: Tensor, known: Tensor, grads: Tensors | None) -> Tensors:
-    """What an operator makes, by the gradients that are in it."""
+    """An operator's output, divided into the gradients that are in it."""
     if grads is None or t.role == STATE:
         return (known,)
     if len(grads) == 1:

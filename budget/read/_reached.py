@@ -32,14 +32,16 @@ MISSING = object()
 
 
 class Reached:
-    """The tensors that are reached from some objects, and what all containers on the way hold now."""
+    """The tensors that can be reached from some objects, and the present contents of all containers on the
+    way.
+    """
 
     def __init__(self, *roots: Any):
         self.tensors: list[torch.Tensor] = []
         self.seen: dict[int, Any] = {}  # also keeps each alive, so that its id stays its own
         self.order: dict[int, int] = {}
         self.undo: list[Callable[[], None]] = [_process()]
-        self.facts: list[Any] = []  # all that is found, in order: what a call depends on
+        self.facts: list[Any] = []  # all that is found, in order: a call depends on it
         collects = gc.isenabled()
         gc.disable()  # tens of thousands of small objects, none of them garbage
         try:
@@ -72,7 +74,9 @@ class Reached:
         return hash((*self.facts, *switches, *state))
 
     def _look(self, t: torch.Tensor) -> None:
-        """What of a tensor a capture sees: its form, its storage, and what it holds if that is known."""
+        """The properties of a tensor that a capture sees: its form, its storage, and its values where
+        known.
+        """
         self.facts += (t.dtype, t.layout, t.requires_grad, t.is_leaf)
         if t.layout != torch.strided or t.is_nested or is_traceable_wrapper_subclass(t):
             self.facts += (id(t), t._version)
@@ -118,7 +122,7 @@ class Reached:
         return self._object(x)
 
     def _object(self, x: Any) -> Iterator[Any]:
-        """Attributes of an object, in a dictionary or in slots; of a module those of its class too."""
+        """Attributes of an object, in a dictionary or in slots; for a module those of its class too."""
         if hasattr(x, "__dict__"):
             yield vars(x)
         for cls in type(x).__mro__:
@@ -236,7 +240,7 @@ def _contents(x: Any) -> Callable[[], None]:
 
 
 def _process() -> Callable[[], None]:
-    """Puts back what is the whole process's: random states, the default dtype."""
+    """Puts back the state of the whole process: random states, the default dtype."""
     dtype, state, own = torch.get_default_dtype(), torch.get_rng_state(), random.getstate()
     numpy = sys.modules.get("numpy")
     arrays = numpy.random.get_state() if numpy else None

@@ -11,7 +11,7 @@ CASTS = ("float64", "float32", "tf32", "bfloat16", "float16")
 
 
 class Shape(NamedTuple):
-    """An input by its sizes, of a dtype ("": the module's own)."""
+    """An input's sizes and its dtype ("": the module's own)."""
 
     sizes: tuple[int, ...]
     dtype: str = ""

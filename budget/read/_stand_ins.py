@@ -1,8 +1,9 @@
-"""Fake tensors within the user's own ones, and these as they were afterwards.
+"""Fake tensors in place of the user's own ones, which are as they were afterwards.
 
-A tensor object that a module, a list, a closure or an optimizer holds stays the same object, while what it
-refers to is a fake: no data, whatever the size. What it was itself lies aside, untouched, with its gradient,
-its hooks and its graph, and comes back whatever happens. Tensors that share a storage share one as fakes.
+A tensor object that a module, a list, a closure or an optimizer holds stays the same object, but its contents
+are swapped with those of a fake: no data, whatever the size. The original contents lie aside, untouched, with
+gradient, hooks and graph, and come back whatever happens. Tensors that share a storage share one as fakes,
+too.
 Derived: torch.utils.swap_tensors.
 """
 
@@ -30,15 +31,16 @@ SPARSE = {
 
 @contextmanager
 def stand_ins(tensors: list[torch.Tensor], cast: torch.dtype | None) -> Iterator[None]:
-    """Within, each of these tensors is a fake, of another dtype where it is of floating point and a cast
-    is asked for. Raises InputError. To be entered in a FakeTensorMode.
+    """Within, each of these tensors is a fake; one of floating point has the dtype to which a cast is asked
+    for.
+    Raises InputError. To be entered in a FakeTensorMode.
     """
     maker = _Maker(cast)
     made: list[tuple[torch.Tensor, torch.Tensor]] = []
     try:
         with torch.no_grad(), _uncached():
             pairs = [(t, maker.like(t)) for t in tensors if not _is_bare(t)]
-        maker.storages.clear()  # each lives as long as what the user holds of it
+        maker.storages.clear()  # each lives as long as the user's tensors of it
         for mine, fake in pairs:
             made.append((mine, fake))
             _swap(mine, fake)
@@ -54,7 +56,7 @@ def stand_ins(tensors: list[torch.Tensor], cast: torch.dtype | None) -> Iterator
 
 @contextmanager
 def _uncached() -> Iterator[None]:
-    """The fake mode remembers no calls: it would keep alive the storages that they are given."""
+    """The fake mode caches no calls: its cache would keep their storages alive."""
     mode = active_fake_mode()
     before, mode.cache_enabled = mode.cache_enabled, False
     try:
@@ -101,7 +103,7 @@ class _Maker:
         know(fake, t)
         if t.requires_grad:
             fake.requires_grad_()
-        if not t.is_leaf:  # its gradient goes on to what made it
+        if not t.is_leaf:  # its gradient goes on to the operator that made it
             with torch.enable_grad():
                 fake = torch.ops.aten.alias(fake)
         return fake
@@ -142,7 +144,7 @@ class _Maker:
         return fake.set_(base, t.storage_offset(), t.size(), t.stride())
 
     def compressed(self, t: torch.Tensor, *parts: torch.Tensor) -> torch.Tensor:
-        """A compressed sparse tensor, whose parts torch takes on the meta device alone."""
+        """A compressed sparse tensor; torch accepts its parts on the meta device only."""
         mode = active_fake_mode()
         with unset_fake_temporarily():
             dtypes = map(self.dtype, parts)

@@ -22,7 +22,7 @@ PLAIN = (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer, FakeTensor)
 
 
 class Storage(NamedTuple):
-    """What a storage is called, what it is, its bytes, and a reference that tells when it goes."""
+    """A storage's name, its role, its bytes, and a weak reference that shows when it is freed."""
 
     name: str
     role: str
@@ -31,16 +31,16 @@ class Storage(NamedTuple):
 
 
 class Storages:
-    """All storages that are alive, by address, and behind which operator each of the others was let go."""
+    """All storages that are alive, by address, and after which operator each of the others was freed."""
 
     def __init__(self, ops: list[Op]):
         self.ops = ops
         self.alive: dict[int, Storage] = {}
-        self.freed: dict[int, list[str]] = {}  # index of an operator -> what is let go behind it
+        self.freed: dict[int, list[str]] = {}  # index of an operator -> what is freed after it
         self.numbers = itertools.count()
 
     def of(self, t: torch.Tensor) -> Storage:
-        """A tensor's storage, which has been seen."""
+        """The storage of a tensor that has been seen before."""
         return self.alive[address(t)]
 
     def new(self, t: torch.Tensor, name: str = "", role: str = "activation") -> bool:
@@ -54,7 +54,7 @@ class Storages:
         return True
 
     def grown(self, t: torch.Tensor) -> bool:
-        """Whether what was written to has another size now: then it is another storage, of another name."""
+        """Whether a storage has another size after a write: then it is another storage, with another name."""
         storage = t.untyped_storage()
         before = self.alive.get(storage._cdata)
         if before is None or before.bytes == storage.nbytes():
@@ -95,7 +95,7 @@ def address(t: torch.Tensor) -> int:
 
 
 def parts(t: Any) -> list[torch.Tensor]:
-    """The strided tensors that a tensor is made of: itself, or indices and values."""
+    """The strided tensors of which a tensor is made: itself, or indices and values."""
     if not isinstance(t, torch.Tensor):
         return []
     if type(t) not in PLAIN and is_traceable_wrapper_subclass(t):

@@ -1,4 +1,4 @@
-"""Classes of transformers whose parts are timm's, where that is not installed."""
+"""Classes of transformers with parts from timm, where timm is not installed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RESNETS = {
 
 
 def without_timm(config: Any) -> bool:
-    """Whether a backbone of timm, which is not installed, was replaced by the same of transformers."""
+    """Whether a backbone of timm, which is not installed, was replaced by transformers' own."""
     backbone: Any = getattr(config, "backbone_config", None)
     named = RESNETS.get(getattr(backbone, "backbone", None) or "")
     if named is None or find_spec("timm") or backbone.output_stride:
@@ -31,7 +31,7 @@ def without_timm(config: Any) -> bool:
 
 
 def text_alone(config: Any) -> Any:
-    """The config of a text model, where the one around it has a tower of timm's, which is not installed."""
+    """The text model's config, where the one around it has a tower from timm, which is not installed."""
     from transformers import AutoModel, TimmWrapperModel
 
     classes = AutoModel._model_mapping  # noqa: SLF001 - there is no public one

@@ -1,9 +1,9 @@
-"""What fake tensors hold, where it is known: small ones that follow from data which are there.
+"""The values of fake tensors, where they are known: of small ones that follow from data.
 
-Lengths, masks, positions, indices and what is drawn at random decide which way a forward pass goes and
-how large its tensors are. Where all of a call's operands are known, it is run on them as well, so that
-`.item()`, a branch or `nonzero` has an answer. Weights are never known, nor is what is made of them, but for
-what is chosen by it where a pass asks for that: as a router's experts, evenly.
+Lengths, masks, positions, indices and random numbers decide which way a forward pass goes and how large its
+tensors are. Where the values of all of a call's operands are known, the call also runs on these, so that
+`.item()`, a branch or `nonzero` has an answer. Weights are never known, nor are tensors made of them. Choices
+by such tensors (a router's experts) are taken to be even, where a pass asks for that.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ PLAIN = (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer)
 aten = torch.ops.aten
 GROUPED = aten._grouped_mm.default
 FEW = 2**12  # elements of a product's operands
-BLANK = -(2**62) - 1  # an element of whole numbers that nothing has been written to
-FILLS = ("aten::copy_", "aten::fill_", "aten::zero_", "aten::index_put_")  # write, and read nothing there
-CHOICES = {"aten::topk": 1, "aten::argmax": 0}  # and which of their results says what is chosen
-# Real kernels (cuDNN's and the processor's) lay out what they make as a tensor of the input's format, whose
-# place among the arguments is here, or plainly (None); fake ones as an operand lies.
+BLANK = -(2**62) - 1  # an element of a tensor of whole numbers that has not been written yet
+FILLS = ("aten::copy_", "aten::fill_", "aten::zero_", "aten::index_put_")  # write without reading
+CHOICES = {"aten::topk": 1, "aten::argmax": 0}  # and which of their results is the choice
+# Real kernels (cuDNN's and the processor's) lay out their result in the format of an input, whose place among
+# the arguments is here, or contiguously (None); fake kernels as an operand lies.
 NORMS = {
     torch.ops.aten.native_batch_norm.default: 0,
     torch.ops.aten.native_batch_norm_backward.default: 1,
@@ -40,7 +40,7 @@ NORMS = {
 
 
 class Held:
-    """A tensor that is there: copied when it is asked for, since calls may write to it."""
+    """A real tensor: copied when it is asked for, since calls may write to it."""
 
     def __init__(self, real: torch.Tensor):
         self.real, self.copied = real, False
@@ -54,12 +54,12 @@ class Held:
 
 
 def most_known(t: torch.Tensor) -> int:
-    """Elements up to which what a tensor holds is known; of a weight, a number."""
+    """The most elements of a tensor whose values are known; for a weight, one."""
     return 1 if isinstance(t, torch.nn.Parameter) else LARGEST
 
 
 def know(fake: torch.Tensor, real: torch.Tensor) -> None:
-    """A fake tensor holds what a real one does, if that can be told."""
+    """Let a fake tensor have a real one's values, where they can be known."""
     if isinstance(real, FakeTensor):
         if held := vars(real).get("known"):
             vars(fake)["known"] = held
@@ -71,7 +71,7 @@ def know(fake: torch.Tensor, real: torch.Tensor) -> None:
 
 
 def value(t: Any, blank: bool = False) -> torch.Tensor | None:
-    """What a tensor holds, if it is known; blank: though not all of it has been written yet."""
+    """A tensor's values, if they are known; blank: even where not all of them have been written yet."""
     if not isinstance(t, FakeTensor):
         return t if type(t) is torch.Tensor and t.device.type == "cpu" and t.numel() <= LARGEST else None
     held = vars(t).get("known")
@@ -88,10 +88,10 @@ def value(t: Any, blank: bool = False) -> torch.Tensor | None:
 
 
 class Values:
-    """Runs calls on fake tensors, and on what they hold where that is known."""
+    """Runs calls on fake tensors, and on their values where these are known."""
 
     def __init__(self, even: bool = False) -> None:
-        self.even = even  # whether what is chosen by unknown numbers is taken as spread evenly
+        self.even = even  # whether choices by unknown numbers are taken to be even
 
     def run(self, func: Any, args: Any, kwargs: Any) -> Any:
         """A call's result. Raises BY_DATA where it depends on data that nobody knows."""
@@ -168,7 +168,7 @@ def _blank(made: Any) -> None:
 
 
 def _spread(func: Any, args: Any, kwargs: Any, made: Any) -> None:
-    """What is chosen along a dimension, as if each was chosen as often as any other: n, n + 1, n + 2 ..."""
+    """Choices along a dimension, each as often as any other: n, n + 1, n + 2 ..."""
     given = dict(zip((a.name for a in func._schema.arguments), args, strict=False)) | kwargs
     chosen, dim = made[1] if isinstance(made, tuple | list) else made, given.get("dim", -1)
     if dim is None or not chosen.dim() or chosen.numel() > LARGEST:
@@ -225,7 +225,7 @@ def _indexed(data: Any, indices: Any) -> Any:
     return aten.index.Tensor(data, found)
 
 
-# Calls whose sizes follow from one operand alone; None where that is not known.
+# Calls whose sizes follow from one operand alone; None where its values are not known.
 SIZED: dict[str, Any] = {
     "aten::_ctc_loss": _ctc,
     "aten::_pack_padded_sequence": _packed,
@@ -261,7 +261,7 @@ def _fake(x: Any) -> Any:
 
 
 class Knowing(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed here
-    """Values are kept of what is made in here."""
+    """Within, tensors that are made keep their values."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,10 +1,11 @@
 """A network of a diffusers pipeline by its config.json, as its own class captured on the meta device.
 
-`--image` is the picture's side in pixels, an eighth of which a network in latent space sees; `--seq` the
-text's tokens. A preset of an autoencoder says that it is the way from latents to a picture (`"part":
-"decode"`), one of a video how many frames it has, how high and wide (`"video": [49, 480, 720]`). Only
-diffusers' own code runs, which is installed here. `--attention eager` is its AttnProcessor, which writes
-the scores, as diffusers did before torch 2.0. Source: diffusers
+`--image` is the picture's side in pixels (a network in latent space sees an eighth of it), `--seq` the text's
+tokens. A preset of an autoencoder is the half from latents to a picture where it says `"part": "decode"`; one
+for videos has their frames, height and width (`"video": [49, 480, 720]`). Only the installed diffusers' own
+code runs. `--attention eager` is its AttnProcessor, which writes the scores, as diffusers did before torch
+2.0.
+Source: diffusers
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from ..size import once
 from .hf_fields import buildable
 
 NAME = "_class_name"
-PART = "part"  # decode: what a pipeline runs of an autoencoder
+PART = "part"  # decode: the half of an autoencoder that a pipeline runs
 ATTENTION = ("eager", "sdpa")
 VIDEO, AXES = "video", ("frames", "height", "width")  # of a preset; in pixels
 
@@ -89,7 +90,9 @@ def _program(text: str, mode: str, dtype: str, attention: str, sizes: tuple[tupl
 
 
 def _write_out(made: Any, attention: str) -> None:
-    """Have a network's attention write its scores. Raises InputError for others than SDPA's usual callers."""
+    """Let a network's attention write its scores. Raises InputError where it is not one of the usual callers
+    of SDPA.
+    """
     from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 
     if attention not in ATTENTION:

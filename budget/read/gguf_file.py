@@ -50,7 +50,8 @@ TYPES = {
     19: "iq1_s", 20: "iq4_nl", 21: "iq3_s", 22: "iq2_s", 23: "iq4_xs", 29: "iq1_m", 30: "bfloat16",
     34: "tq1_0", 35: "tq2_0", 39: "mxfp4",
 }  # fmt: skip
-# Ours of its architectures' names, and their fields as Hugging Face's configs call them. Source: transformers
+# GGUF's architectures by our names, and their fields by the names in Hugging Face's configs. Source:
+# transformers
 FAMILIES = {
     "llama": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "qwen2moe": "qwen2_moe", "qwen3moe": "qwen3_moe",
     "gemma": "gemma", "gemma2": "gemma2", "gemma3": "gemma3_text", "phi3": "phi3", "starcoder2": "starcoder2",
@@ -72,7 +73,7 @@ FIELDS = {
     "expert_feed_forward_length": "moe_intermediate_size", "vocab_size": "vocab_size",
 }  # fmt: skip
 
-# Matrices by their names in a file, and what they are to the network. Source: gguf
+# Matrices by their names in a file, and their tags in the network. Source: gguf
 MATRICES = {
     "token_embd": EMBED, "output": HEAD, "attn_q": QUERY, "attn_k": KEY, "attn_v": VALUE, "attn_qkv": QKV,
     "attn_output": OUTPUT, "ffn_gate": GATED, "ffn_up": UP, "ffn_down": DOWN, "ffn_gate_exps": EXPERT_GATED,
@@ -82,8 +83,8 @@ MATRICES = {
     "attn_v_b": LATENT_UP,
 }  # fmt: skip
 
-LATENT = "deepseek2"  # of all DeepSeek's since the second, whose keys and values are made of latent vectors
-DERIVED = re.compile(r"^rope_(freqs|factors)|\.exp_probs_b\.")  # tensors that are no weights that train
+LATENT = "deepseek2"  # DeepSeek's networks since the second: keys and values are made of latent vectors
+DERIVED = re.compile(r"^rope_(freqs|factors)|\.exp_probs_b\.")  # tensors that are no trained weights
 
 
 def config(file: BinaryIO, size: int, name: str) -> Mapping[str, Any]:

@@ -1,5 +1,5 @@
-"""What the fields of vision-language configs mean for a projector, as hf_projectors.py has it for the others:
-of towers that take pictures of any size, their patches in a row. Source: transformers.
+"""Projectors behind towers that take pictures of any size, with all patches in a row: what the fields of
+vision-language configs mean, as in hf_projectors.py. Source: transformers.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from .hf_projectors import FIELD, _as_wide
 
 
 def qwen2_vl(hf: Settings, tower: Any) -> dict[str, Any]:
-    """Squares of patches are one token, of two linear layers; patches come in this order."""
+    """Squares of patches become one token, by two linear layers; patches are sorted by these squares."""
     merge = _whole(hf[FIELD], "spatial_merge_size")
     _as_wide(hf, hf[FIELD], "hidden_size")
     return {"merge": merge, "projector_width": tower.d_model * merge**2}
 
 
 def qwen2_5_vl(hf: Settings, tower: Any) -> dict[str, Any]:
-    """The same, but for the name of the width."""
+    """As qwen2_vl, but for the name of the width."""
     vision = hf[FIELD]
     return qwen2_vl({**hf, FIELD: {**vision, "hidden_size": vision["out_hidden_size"]}}, tower)
 
 
 def qwen3_vl(hf: Settings, tower: Any) -> dict[str, Any]:
-    """The same; what listed layers make is projected, too."""
+    """As qwen2_vl; the outputs of listed layers are projected, too."""
     listed = hf[FIELD].get("deepstack_visual_indexes", [8, 16, 24])
     layers = _list({"deepstack_visual_indexes": listed}, "deepstack_visual_indexes")
     if sorted({*layers}) != layers or not all(isinstance(i, int) and 0 <= i < tower.layers for i in layers):
@@ -37,7 +37,7 @@ def qwen3_vl(hf: Settings, tower: Any) -> dict[str, Any]:
 
 
 def cosmos3_omni(hf: Settings, tower: Any) -> dict[str, Any]:
-    """The same, before a text model that takes them."""
+    """As qwen3_vl, before a text model that takes earlier layers' features."""
     kind = hf["text_config"].get("model_type", "qwen3_vl_text")
     if kind != "qwen3_vl_text":
         raise UncoveredError("text_config.model_type", f"got {shown(kind)}; allowed: qwen3_vl_text")
@@ -45,17 +45,17 @@ def cosmos3_omni(hf: Settings, tower: Any) -> dict[str, Any]:
 
 
 def video_llama_3(hf: Settings, _: Any) -> dict[str, Any]:
-    """An MLP as wide as the text; of a picture, unlike a video, no patches are merged."""
+    """An MLP as wide as the text; unlike a video's, a picture's patches are not merged."""
     return {"merge_copies": True, "projector_width": hf["text_width"]}
 
 
 def qwen3_5(hf: Settings, tower: Any) -> dict[str, Any]:
-    """As Qwen2-VL's; no earlier layer is projected."""
+    """As qwen2_5_vl; no earlier layer is projected."""
     return qwen2_5_vl(hf, tower)
 
 
 def kimi_k25(hf: Settings, tower: Any) -> dict[str, Any]:
-    """Patches are normed, squares of them are one token, of two linear layers."""
+    """Patches are normed; squares of them become one token, by two linear layers."""
     width = hf[FIELD].get("mm_hidden_size", hf["projection_hidden_size"])
     if width != tower.d_model:  # the norm's
         raise UncoveredError("projection_hidden_size", f"got {shown(width)}; allowed: {tower.d_model}")
@@ -81,7 +81,7 @@ def glm4v(hf: Settings, _: Any) -> dict[str, Any]:
 
 
 def glm_ocr(hf: Settings, tower: Any) -> dict[str, Any]:
-    """The same; the MLP's width is a multiple."""
+    """As glm4v; the MLP's width is a multiple of the model's."""
     vision = hf[FIELD]
     wide = _whole(vision, "out_hidden_size") * _whole(vision, "in_channels")
     return glm4v({**hf, FIELD: {**vision, "intermediate_size": wide}}, tower)

@@ -1,6 +1,6 @@
-"""What no family covers: a config's own class in transformers, made on the meta device to be captured.
+"""Configs that no family covers: their own class in transformers, made on the meta device to be captured.
 
-Only transformers' own code runs, which is installed here; a config's `auto_map` is never followed.
+Only the installed transformers' own code runs; a config's `auto_map` is never followed.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from ._timm import freeze_as_timm, text_alone, without_timm
 from .hf_classes import UncoveredError
 from .hf_fields import buildable
 
-# What a config without a class is taken for: the first of these that its model_type has.
+# The class of a config that names none: the first of these kinds that its model_type has.
 AUTO = (
     "AutoModelForCausalLM", "AutoModelForSeq2SeqLM", "AutoModelForImageTextToText",
     "AutoModelForSpeechSeq2Seq", "AutoModel", "AutoModelForTextToWaveform",
 )  # fmt: skip
-SMALL = 10**9  # parameters of a class that is made a second time with numbers, for one that looks at them
+SMALL = 10**9  # parameters up to which a class that looks at numbers is made a second time, with numbers
 WHOLE = "; allowed: the config of what it is a part of"
 WAY_OUT = "; allowed: in Python, estimate(the_module, inputs={...})"
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without messages of transformers, and without its asking the hub for a backbone's config."""
+    """Within, transformers prints no messages, and does not ask the hub for a backbone's config."""
     from unittest.mock import patch
 
     import transformers
@@ -51,7 +51,7 @@ def quiet() -> Iterator[None]:
 def module(values: Mapping[str, Any], why: UncoveredError, dtype: str = "", where: str = "meta") -> Any:
     """A config's class as a torch module without weights, of this dtype or the config's, usually bfloat16.
 
-    where: cpu for one whose buffers have numbers. Raises InputError: why there is none.
+    where: cpu for a module whose buffers have numbers. Raises InputError with the reason why there is none.
     """
     _require_transformers(why)
     import torch
@@ -82,7 +82,7 @@ def module(values: Mapping[str, Any], why: UncoveredError, dtype: str = "", wher
 
 
 def _told(error: Exception) -> str:
-    """Why transformers raised this; of a library that is missing, its name and how to install it."""
+    """Why transformers raised this; where a library is missing, its name and how to install it."""
     told = re.sub(r"(\w+)\(\n.*\n\)", r"\1", str(error), flags=re.DOTALL)  # a module, written out
     text = " ".join(told.split()) or type(error).__name__
     library = re.search(r"requires the (\S+) library", text)
@@ -96,7 +96,7 @@ def _told(error: Exception) -> str:
 
 
 def _unknown(why: UncoveredError) -> InputError:
-    """Why a model_type that the installed transformers has not is not answered."""
+    """The error for a model_type that the installed transformers does not have."""
     from transformers import __version__
 
     told = str(why).removeprefix(f"{why.field}: ").partition("; known: ")[0]
@@ -105,7 +105,9 @@ def _unknown(why: UncoveredError) -> InputError:
 
 
 def _whole_instead(kind: str) -> InputError | None:
-    """Of a part whose way depends on data: that its whole has a family; None where it is no such part."""
+    """A hint that the whole network has a family, for a part of it whose pass depends on data; None for
+    others.
+    """
     from transformers.models.auto.configuration_auto import model_type_to_module_name
 
     whole = model_type_to_module_name(kind)
@@ -121,11 +123,11 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     return deepcopy(left)  # configs of pairs take their parts' types out
 
 
-DROPS = ("layerdrop", "encoder_layerdrop", "decoder_layerdrop")  # part of the layers that a step skips
+DROPS = ("layerdrop", "encoder_layerdrop", "decoder_layerdrop")  # share of the layers that a step skips
 
 
 def _whole_pass(config: Any) -> None:
-    """A pass skips no layer, and over whole sequences reads no cache, which some classes cannot even make."""
+    """Let a pass skip no layer and, over whole sequences, use no cache, which some classes cannot make."""
     for part in (config, *(getattr(config, name, None) for name in config.sub_configs)):
         if getattr(part, "use_cache", None):
             part.use_cache = False
@@ -186,7 +188,7 @@ def _dtype(torch: Any, config: Any) -> Any:
 
 
 def _made(cls: Any, config: Any, dtype: Any) -> Any:
-    """A loop over experts would ask which of them are hit: a product over groups of tokens does not."""
+    """The class, with experts as one product over groups of tokens: a loop would ask which ones are hit."""
     try:
         return cls._from_config(deepcopy(config), dtype=dtype, experts_implementation="grouped_mm")
     except ValueError:  # it has none, or a way of its own
@@ -210,7 +212,7 @@ def _keep_in_float32(made: Any) -> None:
 
 
 def _require_transformers(why: UncoveredError) -> None:
-    """Raise an InputError that says what would answer, where torch or transformers is not installed."""
+    """Raise an InputError that says what to install, where torch or transformers is missing."""
     try:
         import torch  # noqa: F401 - whether it is there
         import transformers  # noqa: F401
@@ -262,7 +264,7 @@ def _program(values: Mapping[str, Any], why: UncoveredError, workload: Workload,
 
 
 def _without_inputs(failed: Sequence[tuple[int, InputError]], kind: str, name: str) -> InputError:
-    """Why a class runs on no inputs that are known, of what each of them led to and how many these were."""
+    """Why a class runs on none of the known inputs, by each trial's error and its number of inputs."""
     from .torch_module import NeedsDataError
 
     # A pass that came as far as looking at numbers had the right inputs.
@@ -270,6 +272,6 @@ def _without_inputs(failed: Sequence[tuple[int, InputError]], kind: str, name: s
         return _whole_instead(kind) or looked[0]
     if failed and failed[0][1].field != "inputs":
         return failed[0][1]
-    most = max(failed, key=lambda pair: pair[0])[1] if failed else ""  # what it says when given the most
+    most = max(failed, key=lambda pair: pair[0])[1] if failed else ""  # its error with the most inputs
     told = str(most).removeprefix("inputs: ").partition("; given ")[0][:140]
     return InputError("config", f"the inputs of {name} are not known here{': ' * bool(told)}{told}{WAY_OUT}")

@@ -1,7 +1,7 @@
-"""Which head a config's own class has: `architectures` says it, by the class's exact name.
+"""Which head a config's own class has: it follows from the class's exact name, in `architectures`.
 
-A family's `classes` have the names of transformers' classes, each with a word of data/heads.json or with
-settings of its own. A name that is not there is a class of someone else's code, or one that is not covered.
+A family's `classes` list transformers' classes by name, each with a word of data/heads.json or with settings
+of its own. A class that is not there is someone else's code, or not covered.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ LABELLED = (
 
 
 class UncoveredError(InputError):
-    """What transformers may well have, and the package's own families do not."""
+    """A class that transformers may well have, but the package's own families do not."""
 
 
 def head(values: Mapping[str, Any], kind: str, family: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The settings that the config's class stands for; none where it names no class.
+    """The settings that follow from the config's class; none where it names no class.
 
     Raises InputError.
     """
@@ -47,7 +47,7 @@ def head(values: Mapping[str, Any], kind: str, family: Mapping[str, Any]) -> Map
 
 
 def _settings(family: Mapping[str, Any], word: Any) -> Mapping[str, Any]:
-    """What a word of data/heads.json means for an architecture; settings are themselves."""
+    """The settings for a word of data/heads.json; settings stay what they are."""
     found: Mapping[str, Any] = (
         table.load("heads.json")[family["arch"]][word] if isinstance(word, str) else word
     )
@@ -57,14 +57,14 @@ def _settings(family: Mapping[str, Any], word: Any) -> Mapping[str, Any]:
 def labels(
     hf: Mapping[str, Any], head: Mapping[str, Any], config: type[Settings], usual: int = 2
 ) -> dict[str, Any]:
-    """A classifier's number of outputs, where the class does not say it. Raises InputError."""
+    """A classifier's number of outputs, where the class does not fix it. Raises InputError."""
     if "labels" not in config.fields or "labels" in head or head.get("head") not in LABELLED:
         return {}
     return {"labels": count(hf, usual)}
 
 
 def count(hf: Mapping[str, Any], usual: int = 2) -> int:
-    """Labels: as many as have names, else num_labels, else the usual 2. Raises InputError."""
+    """How many labels there are: as many as have names, else num_labels, else 2. Raises InputError."""
     named, told = hf.get("id2label"), hf.get("num_labels")
     if named is not None and not isinstance(named, Mapping):
         raise InputError("id2label", f"got {shown(named)}; allowed: a table of names")

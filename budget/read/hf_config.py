@@ -1,7 +1,7 @@
 """Hugging Face configs: a config.json, or the same as a dict, to an architecture's Config.
 
-hf_families.py reads one family's fields; here is what a config has around them: another one inside, a tower
-of images, the dtype and the format of its weights.
+hf_families.py reads one family's fields; here is the rest of a config: another config inside it, a tower of
+images, the dtype and the format of its weights.
 """
 
 from __future__ import annotations
@@ -16,7 +16,11 @@ from .hf_classes import UncoveredError
 from .hf_fields import has_few_bits
 
 DTYPES = ("float32", "bfloat16", "float16")  # of weights
-AROUND = ("tie_word_embeddings", "id2label", "num_labels")  # what the config around a nested one decides
+AROUND = (
+    "tie_word_embeddings",
+    "id2label",
+    "num_labels",
+)  # fields that the config around a nested one decides
 
 
 def read(source: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[str, Any]:
@@ -38,8 +42,8 @@ def read(source: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[str, Any]:
 
 
 def typed(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The config with the model_type of the family whose class it names, where it has none and one alone has
-    that class.
+    """The config with a model_type. Where it has none, it gets that of the only family with the class that it
+    names.
     """
     names = values.get("architectures")
     if values.get("model_type") is not None or not isinstance(names, list | tuple) or len(names) != 1:
@@ -53,7 +57,7 @@ def typed(values: Mapping[str, Any]) -> Mapping[str, Any]:
 def _read(
     values: Mapping[str, Any], family: Mapping[str, Any], kind: str, head: Mapping[str, Any]
 ) -> tuple[str, Any]:
-    """The same for a family, with the settings of a class's head."""
+    """`read` for one family, with the settings of a class's head."""
     settings = hf_families.complete(values, family)
     if "nested" in family:
         inner = _nested(settings, family)
@@ -73,13 +77,13 @@ def _read(
 
 
 def uncounted(values: Mapping[str, Any]) -> tuple[str, ...]:
-    """What a config describes and its architecture leaves out, for a config that `read` takes."""
+    """The parts that a config describes and its architecture leaves out, for a config that `read` takes."""
     return _uncounted(values, hf_families.load(values["model_type"]))
 
 
 def _uncounted(values: Mapping[str, Any], family: Mapping[str, Any]) -> tuple[str, ...]:
-    """Of a family and of the one inside: towers that are not counted, and what a flag adds that is no
-    contraction.
+    """The uncounted parts of a family and of the one inside it: towers, and what flags add without
+    contractions.
     """
     seen = "tower" in family and _sees(values)
     told = (
@@ -109,8 +113,8 @@ def _sees(values: Mapping[str, Any]) -> bool:
 
 
 def usual(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What a config says of its weights: their family, their dtype, and their format where they are in few
-    bits; and the attention of its family's class where that has no SDPA. Raises InputError.
+    """The usual settings for a config: its family, its weights' dtype and their format in few bits; and the
+    attention of its family's class where that has no SDPA. Raises InputError.
     """
     kind = values["model_type"]
     told = {"family": hf_families.called(kind), **_dtype(values), **_kept(values)}
@@ -150,9 +154,9 @@ def _dtype(values: Mapping[str, Any]) -> dict[str, Any]:
 def _nested(settings: Mapping[str, Any], family: Mapping[str, Any]) -> dict[str, Any]:
     """The nested config; the outer one decides the head and whether it is tied.
 
-    Older configs of some families are flat: they have its fields among their own. Where the class makes
-    one text model only, it does so whatever model_type says there (`nested_fixed`); `nested_usual` has
-    the fields that the family gives it, where they are not the text model's own.
+    Older configs of some families are flat: they have its fields among their own. Where the class can make
+    only one text model, the nested model_type does not count (`nested_fixed`); `nested_usual` has the
+    defaults that the family gives the nested config in place of the text model's own.
     """
     inner = settings.get(family["nested"])
     if inner is None:

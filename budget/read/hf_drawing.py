@@ -1,4 +1,4 @@
-"""What the fields of Janus' config mean, as hf_projectors.py has it for the others. Source: transformers."""
+"""What the fields of Janus' config mean, as in hf_projectors.py for the others. Source: transformers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ USUAL = {
 
 
 def janus(hf: Settings, _: Any) -> dict[str, Any]:
-    """Linear layers as wide as the text, activated between; and what draws, in a table of its own."""
+    """Linear layers as wide as the text, with activations between; its part that draws has its own table."""
     vision, own = hf[FIELD], _inside(hf, "vq_config", USUAL)
     width, depth = _whole(vision, "projection_dim"), _whole(vision, "depth", least=0)
     if width != hf["text_width"]:  # the class cannot run otherwise

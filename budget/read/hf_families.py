@@ -1,8 +1,8 @@
-"""Families of Hugging Face configs, one a model_type: a file of data/families/ says which of its fields is
-which of ours, the family's own defaults for missing ones, and what is fixed.
+"""Families of Hugging Face configs, one for each model_type: a file of data/families/ maps its fields to
+ours, and has the family's own defaults and fixed settings.
 
-What needs a computation is a function in hf_rules.py, hf_mixtures.py, hf_images.py or hf_stacks.py. Nothing
-is guessed and no code is run: an unknown model_type is an error.
+Where a setting has to be computed, a function in hf_rules.py, hf_mixtures.py, hf_images.py or hf_stacks.py
+does so. Nothing is guessed and no code is run: an unknown model_type is an error.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from .hf_classes import UncoveredError
 from .hf_fields import activation
 
 FOLDER = "families"
-# Settings in which 0 is our own word for what follows from others; in a config it is a 0.
+# Settings in which our 0 means that the value follows from others; in a config it is just a 0.
 DERIVED = (
     "experts", "kv_heads", "head_dim", "d_ff", "expert_d_ff", "embed_dim", "decoder_layers", "decoder_heads",
     "decoder_d_ff", "value_head_dim", "q_latent", "kv_latent", "dt_rank", "inner", "pooler_width",
     "projection", "index_heads", "decoder", "mamba_head_dim", "full_kv_heads",
 )  # fmt: skip
-# How families spell depth, width and heads: another one's word would leave a family's own default standing.
+# How families spell depth, width and heads: a word of another family would silently leave the default in
+# place.
 SPELLINGS = (
     ("num_hidden_layers", "num_layers", "n_layer", "n_layers"),
     ("hidden_size", "d_model", "n_embd", "hidden_dim", "dim", "model_dim"),
@@ -42,7 +43,7 @@ def known() -> tuple[str, ...]:
 
 
 def called(kind: Any) -> Any:
-    """The family that a model_type is of: its own, but where configs have another name for one."""
+    """The family of a model_type: that of its name, unless configs have another name for one."""
     return table.load(CALLED)["same"].get(str(kind), kind)
 
 
@@ -82,7 +83,7 @@ def complete(values: Mapping[str, Any], family: Mapping[str, Any]) -> dict[str, 
 
 
 def _spelled(values: Mapping[str, Any], family: Mapping[str, Any]) -> None:
-    """Raise an InputError for a size in another family's word, where its own is not given."""
+    """Raise an InputError for a size under another family's name, where the family's own is missing."""
     own = {*family.get("fields", {}).values(), *family.get("defaults", {}), *family.get("aliases", {})}
     for words in SPELLINGS:
         ours = [name for name in words if name in own]

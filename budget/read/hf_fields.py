@@ -10,7 +10,7 @@ from ..ir import RULES
 from ..named import Any
 
 Settings = Mapping[str, Any]
-LONGEST_PATTERN = 10_000  # layers with a pattern of their own; more is a slip of the keyboard
+LONGEST_PATTERN = 10_000  # layers with a pattern of their own; more must be a typing error
 
 ACTIVATIONS = {name: kind for kind, rule in RULES.items() for name in rule.config}
 
@@ -24,7 +24,7 @@ def activation(hf: Settings, name: str) -> str:
 
 
 def has_few_bits(values: Mapping[str, Any]) -> bool:
-    """Whether a config, or one inside, has a table that says so of its weights."""
+    """Whether a config, or one inside it, has a table of a format in few bits."""
     inside = (value for value in values.values() if isinstance(value, Mapping))
     told = any(config.get("quantization_config") is not None for config in (values, *inside))
     return told or isinstance(values.get("quantization"), Mapping)  # MLX's
@@ -34,7 +34,7 @@ def _flag(hf: Settings, name: str, usual: bool) -> bool:
     value = hf.get(name, usual)
     if value is not None and not isinstance(value, bool):
         raise InputError(name, f"got {shown(value)}; allowed: true or false")
-    return bool(value)  # null is no more than false where a class tests it
+    return bool(value)  # a class that tests null takes it for false
 
 
 def _whole(hf: Settings, name: str, usual: int | None = None, *, least: int = 1) -> int:

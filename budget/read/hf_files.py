@@ -1,6 +1,7 @@
-"""The files that people have, to the table of a config: a folder, config.json, .json.gz, .safetensors, .gguf.
+"""From the files that people have to the table of a config: a folder, config.json, .json.gz, .safetensors,
+.gguf.
 
-Of files of weights the headers are read and nothing else, within bounds. Pickles (.pt, .bin) run code when
+Files of weights are read up to the end of their headers, within bounds. Pickles (.pt, .bin) run code when
 they are loaded: they are refused.
 """
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 LARGEST = 10_000_000  # bytes of a config; one has a few thousand
 HEADER = 100_000_000  # bytes of a header of weights: safetensors' own bound. Source: safetensors
-# Files that go by flags of their own, and one that nothing here reads.
+# Files that have flags of their own, and one that nothing here reads.
 ELSEWHERE = {
     ".py": "--module FILE:FACTORY",
     ".yaml": "--run FILE",
@@ -54,7 +55,9 @@ def load(path: str | os.PathLike[str]) -> Mapping[str, Any]:
 
 
 def _read(text: str) -> Mapping[str, Any]:
-    """What a path leads to, by its ending. Raises InputError, and what a file's own reader does."""
+    """The table that a path leads to, read by its ending. Raises InputError, and what the file's reader
+    raises.
+    """
     if os.path.basename(text) == "-" and not os.path.exists(text):
         return _table(_standard_input(), "standard input")
     if os.path.isdir(text):
@@ -85,7 +88,7 @@ def _read(text: str) -> Mapping[str, Any]:
 
 
 def _unzipped(file: BinaryIO, text: str) -> bytes:
-    """What is in a gzip file, or its beginning. Raises InputError."""
+    """The contents of a gzip file, up to a bound. Raises InputError."""
     import gzip
     import zlib
 
@@ -106,7 +109,7 @@ def check(text: str) -> None:
 
 @cache
 def _standard_input() -> bytes:
-    """Read once, however often it is asked for."""
+    """Standard input, read once, however often it is asked for."""
     return sys.stdin.buffer.read(LARGEST + 1)
 
 
@@ -138,7 +141,7 @@ def load_json(path: str) -> Mapping[str, Any]:
 
 
 def _config(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A table as a config: params.json is another way to say one. Raises InputError for an adapter."""
+    """A table as a config; params.json is another spelling of one. Raises InputError for an adapter."""
     if "peft_type" in values and "model_type" not in values:
         raise InputError("config", "an adapter's settings, of no network; allowed: --run FILE, with its base")
     from . import params_file
@@ -175,7 +178,7 @@ def _as_stored(values: Mapping[str, Any], folder: str) -> Mapping[str, Any]:
 
 
 def _safetensors(file: BinaryIO, size: int, path: str) -> None:
-    """Raise an InputError for a header that is none: its length, its JSON, tensors' places in the file."""
+    """Raise an InputError for a broken header: its length, its JSON, the tensors' places in the file."""
     name = as_path(path)
     length = int.from_bytes(file.read(8), "little")
     if not 2 <= length <= min(HEADER, size - 8):

@@ -1,4 +1,4 @@
-"""What the fields of families mean whose class is code on the hub alone, as hf_rules.py has it for others.
+"""What fields mean in families whose class is code on the hub alone, as in hf_rules.py for the others.
 
 The code is read there, never run: a family's `code` names the repositories.
 Source: hub-code.
@@ -13,20 +13,20 @@ from .hf_rules import _rotary
 
 
 def baichuan(hf: Settings) -> dict[str, Any]:
-    """Those of 13 billion parameters have no rotated positions, and no field for how many there are."""
+    """Networks of 13 billion parameters have ALiBi, and no max_position_embeddings."""
     rotated = hf.get("max_position_embeddings") is not None or hf.get("model_max_length") is None
     name = "max_position_embeddings" if rotated else "model_max_length"
     return {"positions": "rotary" if rotated else "alibi", "context": _whole(hf, name, 4096)}
 
 
 def minicpm(hf: Settings) -> dict[str, Any]:
-    """A mixture names its experts; each is as wide as the MLP of a network without."""
+    """A mixture has a field for its experts; each is as wide as the MLP of a network without experts."""
     experts = _whole(hf, "num_experts", 0, least=0)
     return {"experts": experts, "active_experts": _whole(hf, "num_experts_per_tok", 2)} if experts else {}
 
 
 def chatglm(hf: Settings) -> dict[str, Any]:
-    """The first generation has other names, and GPT's MLP; of the later ones half of a head is rotated."""
+    """The first generation has other names, and GPT's MLP; later ones rotate half of a head."""
     if hf.get("inner_hidden_size") is not None:
         return {
             "d_ff": _whole(hf, "inner_hidden_size"),

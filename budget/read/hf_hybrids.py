@@ -1,6 +1,6 @@
-"""What the fields of Hugging Face's hybrids mean whose layers are listed by name.
+"""What the fields of Hugging Face's hybrids mean, whose layers are listed by name.
 
-As hf_rules.py has it for the others. Source: transformers.
+As in hf_rules.py for the others. Source: transformers.
 """
 
 from __future__ import annotations
@@ -68,13 +68,13 @@ def qwen3_5(hf: Settings) -> dict[str, Any]:
 
 
 def qwen3_5_moe(hf: Settings) -> dict[str, Any]:
-    """The same with experts in all layers."""
+    """As qwen3_5, with experts in all layers."""
     found = qwen3_5(hf)
     return {**found, "expert_layers": tuple(range(_layers(hf)))}
 
 
 def qwen3_next(hf: Settings) -> dict[str, Any]:
-    """The same with experts in every so many layers, but for those listed."""
+    """As qwen3_5, with experts in every n-th layer, except listed ones."""
     every, listed, layers = _whole(hf, "decoder_sparse_step"), hf.get("mlp_only_layers") or (), _layers(hf)
     if not isinstance(listed, list | tuple):
         raise InputError("mlp_only_layers", f"got {shown(listed)}; allowed: a list of layers")
@@ -89,7 +89,7 @@ def qwen3_next(hf: Settings) -> dict[str, Any]:
 
 
 def falcon_h1(hf: Settings) -> dict[str, Any]:
-    """A mixer's inner width is told, or a multiple of the stream's."""
+    """A mixer's inner width is a field, or a multiple of the model's."""
     heads = _whole(hf, "mamba_n_heads")
     inner = _whole(hf, "mamba_d_ssm", _whole(hf, "mamba_expand") * _whole(hf, "hidden_size"))
     if inner % heads:
@@ -114,7 +114,7 @@ PATTERN = {
 
 
 def nemotron_h(hf: Settings) -> dict[str, Any]:
-    """A letter for each layer, or its name; the number of layers is not asked for."""
+    """Each layer has a letter or a name; they also give the number of layers."""
     if hf.get("layers_block_type") is not None:
         names = _list(hf, "layers_block_type")
         if not names or not all(isinstance(name, str) and name in PATTERN for name in names):

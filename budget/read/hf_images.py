@@ -1,4 +1,4 @@
-"""What the fields of Hugging Face's networks for images mean, as hf_rules.py has it for the others.
+"""What the fields of Hugging Face's networks for images mean, as in hf_rules.py for the others.
 
 Source: transformers.
 """
@@ -14,7 +14,7 @@ from .hf_fields import Settings, _flag, _list, _whole
 
 
 def resnet(hf: Settings) -> dict[str, Any]:
-    """One flag is a stride."""
+    """The first stage has a stride where a flag says so."""
     return {"first_stage_stride": 2 if _flag(hf, "downsample_in_first_stage", False) else 1, **_labels(hf)}
 
 
@@ -22,7 +22,7 @@ def regnet(hf: Settings) -> dict[str, Any]:
     """Layers of type y squeeze and excite."""
     if hf["layer_type"] not in ("x", "y"):
         raise InputError("layer_type", f"got {shown(hf['layer_type'])}; allowed: x, y")
-    if hf["layer_type"] == "y":  # a quarter of a block's input, rounded, is what squeezes
+    if hf["layer_type"] == "y":  # hidden units: a quarter of a block's input channels, rounded
         for name, widths in (
             ("embedding_size", [hf["embedding_size"]]),
             ("hidden_sizes", _list(hf, "hidden_sizes")),
@@ -39,7 +39,7 @@ def convnext(hf: Settings) -> dict[str, Any]:
 
 
 def convnextv2(hf: Settings) -> dict[str, Any]:
-    """How many stages there are is said twice."""
+    """The number of stages is also the length of a list: both must agree."""
     stages = len(_list(hf, "depths"))
     if _whole(hf, "num_stages", 4) != stages:
         raise InputError("num_stages", f"allowed: as many as depths has, {stages}")
@@ -72,7 +72,7 @@ def mobilenet_v2(hf: Settings) -> dict[str, Any]:
 
 
 def efficientnet(hf: Settings) -> dict[str, Any]:
-    """A stage's input is what the one before it leaves."""
+    """A stage's input channels are the output channels of the one before."""
     before = [32, *_list(hf, "out_channels")[:-1]]
     if _list(hf, "in_channels") != before:
         raise InputError("in_channels", f"got {shown(hf['in_channels'])}; allowed, by out_channels: {before}")
@@ -92,12 +92,12 @@ def efficientnet(hf: Settings) -> dict[str, Any]:
 
 
 def swin(hf: Settings) -> dict[str, Any]:
-    """Squares."""
+    """Images, patches and windows are squares."""
     return {"patch": _side(hf, "patch_size"), "floored": True, **_image(hf), **_labels(hf)}
 
 
 def swinv2(hf: Settings) -> dict[str, Any]:
-    """Its table of positions has a row too many."""
+    """The table of positions has one row more than positions."""
     return {**swin(hf), "spare_positions": 1}
 
 
@@ -145,7 +145,7 @@ def _labels(hf: Settings) -> dict[str, Any]:
 
 
 def sam_vision_model(hf: Settings) -> dict[str, Any]:
-    """Layers that attend to everything are listed; the MLP's width is a multiple where it isn't told."""
+    """Layers that attend to everything are listed; the MLP's width is a multiple where no field has it."""
     field = "global_attn_indexes"
     listed = [_whole({field: i}, field, least=0) for i in _list(hf, field)]
     wide = hf["mlp_dim"]

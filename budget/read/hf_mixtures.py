@@ -1,4 +1,4 @@
-"""What the fields of Hugging Face's mixtures of experts mean, as hf_rules.py has it for the others.
+"""What the fields of Hugging Face's mixtures of experts mean, as in hf_rules.py for the others.
 
 Source: transformers.
 """
@@ -57,7 +57,7 @@ def glm4_moe_lite(hf: Settings) -> dict[str, Any]:
 
 
 def deepseek_v32(hf: Settings) -> dict[str, Any]:
-    """Every layer picks for itself what it attends to."""
+    """Every layer has an indexer that picks the positions to which it attends."""
     if hf.get("indexer_types") is not None and set(_list(hf, "indexer_types")) != {"full"}:
         raise UncoveredError("indexer_types", "allowed: full for each layer")
     return glm4_moe_lite(hf)
@@ -67,7 +67,7 @@ glm_moe_dsa = deepseek_v32
 
 
 def llama4_text(hf: Settings) -> dict[str, Any]:
-    """Every fourth layer rotates nothing and sees all, the others a chunk; every so many have experts."""
+    """Every fourth layer rotates nothing and sees all, the others a chunk; every n-th layer has experts."""
     layers = _short(_whole(hf, "num_hidden_layers"), "num_hidden_layers")
     every = _whole(hf, "interleave_moe_layer_step")
     listed = hf.get("moe_layers")
@@ -116,7 +116,7 @@ def gemma4_text(hf: Settings) -> dict[str, Any]:
 
 
 def _full_heads(hf: Settings, full: tuple[int, ...]) -> dict[str, Any]:
-    """The heads of layers without a window, as configs of transformers 5.17 list them by layer."""
+    """The heads of layers without a window, which configs of transformers 5.17 list by layer."""
     name, table = "per_layer_config", hf["per_layer_config"]
     told = list(table.values()) if isinstance(table, Mapping) else []
     same = all(one == told[0] and isinstance(one, Mapping) for one in told)
@@ -150,7 +150,9 @@ def solar_open(hf: Settings) -> dict[str, Any]:
 
 
 def hunyuan_v1_moe(hf: Settings) -> dict[str, Any]:
-    """What may be listed by layer is the same in each; one shared expert is as wide as a chosen one."""
+    """Fields that may be lists by layer must be the same in each; the shared expert is as wide as the
+    others.
+    """
     one = {name: _alike(hf, name) for name in ("num_experts", "moe_topk")}
     width = _whole(hf, "intermediate_size")
     return {"experts": one["num_experts"], "active_experts": one["moe_topk"], "shared_d_ff": width}
@@ -171,7 +173,7 @@ def dots1(hf: Settings) -> dict[str, Any]:
 
 
 def ernie4_5_moe(hf: Settings) -> dict[str, Any]:
-    """Layers have experts from one number on, every so many of them; shared experts are one wide one."""
+    """Every n-th layer from a first one on has experts; shared experts are one wide one."""
     last = _whole(hf, "num_hidden_layers") - 1
     if hf["moe_layer_end_index"] not in (-1, last):
         raise InputError(
@@ -184,8 +186,8 @@ def ernie4_5_moe(hf: Settings) -> dict[str, Any]:
 
 
 def _shared(hf: Settings, count: int | None = None) -> dict[str, Any]:
-    """Shared experts, as many as the config says where no count is given, are one wide one; the first layers
-    have none at all.
+    """Shared experts are one wide one, the config's number of them unless `count` is given; the first layers
+    have none.
     """
     dense = _whole(hf, "first_k_dense_replace", least=0)
     shared = _whole(hf, "n_shared_experts") if count is None else count
@@ -196,7 +198,7 @@ def _shared(hf: Settings, count: int | None = None) -> dict[str, Any]:
 
 
 def _sparse(hf: Settings) -> dict[str, Any]:
-    """Which layers have experts: every so many, but for the listed ones, which must be the first."""
+    """Which layers have experts: every n-th, except the listed ones, which must be the first."""
     listed = hf.get("mlp_only_layers") or []
     if not isinstance(listed, list | tuple) or list(listed) != list(range(len(listed))):
         raise InputError("mlp_only_layers", "allowed: the first layers, as in [0, 1, 2]")

@@ -1,7 +1,8 @@
-"""What the fields of vision-language configs mean for what stands between the tower and the text.
+"""What the fields of vision-language configs mean for the projector between the tower and the text.
 
-A rule of a family's name, or of another that it names, takes the whole config (under `text` and `text_width`
-its text model) and the tower, and gives the fields of arch/_sight.py. Source: transformers.
+The function with a family's name, or with another name that the family's file has, takes the whole config
+(its text model under `text` and `text_width`) and the tower, and returns fields of arch/_sight.py. Source:
+transformers.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def llava(hf: Settings, tower: Any) -> dict[str, Any]:
 
 
 def llava_next(hf: Settings, tower: Any) -> dict[str, Any]:
-    """The same for every tile of a picture; a newline behind each row of tokens."""
+    """As llava for every tile of a picture, with a newline token behind each row."""
     field = "image_grid_pinpoints"
     pairs = [_list({field: pair}, field) for pair in _list(hf, field)]
     if not pairs or any(len(pair) != 2 for pair in pairs):
@@ -57,7 +58,7 @@ def llava_next(hf: Settings, tower: Any) -> dict[str, Any]:
 
 
 def llava_onevision(hf: Settings, tower: Any) -> dict[str, Any]:
-    """The same; the tokens of many tiles are scaled down."""
+    """As llava_next; the tokens of many tiles are scaled down."""
     field = "vision_aspect_ratio"
     most = re.fullmatch(r"anyres_max_([0-9]{1,9})", str(hf[field]))
     if most is None:
@@ -66,7 +67,7 @@ def llava_onevision(hf: Settings, tower: Any) -> dict[str, Any]:
 
 
 def video_llava(hf: Settings, tower: Any) -> dict[str, Any]:
-    """The same as LLaVA's; another tower takes videos."""
+    """As llava; another tower takes videos."""
     return {**llava(hf, tower), "stored_towers": 1}
 
 
@@ -95,7 +96,7 @@ def _selected(hf: Settings, tower: Any, *, several: bool = False) -> dict[str, A
 
 
 def _behind(field: str, layer: Any, layers: int) -> int:
-    """Behind how many layers one reads, of a layer counted from either end."""
+    """After how many layers the features are read; layers count from either end."""
     if isinstance(layer, bool) or not isinstance(layer, int) or not 0 < abs(layer) <= layers:
         raise UncoveredError(field, f"got {shown(layer)}; allowed: 1 to {layers}, or -{layers} to -1")
     return layer if layer > 0 else layers + 1 + layer
@@ -133,7 +134,7 @@ def mistral3(hf: Settings, tower: Any) -> dict[str, Any]:
 
 
 def idefics3(hf: Settings, tower: Any) -> dict[str, Any]:
-    """Squares of patches are one token, of one linear layer."""
+    """Squares of patches become one token, by one linear layer."""
     return {**_merged(hf, "scale_factor", _whole(hf, "scale_factor"), tower), "projector_bias": False}
 
 
@@ -165,7 +166,7 @@ def idefics2(hf: Settings, _: Any) -> dict[str, Any]:
 
 
 def internvl(hf: Settings, tower: Any) -> dict[str, Any]:
-    """Squares of patches are one token, of a norm and an MLP as wide as the text."""
+    """Squares of patches become one token, by a norm and an MLP as wide as the text."""
     if hf["vision_feature_select_strategy"] != "default":  # the class token is no patch of a square
         raise UncoveredError("vision_feature_select_strategy", "allowed: default")
     return {
@@ -178,7 +179,7 @@ def internvl(hf: Settings, tower: Any) -> dict[str, Any]:
 
 
 def cohere2_vision(hf: Settings, tower: Any) -> dict[str, Any]:
-    """Squares of patches are one token, of a gated MLP."""
+    """Squares of patches become one token, by a gated MLP."""
     width = _whole(hf, "alignment_intermediate_size", hf["text_width"])
     if width % 2:
         raise UncoveredError("alignment_intermediate_size", f"got {width}; allowed: even numbers")
@@ -191,7 +192,7 @@ def cohere2_vision(hf: Settings, tower: Any) -> dict[str, Any]:
 
 
 def aya_vision(hf: Settings, tower: Any) -> dict[str, Any]:
-    """The same behind a norm."""
+    """As cohere2_vision, behind a norm."""
     selected = _selected(hf, tower)
     if tower.extra_tokens and selected["class_tokens"]:
         raise UncoveredError("vision_feature_select_strategy", "got full; allowed for this tower: default")
@@ -199,7 +200,7 @@ def aya_vision(hf: Settings, tower: Any) -> dict[str, Any]:
 
 
 def llama4(hf: Settings, tower: Any) -> dict[str, Any]:
-    """Squares of patches are one token, of three linear layers, two of them activated."""
+    """Squares of patches become one token, by three linear layers, two of them with an activation."""
     vision = hf[FIELD]
     merge = _times(vision, "pixel_shuffle_ratio")
     width = _whole(vision, "projector_output_dim")
@@ -219,7 +220,7 @@ def llama4(hf: Settings, tower: Any) -> dict[str, Any]:
 
 
 def mllama(hf: Settings, tower: Any) -> dict[str, Any]:
-    """Several layers' outputs beside the last one's; how many tiles there are, and ways to cut them."""
+    """The outputs of several layers besides the last; the number of tiles, and of the ways to cut them."""
     vision, field = hf[FIELD], "intermediate_layers_indices"
     listed = _list({field: [3, 7, 15, 23, 30] if vision[field] is None else vision[field]}, field)
     if not listed or not all(isinstance(i, int) and 0 <= i < tower.layers for i in listed):
@@ -240,7 +241,7 @@ def mllama(hf: Settings, tower: Any) -> dict[str, Any]:
 
 
 def _inside(hf: Settings, name: str, usual: Settings) -> dict[str, Any]:
-    """A config inside with its defaults."""
+    """A nested config with its defaults filled in."""
     given = hf.get(name)
     if given is not None and not isinstance(given, Mapping):
         raise InputError(name, "allowed: a table of settings")
@@ -248,7 +249,7 @@ def _inside(hf: Settings, name: str, usual: Settings) -> dict[str, Any]:
 
 
 def _times(hf: Settings, name: str) -> int:
-    """The whole number that a ratio is one of: 0.5 is one in 2."""
+    """The whole number n of a ratio 1 / n: 2 for 0.5."""
     ratio = hf[name]
     if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 < ratio <= 1 or 1 % ratio:
         raise UncoveredError(name, f"got {shown(ratio)}; allowed: 1, 0.5, 0.25, ...")
@@ -256,7 +257,7 @@ def _times(hf: Settings, name: str) -> int:
 
 
 def _merged(hf: Settings, name: str, merge: int, tower: Any) -> dict[str, Any]:
-    """Squares of so many patches along a side, copied to one token."""
+    """Fields for squares of so many patches along a side, which are copied to one token."""
     if tower.positions != "rotary" and (tower.image // tower.patch) % merge:
         told = f"got {shown(hf[name])}; allowed: what divides the patches along a side"
         raise UncoveredError(name, told)

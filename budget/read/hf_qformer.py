@@ -1,4 +1,4 @@
-"""What the fields of configs with a Q-Former mean, as hf_projectors.py has it for the others.
+"""What the fields of configs with a Q-Former mean, as in hf_projectors.py for the others.
 
 Source: transformers.
 """
@@ -18,7 +18,7 @@ USUAL = {
 
 
 def blip_2(hf: Settings, _: Any) -> dict[str, Any]:
-    """Learned queries attend to all that the tower makes; one linear layer."""
+    """Learned queries attend to the tower's whole output; then one linear layer."""
     if hf["text"].embed_dim not in (0, hf["text_width"]):
         raise UncoveredError("text_config.word_embed_proj_dim", "allowed: hidden_size")
     asked = {"qformer_tokens": _whole(hf, "num_query_tokens"), "class_tokens": True}
@@ -26,7 +26,7 @@ def blip_2(hf: Settings, _: Any) -> dict[str, Any]:
 
 
 def instructblip(hf: Settings, tower: Any) -> dict[str, Any]:
-    """The same, words of the instruction beside the queries."""
+    """As blip_2, with the instruction's tokens beside the queries."""
     own = _inside(hf, "qformer_config", USUAL)
     words = {
         "qformer_vocab": _whole(own, "vocab_size", 30522),
@@ -36,7 +36,7 @@ def instructblip(hf: Settings, tower: Any) -> dict[str, Any]:
 
 
 def granite_speech(hf: Settings, tower: Any) -> dict[str, Any]:
-    """The same for each window of the tower's output."""
+    """As blip_2 for each window of the tower's output."""
     name, window, rate = "projector_config", _whole(hf, "window_size"), _whole(hf, "downsample_rate")
     own = _inside(hf, name, USUAL)
     if own.get("model_type", "blip_2_qformer") != "blip_2_qformer":

@@ -1,7 +1,7 @@
 """A config's `quantization_config` to the format of its weights (plan/packed.py).
 
 A method is a function from its table to a format of plan/packings.py, with the modules that stay as they are.
-One that is not here is refused: at 16 bits its bytes would be wrong.
+Any other method is refused: at 16 bits its bytes would be wrong.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ MIXED = "MIXED_PRECISION"
 def packing(
     values: Mapping[str, Any], dtype: str, formats: Collection[str] = (), nested: str = ""
 ) -> Packing | None:
-    """The format of a checkpoint's weights, whose other tensors are in `dtype`; None for a plain one.
+    """The format of a checkpoint's weights, whose other tensors are in `dtype`; None without such a format.
 
-    formats: the only ones that know the family's layers, which are no torch.nn.Linear.
-    nested: the field of the text's config, whose own table holds for the text alone (Kimi K2.5).
+    formats: where the family's layers are no torch.nn.Linear, the only formats that cover them.
+    nested: the field of the text's config, whose own table applies to the text alone (Kimi K2.5).
     Raises InputError.
     """
     table, inner = values.get(FIELD, values.get("quantization")), values.get(nested)
@@ -103,7 +103,7 @@ def _bitsandbytes(table: Table, _: str) -> Packing:
 
 
 def _compressed(table: Table, dtype: str) -> Packing:
-    """One group of settings for all linear layers, and a list of those that are left alone."""
+    """One group of settings for all linear layers, and a list of modules that are left alone."""
     groups = table.get("config_groups")
     if not isinstance(groups, Mapping) or len(groups) != 1:
         raise InputError(f"{FIELD}.config_groups", "allowed: one group of settings")
@@ -161,7 +161,7 @@ def _scale(weights: Table, dtype: str) -> Part:
 
 
 def _modelopt(table: Table, _: str) -> Packing:
-    """NVIDIA's own: what is left out is told, the head among it. Source: modelopt."""
+    """NVIDIA's own: the table lists all modules that are left out, the head included. Source: modelopt."""
     within = table.get("quantization")
     inner: Table = within if isinstance(within, Mapping) else table
     names = inner.get("exclude_modules") or table.get("ignore") or ()
@@ -185,7 +185,7 @@ def _algorithm(table: Table) -> Packing:
 
 
 def _by_layer(layers: object) -> Iterator[Packing]:
-    """Of a mix each algorithm, with the modules that have it. An expert stands for all of its layer."""
+    """A mix's algorithms, each with the modules that have it. One expert stands for all of its layer."""
     field = f"{FIELD}.quantized_layers"
     if not isinstance(layers, Mapping) or not all(isinstance(x, Mapping) for x in layers.values()):
         raise InputError(field, "allowed: a table of modules, each with its quant_algo")
@@ -201,7 +201,7 @@ def _by_layer(layers: object) -> Iterator[Packing]:
 
 
 def _gguf(table: Table, _: str) -> Packing:
-    """Each kind of matrix has a type (the smallest, of a mix); the file's total says what is left over."""
+    """Each kind of matrix has a type (in a mix the smallest); the rest follows from the file's total."""
     types, total = table.get("types"), table.get("total")
     if not isinstance(types, Mapping) or not isinstance(total, int):
         raise InputError(FIELD, "got gguf; allowed: the file itself, --config model.gguf")
@@ -211,7 +211,7 @@ def _gguf(table: Table, _: str) -> Packing:
 
 
 def _mlx(table: Table, _: str) -> Packing:
-    """One setting for all layers, but for those that have one of their own, or none. Source: mlx-lm."""
+    """One setting for all layers, except those that have their own, or none. Source: mlx-lm."""
     usual = _mlx_format(table)
     own = {name: value for name, value in table.items() if isinstance(value, Mapping) or value is False}
     among: dict[Packing, dict[str, str]] = {}

@@ -1,6 +1,6 @@
 """What the fields of some Hugging Face families mean, where that takes a computation.
 
-A function named after a model_type goes from the family's completed settings to settings of ours.
+A function named after a model_type turns the family's completed settings into settings of ours.
 Source: transformers.
 """
 
@@ -14,7 +14,7 @@ from .hf_fields import Settings, _flag, _list, _short, _whole, activation
 
 
 def opt(hf: Settings) -> dict[str, Any]:
-    """Some sizes have their norms behind the additions, and a narrower embedding."""
+    """Some sizes have their norms behind the residual additions, and a narrower embedding."""
     pre = _flag(hf, "do_layer_norm_before", True)
     width, embed = _whole(hf, "hidden_size"), _whole(hf, "word_embed_proj_dim", 0)
     return {
@@ -49,7 +49,7 @@ def gpt_neox(hf: Settings) -> dict[str, Any]:
 
 
 def gptj(hf: Settings) -> dict[str, Any]:
-    """The rotated part of a head is a width here."""
+    """The rotated part of a head is given as a width."""
     head_dim = _whole(hf, "n_embd") // _whole(hf, "n_head")
     rotated = head_dim if hf.get("rotary_dim") is None else _whole(hf, "rotary_dim")
     if head_dim and rotated > head_dim:
@@ -87,7 +87,7 @@ glm4 = nemotron = persimmon = glm
 
 
 def glm4v_text(hf: Settings) -> dict[str, Any]:
-    """All of a head is rotated, usually; heads are as wide as the model's width says."""
+    """All of a head is rotated by default; a head's width follows from the model's."""
     width = _whole(hf, "hidden_size") // _whole(hf, "num_attention_heads")
     if hf.get("head_dim") not in (None, width):  # the class rotates heads of the one, and makes the other
         raise InputError("head_dim", f"got {shown(hf['head_dim'])}; allowed: {width}")
@@ -95,12 +95,12 @@ def glm4v_text(hf: Settings) -> dict[str, Any]:
 
 
 def glm_ocr_text(hf: Settings) -> dict[str, Any]:
-    """All of a head is rotated, usually."""
+    """All of a head is rotated by default."""
     return _rotary(hf, "partial_rotary_factor", 1.0)
 
 
 def phi(hf: Settings) -> dict[str, Any]:
-    """The same; norms of queries and keys are as wide as a head would be that nobody widened."""
+    """As glm; where queries and keys have norms, heads must have their default width."""
     heads, width = _whole(hf, "num_attention_heads"), _whole(hf, "hidden_size")
     if hf.get("head_dim") is not None and hf.get("qk_layernorm") and hf["head_dim"] != width // heads:
         raise InputError("head_dim", "allowed with qk_layernorm: hidden_size / num_attention_heads")
@@ -108,7 +108,7 @@ def phi(hf: Settings) -> dict[str, Any]:
 
 
 def mllama_text_model(hf: Settings) -> dict[str, Any]:
-    """Listed layers attend to the picture; others that are listed are not there."""
+    """Listed layers attend to the picture; listed numbers beyond the last layer do not count."""
     usual = [3, 8, 13, 18, 23, 28, 33, 38]
     field = "cross_attention_layers"
     listed = _list({field: usual if hf[field] is None else hf[field]}, field)
@@ -117,7 +117,7 @@ def mllama_text_model(hf: Settings) -> dict[str, Any]:
 
 
 def helium(hf: Settings) -> dict[str, Any]:
-    """Heads and their width make the model's width: the class takes one for the other."""
+    """Heads times their width must be the model's width: the class uses one for the other."""
     heads, width = _whole(hf, "num_attention_heads"), _whole(hf, "hidden_size")
     if hf.get("head_dim") is not None and _whole(hf, "head_dim") * heads != width:
         raise InputError("head_dim", f"got {hf['head_dim']}; allowed: hidden_size / num_attention_heads")
@@ -165,7 +165,7 @@ ministral3 = mixtral = phi3 = phimoe = starcoder2 = mistral
 
 
 def ministral(hf: Settings) -> dict[str, Any]:
-    """Every layer has the same window, unless they are listed."""
+    """Every layer has the same window, unless layers are listed."""
     return {"windows": _layer_types(hf, ["sliding_attention"])}
 
 
@@ -183,7 +183,7 @@ qwen2_vl_text = qwen2_5_vl_text = qwen3 = qwen2
 
 
 def smollm3(hf: Settings) -> dict[str, Any]:
-    """Every fourth layer rotates nothing, unless they are listed."""
+    """Every fourth layer rotates nothing, unless layers are listed."""
     every = _short(_whole(hf, "no_rope_layer_interval", 4), "no_rope_layer_interval")
     rotated = [1] * (every - 1) + [0]
     if hf.get("no_rope_layers"):
@@ -218,7 +218,7 @@ def cohere2(hf: Settings) -> dict[str, Any]:
 
 
 def exaone4(hf: Settings) -> dict[str, Any]:
-    """As Cohere's, but where no layer has a window, all of them rotate."""
+    """As cohere2, but where no layer has a window, all of them rotate."""
     return {"windows": _full_every(hf, 4), "rotated": (1,)} if hf["sliding_window"] is None else cohere2(hf)
 
 
@@ -234,7 +234,7 @@ def modernbert(hf: Settings) -> dict[str, Any]:
 
 
 def _late_windows(hf: Settings) -> tuple[int, ...]:
-    """The windows of layers, of which the first ones attend in full."""
+    """The windows of layers, the first of which attend in full."""
     full = _whole(hf, "max_window_layers", least=0)
     layers = _short(_whole(hf, "num_hidden_layers"), "num_hidden_layers")
     kinds = ["full_attention" if i < full else "sliding_attention" for i in range(layers)]
@@ -242,7 +242,7 @@ def _late_windows(hf: Settings) -> tuple[int, ...]:
 
 
 def _full_every(hf: Settings, usual: int) -> tuple[int, ...]:
-    """The windows of layers, of which every n-th one attends in full."""
+    """The windows of layers, every n-th of which attends in full."""
     listed = hf.get("layer_types") is not None
     period = usual if listed else _whole(hf, "sliding_window_pattern", usual)
     period = _short(period, "sliding_window_pattern")
@@ -261,7 +261,7 @@ def _layer_types(hf: Settings, usual: list[str]) -> tuple[int, ...]:
 def _windows(
     hf: Settings, kinds: Any, name: str, local: str, everywhere: str, window: str, layers: str
 ) -> tuple[int, ...]:
-    """Each layer's window, from names of kinds; shortened to its period."""
+    """Each layer's window, from the names of the layers' kinds; shortened to one period."""
     known = isinstance(kinds, list | tuple) and all(kind in (local, everywhere) for kind in kinds)
     if not known or not kinds:
         raise InputError(name, f"allowed: a list of {local} and {everywhere}")
@@ -273,7 +273,7 @@ def _windows(
 
 
 def _period(values: list[int]) -> tuple[int, ...]:
-    """What layers have in turn, shortened to its period."""
+    """A sequence of layers' values, shortened to one period."""
     for period in range(1, min(len(values), 16)):
         if all(value == values[i % period] for i, value in enumerate(values)):
             return tuple(values[:period])

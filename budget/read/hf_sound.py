@@ -1,4 +1,4 @@
-"""What the fields of Hugging Face's networks for sound mean, as hf_rules.py has it for the others.
+"""What the fields of Hugging Face's networks for sound mean, as in hf_rules.py for the others.
 
 Source: transformers.
 """
@@ -14,7 +14,7 @@ from .hf_images import _number
 
 
 def wav2vec2(hf: Settings) -> dict[str, Any]:
-    """The convolutions are listed; a vector stands for masked positions where some can be masked."""
+    """The convolutions are listed; a learned vector replaces masked positions where some can be masked."""
     layers = len(_list(hf, "conv_dim"))
     if _whole(hf, "num_feat_extract_layers", layers) != layers:
         told = f"got {shown(hf['num_feat_extract_layers'])}; allowed: as many as conv_dim has, {layers}"
@@ -27,7 +27,7 @@ hubert = unispeech = wav2vec2
 
 
 def unispeech_sat(hf: Settings) -> dict[str, Any]:
-    """There is always one."""
+    """As wav2vec2, but there is always such a vector."""
     return {**wav2vec2(hf), "mask_token": True}
 
 
@@ -42,12 +42,14 @@ def audioflamingo3(hf: Settings, _: Any) -> dict[str, Any]:
 
 
 def qwen2_audio(_: Settings, __: Any) -> dict[str, Any]:
-    """The same but for one linear layer; the loss is of logits in 16 bits."""
+    """As audioflamingo3, but with one linear layer; the loss reads 16-bit logits."""
     return {"merge": 1, "loss_float32": False}
 
 
 def voxtral(hf: Settings, tower: Any) -> dict[str, Any]:
-    """So many positions are one token as make the MLP's width, of two linear layers as wide as the text."""
+    """Positions whose widths add up to the MLP's become one token, by two linear layers as wide as the
+    text.
+    """
     return {
         "merge": _merged(tower),
         "padding": True,
@@ -58,7 +60,7 @@ def voxtral(hf: Settings, tower: Any) -> dict[str, Any]:
 
 
 def glmasr(hf: Settings, tower: Any) -> dict[str, Any]:
-    """The same, twice as wide as the text, with biases."""
+    """As voxtral, twice as wide as the text, with biases."""
     return {
         "merge": _merged(tower, 4),
         "projector_width": 2 * hf["text_width"],
@@ -76,7 +78,7 @@ def granite_speech_tower(hf: Settings) -> dict[str, Any]:
 
 
 def qwen3_asr_tower(hf: Settings) -> dict[str, Any]:
-    """A chunk is two windows; its class takes 13 positions for one."""
+    """A chunk is two windows; its class assumes 13 positions for one chunk."""
     from ..arch.chunk_encoder import strided
 
     chunk = 2 * _whole(hf, "n_window")
@@ -101,7 +103,7 @@ def qwen2_5_omni_tower(hf: Settings) -> dict[str, Any]:
 
 
 def qwen2_5_omni(hf: Settings, tower: Any) -> dict[str, Any]:
-    """One linear layer; two vectors for the ends of sound are there."""
+    """One linear layer; two learned vectors mark the ends of the sound."""
     return {**qwen2_5_vl(hf, tower), **_heard(hf), "sound_ends": 2}
 
 
@@ -117,7 +119,7 @@ def qwen3_omni_moe(hf: Settings, tower: Any) -> dict[str, Any]:
 
 
 def _heard(hf: Settings) -> dict[str, Any]:
-    """Raise an error for sound's tokens that are not as wide as the text's: they cannot run."""
+    """Raise an error where the sound's tokens are not as wide as the text's: the class cannot run."""
     wide = _whole(hf["audio_config"], "output_dim")
     if wide != hf["text_width"]:
         raise UncoveredError("audio_config.output_dim", f"got {wide}; allowed: {hf['text_width']}")

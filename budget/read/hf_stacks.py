@@ -1,6 +1,6 @@
 """What the fields of Hugging Face's encoder-decoders, vision transformers and state spaces mean.
 
-As hf_rules.py has it for the others. Source: transformers.
+As in hf_rules.py for the others. Source: transformers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ T5_ACTIVATIONS = {
 
 
 def t5(hf: Settings) -> dict[str, Any]:
-    """One word says how MLPs are made. The embedding is always the head; `tie` says if it is scaled."""
+    """One field has the MLPs' form. The head is always the embedding; `tie` says whether it is scaled."""
     word = hf["feed_forward_proj"]
     if not isinstance(word, str) or word not in T5_ACTIVATIONS:
         raise InputError("feed_forward_proj", f"got {shown(word)}; allowed: {', '.join(T5_ACTIVATIONS)}")
@@ -34,7 +34,7 @@ mt5 = t5
 
 
 def deberta_v2(hf: Settings) -> dict[str, Any]:
-    """Distances between tokens have embeddings, by buckets or each its own, towards both sides."""
+    """Distances between tokens, in both directions, have embeddings, one each or one for a bucket."""
     width = _whole(hf, "hidden_size")
     for name in ("embedding_size", "pooler_hidden_size"):
         if hf.get(name) not in (None, width):
@@ -68,7 +68,7 @@ deit = clip_vision_model = vit
 
 
 def pixtral(hf: Settings) -> dict[str, Any]:
-    """The class derives the width of a head, and rotates one of the width that it is told."""
+    """The class derives a head's width, but rotates a head of the width in the config."""
     width = _whole(hf, "hidden_size") // _whole(hf, "num_attention_heads")
     if hf.get("head_dim") not in (None, width):
         raise UncoveredError("head_dim", f"got {shown(hf['head_dim'])}; allowed: {width}")
@@ -76,7 +76,7 @@ def pixtral(hf: Settings) -> dict[str, Any]:
 
 
 def internvl_vision(hf: Settings) -> dict[str, Any]:
-    """Positions may be none; the last norm is a layer norm, where patches are not meant to be averaged."""
+    """Positions are optional; unless patches are averaged, there is a last norm, a layer norm."""
     final = not _flag(hf, "use_mean_pooling", True)
     if hf["norm_type"] not in ("layer_norm", "rms_norm"):
         raise InputError("norm_type", f"got {shown(hf['norm_type'])}; allowed: layer_norm, rms_norm")
@@ -95,7 +95,7 @@ def janus_vision(hf: Settings) -> dict[str, Any]:
 
 
 def siglip_vision_model(hf: Settings) -> dict[str, Any]:
-    """A learned query attends to all patches, unless the tower goes without its head."""
+    """A learned query attends to all patches, unless the tower has no head."""
     return {**vit(hf), "pooling": "attention" if _flag(hf, "vision_use_head", True) else ""}
 
 
@@ -105,7 +105,7 @@ def whisper(hf: Settings) -> dict[str, Any]:
 
 
 def bart(hf: Settings) -> dict[str, Any]:
-    """Tables that are not tied to the head are tied to nothing."""
+    """Without a tied head, the tables of encoder and decoder are not tied either."""
     return {"tables": 1 if _flag(hf, "tie_word_embeddings", True) else 3}
 
 
@@ -121,12 +121,12 @@ def dinov2(hf: Settings) -> dict[str, Any]:
 
 
 def mamba(hf: Settings) -> dict[str, Any]:
-    """The rank of the step size may be left to the width."""
+    """The rank of the step size may follow from the width."""
     return {"dt_rank": _rank(hf, "time_step_rank")}
 
 
 def mamba2(hf: Settings) -> dict[str, Any]:
-    """Heads times their width are the inner width."""
+    """Heads times their width must be the inner width."""
     _head_width(hf, "head_dim", "expand", "num_heads")
     return {}
 
@@ -160,7 +160,7 @@ def bamba(hf: Settings) -> dict[str, Any]:
 
 
 def _every(hf: Settings, name: str, layers: int) -> tuple[int, ...]:
-    """Layers by a period and an offset; one that is not there stands for none."""
+    """Layers by a period and an offset; where there is no such layer, one behind the last stands for none."""
     period, offset = _whole(hf, f"{name}_period"), _whole(hf, f"{name}_offset", least=0)
     if offset >= period:
         raise InputError(f"{name}_offset", f"got {offset}; allowed: less than {name}_period, {period}")

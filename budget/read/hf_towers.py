@@ -1,8 +1,8 @@
-"""What the fields of vision-language configs mean, and of those that hear: the tower and its projector.
+"""Configs of networks that see or hear: what their fields mean for the tower and its projector.
 
-A family's `tower` names the families of towers that its class takes, the usual one first, or is one
-itself; `tower_usual` has the fields of a tower that the config leaves out, `further_towers` others, by the
-part of the architecture's Config that each one is. Source: transformers.
+A family's `tower` lists the families of towers that its class takes, the usual one first, or is one itself;
+`tower_usual` has defaults for fields of the tower that a config leaves out, and `further_towers` more towers,
+each by its part of the architecture's Config. Source: transformers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .hf_images import _side
 from .hf_projectors import FIELD
 
 RULES = {**hf_projectors.RULES, **hf_any_size.RULES, **hf_sound.RULES, **hf_qformer.RULES, **hf_drawing.RULES}
-SEEING = {  # of a text model, the one that sees
+SEEING = {  # by a text model's architecture, the one with a tower for images
     "transformer": "vision_language",
     "hybrid": "vision_hybrid",
     "gemma4": "vision_gemma4",
@@ -29,7 +29,7 @@ SEEING = {  # of a text model, the one that sees
 
 
 def wholes(family: Mapping[str, Any]) -> Mapping[str, str]:
-    """Of each architecture of text models, the one with the tower that a family has."""
+    """By a text model's architecture, the one with the kind of tower that a family has."""
     found: Mapping[str, str] = family.get("around", SEEING)
     return found
 
@@ -62,8 +62,8 @@ def read(hf: Settings, family: Mapping[str, Any], arch: str, text: Any) -> tuple
 def _tower(hf: Settings, family: Mapping[str, Any]) -> tuple[Settings, Any]:
     """The tower's fields and its own Config; errors name the table that a field stands in.
 
-    Where a family has one tower only, its config's class is that one's, whatever model_type says there:
-    unless the family is `tower_typed`.
+    Where a family has only one tower, the tower's model_type does not count, unless the family is
+    `tower_typed`.
     """
     where = field(family)
     given = hf.get(where)
@@ -88,7 +88,7 @@ def _tower(hf: Settings, family: Mapping[str, Any]) -> tuple[Settings, Any]:
 
 
 def _towers(told: Any) -> Any:
-    """The families of towers, or one itself; as another family's, but for what it says."""
+    """The families of towers, or one itself; a family may have another one's, with changes."""
     if isinstance(told, str):
         return hf_families.load(told)["tower"]
     if not isinstance(told, Mapping) or "as" not in told:
@@ -100,7 +100,7 @@ def _towers(told: Any) -> Any:
 
 
 def qwen2_vl_tower(hf: Settings) -> dict[str, Any]:
-    """The MLP's width is a multiple."""
+    """The MLP's width is a multiple of the model's."""
     wide = {"d_ff": _whole(hf, "mlp_ratio") * _whole(hf, "embed_dim")}
     return {**wide, "patch": _side(hf, "patch_size"), "classes": 0}
 

@@ -1,6 +1,6 @@
 """A torch module as the model of an estimate: its program, and the settings that it can have.
 
-This file does not import torch: whoever has a module has done so.
+This file does not import torch: who has a module has imported it.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from ..ir import Model
 from ..named import Any
 from ..plan import unnamed
 
-SIZES = ("inputs", "batch", "seq", "image")  # what says of an estimate's settings how large the input is
+SIZES = ("inputs", "batch", "seq", "image")  # the settings of an estimate that size the input
 
 
 def program(
     module: Any, *, inputs: Any = None, mode: str = "train", dtype: str | None = None, **sizes: Any
 ) -> Model:
-    """A torch module's program: for its inputs, or for ones of a batch, seq and image where these are
-    not None. A batch replaces the first dimension of inputs that are given, tensors or their sizes (`sized`).
+    """A torch module's program: for the given inputs, or for inputs of a batch, seq and image that are not
+    None. A batch replaces the first dimension of given inputs, whether tensors or their sizes (`sized`).
     Raises InputError.
     """
     from . import _module_inputs, torch_module
@@ -48,7 +48,7 @@ def program(
 
 
 def _cast(dtype: str | None) -> str:
-    """What parameters and inputs are cast to; TF32 is float32 in memory. Raises InputError."""
+    """The dtype to which parameters and inputs are cast; TF32 is float32 in memory. Raises InputError."""
     from ._shapes import CASTS
 
     if not dtype:
@@ -60,7 +60,7 @@ def _cast(dtype: str | None) -> str:
 
 
 def _whole(name: str, value: Any) -> int:
-    """A size as a tensor has it. Raises InputError."""
+    """A size as a whole number, as tensors have it. Raises InputError."""
     whole = size(name, value)
     if not isinstance(whole, int):
         raise InputError(name, f"got {shown(value)}; allowed for a torch module: one whole number")

@@ -1,6 +1,6 @@
 """params.json as Meta and Mistral AI publish it beside their weights, to the config of the same network.
 
-Of Meta's feed-forward only how its width is rounded stands there. Sources: llama-models, mistral-inference.
+For Meta's feed-forward it has only how the width is rounded. Sources: llama-models, mistral-inference.
 """
 
 from __future__ import annotations
@@ -21,17 +21,19 @@ SILENT = (
     "norm_eps", "rope_theta", "use_scaled_rope", "rope_scaling_factor", "high_freq_factor", "max_seq_len",
     "max_batch_size",
 )  # fmt: skip
-FIRST_VOCAB = 32000  # where it says -1: that of Llama 1 and 2's tokenizer. Source: llama-models
-CONTEXT = 131_072  # positions are rotary, and no weights
+FIRST_VOCAB = 32000  # for -1: the vocabulary of Llama 1 and 2's tokenizer. Source: llama-models
+CONTEXT = 131_072  # positions are rotary and have no weights
 
 
 def is_mine(values: Mapping[str, Any]) -> bool:
-    """Whether a table is such a file's, and no config with a model_type."""
+    """Whether a table is that of a params.json, not a config with a model_type."""
     return "model_type" not in values and {WIDTH, DEPTH} <= set(values)
 
 
 def config(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The config of Llama, Mistral or Mixtral of these sizes. Raises InputError for what these have not."""
+    """The config of a Llama, Mistral or Mixtral of these sizes. Raises InputError for fields that they
+    lack.
+    """
     read = {*NAMES, *ROUNDING, *SILENT, "vocab_size", "moe", "sliding_window"}
     for name, value in values.items():
         if name not in read and value not in (None, False):
@@ -57,7 +59,7 @@ def config(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _rounded(values: Mapping[str, Any]) -> int:
-    """Meta's width of the feed-forward: 8/3 of the model's, more by a factor, to whole multiples."""
+    """Meta's width of the feed-forward: 8/3 of the model's, times a factor, rounded up to whole multiples."""
     factor, multiple = values.get("ffn_dim_multiplier"), _whole(values, "multiple_of", 256)
     if factor is not None and (
         isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor <= 100

@@ -2,14 +2,14 @@
 
 A table has either `arch` and that architecture's settings, or `model_type` and a Hugging Face
 family's own fields; `workload` where a preset is also a worked example; `published`, the preset of the
-form in few bits that its maker publishes. A table with `same_as` is another name. `_class_name`, or a
-`model_type` that has no family's file: a class that is captured.
+form in few bits that its maker publishes. A table with `same_as` is another name. One with `_class_name`, or
+with a `model_type` that has no family's file, is a class that is captured.
 
-A name without a size is Ollama's, which has one for it (data/ollama.json), written as it is there; `usual` is
-the format of most of its weights, `in_16_bits` whose files have two bytes a parameter.
+A name without a size is Ollama's, which has a usual size for it (data/ollama.json). There `usual` is the
+format of most of its files, and `in_16_bits` lists the names whose files have two bytes a parameter.
 
-A name of the Hugging Face hub means the preset that it is called by, whoever owns it, once the words are
-gone that say how it was trained (`unsloth/Meta-Llama-3.1-8B-Instruct`); presets/hub.json has the others.
+A name of the Hugging Face hub means the preset of that name, whoever owns it, without the words about its
+training (`unsloth/Meta-Llama-3.1-8B-Instruct`); presets/hub.json has all others.
 """
 
 from __future__ import annotations
@@ -24,29 +24,30 @@ from ..named import Any
 
 FOLDER = "presets"
 ABOUT = ("source", "note", "published")  # for people: no settings
-# Words of a name that say how a network was trained, what stores it or who did, not what it is.
+# Words of a name about a network's training, its storage or its owner, which do not say what network it is.
 TRAINED = (
     "instruct", "chat", "it", "pt", "sft", "dpo", "rlvr", "thinking", "reasoning", "deduped", "preview", "hf",
     "bf16", "meta", "nvidia", "abliterated", "uncensored", "qat", "mlx",
 )  # fmt: skip
-# Words that say so only beside a size in numbers: Qwen3-8B-Base is Qwen3-8B, but bert-base is a size itself.
+# Words about training only beside a size in numbers: Qwen3-8B-Base is Qwen3-8B, but in bert-base it is the
+# size.
 TRAINED_OF_A_SIZE = r"base|\d{4}"  # 2507: year and month
 SIZE = r"(\d+x)?\d+(\.\d+)?[bm]"
 MARKS = str.maketrans(dict.fromkeys(" _.:", "-"))  # what divides a name's parts, as people write it
 WEIGHTS = r"\.\w*in\d+k\w*$|-(int4|q4_0)-unquantized$"  # resnet50.a1_in1k; trained for few bits, not in them
-# A page of the hub: of a network, or of a file of its.
+# A page of the hub: a network's, or that of one of its files.
 PAGE = (
     r"https?://(huggingface\.co|hf\.co)/(?P<name>[\w.-]+(/(?!(tree|blob|resolve|raw)\b)[\w.-]+)?)([/?#].*)?"
 )
-LATEST = ":latest"  # Ollama's tag where none is told: of the size in data/ollama.json
+LATEST = ":latest"  # Ollama's default tag: the size in data/ollama.json
 WORDS = re.compile(r"\d+(?:[._]\d+)*[bm]?(?![a-z])|[a-z]+")  # of a name: llama, 3.1, 8b
-# Words of a name that say that a network has more than the one that its name is made of, or is made from it.
+# Words of a name for a network that has more parts than the network in its name, or is derived from it.
 MORE = {
     "vl", "vision", "audio", "omni", "asr", "tts", "ocr", "speech", "minitron", "moe", "hybrid", "embed",
     "embedding",
 }  # fmt: skip
-ACTIVE = r"-a\d+(\.\d+)?b$"  # the parameters of a mixture that a token takes
-# Words of a name that say in which few bits its weights are, by --quantize.
+ACTIVE = r"-a\d+(\.\d+)?b$"  # the parameters of a mixture that a token uses
+# Words of a name for the format of its weights in few bits, by --quantize.
 FEW_BITS = {
     "awq": "awq", "gptq": "gptq", "fp8": "fp8", "mxfp4": "mxfp4", "nvfp4": "nvfp4", "fp4": "nvfp4",
     "w4a16": "w4a16", "int4": "w4a16", "w8a8": "w8a8", "bnb": "nf4", "gguf": "q4_k_m",
@@ -60,7 +61,7 @@ def find(name: str) -> Mapping[str, Any]:
 
 
 def look_up(name: str) -> tuple[str, Mapping[str, Any]]:
-    """A preset's own name and its table, for a name as people tell it (`GPT-2 XL`, `resnet-50`).
+    """A preset's own name and its table, for a name as people write it (`GPT-2 XL`, `resnet-50`).
 
     Raises InputError that says the nearest known name.
     """
@@ -72,7 +73,7 @@ def look_up(name: str) -> tuple[str, Mapping[str, Any]]:
 
 @lru_cache(maxsize=256)
 def known(name: str) -> tuple[str, Mapping[str, Any]] | None:
-    """The same, or None: to say what is near takes longer than to look."""
+    """`look_up`, or None: to find the nearest name takes longer than to look."""
     for told in _told(name):
         for spelled in (_exact, _spelled, _on_the_hub, _of_experts):
             for presets in _files(told):
@@ -86,14 +87,14 @@ def known(name: str) -> tuple[str, Mapping[str, Any]] | None:
 
 
 def of_page(model: Any) -> Any:
-    """The hub's name of a network whose page's address is given; anything else as it is."""
+    """The hub's name for the address of a network's page; anything else as it is."""
     told = re.fullmatch(PAGE, model) if isinstance(model, str) and "://" in model else None
     return told["name"] if told else model
 
 
 def of_ollama(name: str) -> str:
-    """The format of the weights that Ollama has by this name of its own, with a size (`qwen3:8b`) or without
-    where it has one for it; nothing for those in 16 bits, and for any other name.
+    """The format of Ollama's weights for a name of its library, with a size (`qwen3:8b`) or, where it has a
+    usual size, without; "" for weights in 16 bits, and for any other name.
     """
     about, own = table.load("ollama.json"), name.partition(":")[0]
     tag = own != name or name in about["latest"]
@@ -101,8 +102,8 @@ def of_ollama(name: str) -> str:
 
 
 def _told(name: str) -> Iterator[str]:
-    """The name as it is, then without its owner, then without words about its training (whose patterns take
-    long to compile).
+    """The name as it is, then without its owner, then without words about its training (last, since their
+    patterns take long to compile).
     """
     yield name
     if "/" in name:
@@ -111,7 +112,7 @@ def _told(name: str) -> Iterator[str]:
 
 
 def plain(name: str) -> str:
-    """The preset of a name; of one in few bits (`deepseek-v3-fp8`) the one that is not. Raises InputError."""
+    """The preset of a name; for one in few bits (`deepseek-v3-fp8`) the plain one. Raises InputError."""
     from .hf_fields import has_few_bits
 
     found, told = look_up(name)
@@ -130,7 +131,7 @@ def untrained(name: str) -> str:
 
 
 def names() -> tuple[str, ...]:
-    """All presets of architectures that are here by their own names, by file and in the files' order."""
+    """The names of all presets whose architecture is here, by file and in the files' order."""
     return tuple(
         name
         for presets in _files()
@@ -157,7 +158,7 @@ def captured(found: Mapping[str, Any]) -> bool:
 
 def few_bits(name: str) -> tuple[str, str] | None:
     """The preset and the format of a name that says in which few bits its weights are, or None."""
-    from ..plan.gguf import FORMATS as GGUF  # only where no preset is called so
+    from ..plan.gguf import FORMATS as GGUF  # only where no preset has the name
 
     name = re.sub(r"(?<=/)[^/_-]+_(?=\w+-)", "", name)  # bartowski/Qwen_Qwen3-8B-GGUF: whose it was
     begins, _, last = re.sub("-gguf(?=-|$)", "", name.lower().replace(":", "-")).rpartition("-")
@@ -188,7 +189,9 @@ def in_few_bits(name: str) -> str:
 
 
 def near_on_the_hub(name: str) -> str:
-    """A hint at the nearest name: one in it, one that begins as it does, owners aside, or is spelled so."""
+    """A hint at the nearest name: one within it, or, owners aside, with the same beginning or similar
+    spelling.
+    """
     from difflib import get_close_matches
 
     if within := _within(name):
@@ -201,9 +204,9 @@ def near_on_the_hub(name: str) -> str:
 
 
 def _within(name: str) -> str:
-    """The preset whose words, a size at their end, are all in a name, in their order: Llama-3-ELYZA-JP-8B.
+    """The preset whose words, the last one a size, are all in a name, in their order: Llama-3-ELYZA-JP-8B.
 
-    Of several the longest, and of those the one whose words stand together.
+    The longest of several, and of equally long ones that whose words stand together.
     """
 
     def words(name: str) -> list[str]:
@@ -223,7 +226,7 @@ def _within(name: str) -> str:
 
 
 def _files(likely: str = "") -> Iterator[Mapping[str, Mapping[str, Any]]]:
-    """All files' tables; a file that a name begins with is read first, and often alone."""
+    """All files' tables; the file with which a name begins is read first, and often alone."""
     files = sorted(table.files(FOLDER), key=lambda file: not likely.startswith(file))
     return (table.load(FOLDER, f"{file}.json") for file in files)
 
@@ -235,8 +238,8 @@ def _exact(name: str, headings: Mapping[str, object]) -> str | None:
 def _spelled(name: str, headings: Mapping[str, object]) -> str | None:
     """The heading that a name means.
 
-    Which mark divides a name's parts never counts; whether one does, only between two digits (OPT-1.3B and
-    13B) and where that tells two headings apart.
+    Which mark divides a name's parts never matters. Whether there is a mark matters only between two digits
+    (OPT-1.3B and 13B), and where two headings differ by it.
     """
     for spelling in (_dashed, squeezed):
         found = [h for h in headings if spelling(h) == spelling(name)]
@@ -252,7 +255,7 @@ def _on_the_hub(name: str, headings: Mapping[str, object]) -> str | None:
 
 
 def _of_experts(name: str, headings: Mapping[str, object]) -> str | None:
-    """The mixture of a tag that says how many parameters it has, not how many a token takes: `qwen3:30b`."""
+    """The mixture for a tag with all of its parameters, without those that a token uses: `qwen3:30b`."""
     if ":" not in name:
         return None
     found = [h for h in headings if squeezed(re.sub(ACTIVE, "", h)) == squeezed(name)]
@@ -266,5 +269,5 @@ def _dashed(name: str) -> str:
 
 @lru_cache(maxsize=4096)
 def squeezed(name: str) -> str:
-    """Without the marks that do not stand between two digits."""
+    """A name without the marks that do not stand between two digits."""
     return re.sub(r"(?<!\d)-|-(?!\d)", "", _dashed(name))

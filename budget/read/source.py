@@ -16,7 +16,7 @@ from ..named import Any, NamedTuple
 from ..size import Size, once
 from . import preset
 
-# A name that ends so is a file's, whether it is one that can be read (hf_files.py) or not.
+# A name with such an ending is a file's, whether the file can be read (hf_files.py) or not.
 ENDINGS = (".json", ".json.gz", ".gguf", ".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
 
 
@@ -34,7 +34,9 @@ class Named(NamedTuple):
         return built._replace(name=self.name, uncounted=(*built.uncounted, *self.uncounted))
 
     def routed(self) -> Named:
-        """The same where a token goes to its own experts alone: as all code does that has experts apart."""
+        """The network in which a token goes to its own experts alone, as in all code that has experts
+        apart.
+        """
         if not getattr(self.settings, "every_expert", False):
             return self
         return self._replace(settings=type(self.settings)(**{**vars(self.settings), "every_expert": False}))
@@ -196,10 +198,10 @@ def _named(name: str) -> Resolved:
 def _captured(
     model: object, requested: Mapping[str, Any], config: Mapping[str, Any], **run: Any
 ) -> Model | None:
-    """The program of transformers' own class, of a config that no family covers; None for any other model.
+    """The program of transformers' own class, for a config that no family covers; None for any other model.
 
-    requested, config: settings, refused before the class is captured, which takes long. run: mode, dtype,
-    batch, seq and image. Raises InputError where transformers has no such class either.
+    requested, config: settings; bad ones are refused before the class is captured, which takes long. run:
+    mode, dtype, batch, seq and image. Raises InputError where transformers has no such class either.
     """
     if isinstance(model, str) and not _is_path(model):
         name, whole = _whole_class(model)
@@ -241,7 +243,7 @@ def _config(model: Mapping[str, Any] | os.PathLike[str] | str) -> Mapping[str, A
 
 
 def _without_sound(sizes: Iterable[str]) -> None:
-    """Raise an InputError for sound, which nothing makes an input of for a torch module."""
+    """Raise an InputError for sound: for a torch module nothing makes an input of it."""
     if "sound" in sizes:
         raise InputError(
             "sound", "a torch module hears what is in its inputs; allowed: with a tower of sound"
@@ -249,8 +251,8 @@ def _without_sound(sizes: Iterable[str]) -> None:
 
 
 def _whole_class(name: str) -> tuple[str, Mapping[str, Any] | None]:
-    """A preset's own name and the config of a class of transformers or diffusers, where no architecture here
-    covers it.
+    """A preset's own name and the config of its class in transformers or diffusers, where no architecture
+    here covers it.
     """
     try:
         name, found = preset.look_up(name)
@@ -284,7 +286,7 @@ ON_THE_HUB = r"(hf\.co/|huggingface\.co/)?[\w.-]*\w[\w.-]*/[\w.-]+(:[\w.-]+)?"
 
 
 def _is_path(text: str) -> bool:
-    """Whether a name is a file's or a folder's: `owner/name` may be a hub's, where nothing is called so."""
+    """Whether a name is a file's or a folder's; where none has it, `owner/name` may be on the hub."""
     if text.endswith(ENDINGS):
         return True
     return os.sep in text and (os.path.exists(text) or not re.fullmatch(ON_THE_HUB, text))
@@ -292,5 +294,5 @@ def _is_path(text: str) -> bool:
 
 @once
 def built(network: Named | Ready, workload: Workload) -> Model:
-    """A network for a workload: asked for by a stack's defaults, by what is counted, by each layout."""
+    """A network for a workload, made once: a stack's defaults, the counts and each layout ask for it."""
     return network.build(workload)

@@ -64,8 +64,8 @@ def _make(factory: Any, name: str) -> Any:
 
 @contextmanager
 def constructing(where: Any = None) -> Iterator[None]:
-    """Modules made in here have fake parameters, which an initialiser that looks at numbers leaves as
-    they are.
+    """Within, modules are made with fake parameters; an initializer that looks at numbers leaves them as they
+    are.
     """
     own = torch.nn.init._no_grad_trunc_normal_
     torch.nn.init._no_grad_trunc_normal_ = lambda tensor, *_, **__: tensor

@@ -56,7 +56,7 @@ def capture(module: Any, inputs: Any, mode: str = "train", dtype: str = "") -> M
     """A module's program for these inputs: a dict of keywords, a tuple, or one tensor.
 
     In train mode the loss is the output's `loss`, else the sum of its first tensor; in decode the inputs are
-    a prompt's, whose last token runs behind a cache of the others. dtype: what the module is cast to first.
+    a prompt's, whose last token runs behind a cache of the others. dtype: the module is cast to it first.
     Raises InputError.
     """
     module = getattr(module, "_orig_mod", module)  # of torch.compile
@@ -80,7 +80,7 @@ def capture(module: Any, inputs: Any, mode: str = "train", dtype: str = "") -> M
 
 
 class NeedsDataError(InputError):
-    """Of a pass whose way or sizes depend on what it computes."""
+    """A pass takes a way, or has sizes, that depend on what it computes."""
 
 
 def _captured(
@@ -141,12 +141,12 @@ def _check(module: Any) -> None:
 
 
 def _is(x: Any, name: str, cls: str) -> bool:
-    """Whether x is of a class of a module that need not have been imported."""
+    """Whether x is of a class, whose module need not have been imported."""
     return isinstance(x, getattr(sys.modules.get(name), cls, ()))
 
 
 def _declare(module: Any, inputs: Mapping[str, Any], recorder: Recorder) -> None:
-    """What is there before anything runs: parameters, buffers and inputs."""
+    """Record what exists before anything runs: parameters, buffers and inputs."""
     once = {id(p) for p in module.parameters()}
     for path, m in module.named_modules():
         own = {n: p for n, p in m.named_parameters(path, recurse=False) if id(p) in once}
@@ -188,13 +188,15 @@ def _run(
 
 
 def _unrecorded(module: Any, recorder: Recorder, kwargs: Mapping[str, Any]) -> Any:
-    """What a forward pass returns, of which nothing is kept."""
+    """The result of a forward pass that is not recorded."""
     with silent(), torch.no_grad(), recorder, explained("inputs", "in the prompt"):
         return module(**kwargs)
 
 
 def _check_run(module: Any, parameters: Mapping[str, Any], recorder: Recorder) -> None:
-    """Raise an InputError where a forward pass did what the recorder cannot have seen, or not in time."""
+    """Raise an InputError where a forward pass did something that the recorder did not see, or saw too
+    late.
+    """
     if recorder.elsewhere:
         text = f"{recorder.elsewhere} runs in a thread of its own, where its calls are not seen"
         raise InputError("module", f"{text}; allowed: all in one thread")
@@ -205,7 +207,7 @@ def _check_run(module: Any, parameters: Mapping[str, Any], recorder: Recorder) -
 
 
 def _marks(p: torch.Tensor, name: str, trained: dict[str, str]) -> Any:
-    """The node that accumulates a parameter's gradient, which says that it has run while it is held."""
+    """The node that accumulates a parameter's gradient; as long as it is held, it records that it has run."""
     node = torch.autograd.graph.get_gradient_edge(p).node
     node.register_prehook(lambda _: trained.setdefault(name, dtype_name(p.dtype)) and None)
     return node
@@ -213,7 +215,7 @@ def _marks(p: torch.Tensor, name: str, trained: dict[str, str]) -> Any:
 
 @contextmanager
 def _watched(recorder: Recorder) -> Iterator[None]:
-    """The recorder knows which module runs, and nothing is printed."""
+    """Within, the recorder knows which module runs, and nothing is printed."""
     hooks = (
         register_module_forward_pre_hook(recorder.enter),
         register_module_forward_hook(recorder.leave, always_call=True),
@@ -228,7 +230,9 @@ def _watched(recorder: Recorder) -> Iterator[None]:
 
 @contextmanager
 def silent() -> Iterator[None]:
-    """torch does not print what it raises as well, nor a module on standard output, which is for answers."""
+    """Within, torch does not print the errors that it raises, nor a module to standard output, which is for
+    answers.
+    """
     log = logging.getLogger("torch._subclasses.fake_tensor")
     level = log.level
     log.setLevel(logging.CRITICAL)
@@ -242,7 +246,9 @@ def silent() -> Iterator[None]:
 
 
 def _loss(out: Any) -> Any:
-    """What the backward pass starts from: the output's `loss`, the sum of several, or of the first tensor."""
+    """The start of the backward pass: the output's `loss`, the sum of several losses, or of its first
+    tensor.
+    """
     named = out.get("loss") if isinstance(out, Mapping) else getattr(out, "loss", None)
     trained = [t for t in tensors_in(named) if t.requires_grad]
     if not trained:
@@ -269,7 +275,7 @@ def _scalar(t: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def explained(field: str, context: str) -> Iterator[None]:
-    """What goes wrong in the user's code as one line that says where."""
+    """Within, an error in the user's code becomes one line that says where it is."""
     try:
         yield
     except InputError:
@@ -292,7 +298,7 @@ def explained(field: str, context: str) -> Iterator[None]:
 
 
 def _where(error: BaseException) -> str:
-    """The innermost line that is neither torch's nor ours."""
+    """The innermost line of a traceback that is neither torch's nor ours."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [f for f in frames if not f.filename.startswith((TORCH, HERE, "<"))]
     return f"; at {own[-1].filename}:{own[-1].lineno}" if own else ""
