@@ -86,6 +86,20 @@ def test_flags_of_a_server_are_those_of_estimate(tmp_path):
     assert (e.devices, e.stack.name, e.task.workload.seq) == (8, "vllm", 16384)
 
 
+def test_tensorrt_llm_s_cache_and_its_file_of_options(tmp_path):
+    line = "trtllm-serve meta-llama/Llama-3.1-8B-Instruct --max_batch_size 64 --max_num_tokens 8192"
+    told = read(written(tmp_path, "a.sh", f"{line} --kv_cache_free_gpu_memory_fraction 0.8"))
+    assert (told.left, told.serving) == (("max_num_tokens",), {"places": 64, "cache_share": 0.8})
+    options = "kv_cache_config:\n  free_gpu_memory_fraction: 0.7\n  dtype: fp8\nmax_batch_size: 16\n"
+    written(tmp_path, "extra.yml", f"{options}enable_attention_dp: true\n")
+    told = read(written(tmp_path, "b.sh", f"{line} --extra_llm_api_options extra.yml"))
+    assert told.serving == {"places": 16, "cache_share": 0.7}  # the file wins over flags
+    assert told.settings["kv_dtype"] == "fp8"
+    assert told.left == ("max_num_tokens", "enable_attention_dp")
+    told = read(written(tmp_path, "c.sh", f"{line} --extra_llm_api_options elsewhere.yml"))
+    assert "extra_llm_api_options" in told.left
+
+
 @pytest.mark.parametrize(
     ("name", "few"),
     [("Qwen/Qwen3-32B-AWQ", "awq"), ("Qwen/Qwen2.5-7B-Instruct-GPTQ-Int8", "gptq-8bit"), ("qwen3-32b", None)],

@@ -235,6 +235,22 @@ def test_an_engine_takes_its_own_share_of_the_memory():
     assert serve("llama-3.1-8b", reserve="2GiB", **settings).share == 1  # as the user says
 
 
+def test_a_cache_takes_a_share_of_what_is_free():
+    """A network of 32 heads and layers, 4,096 wide, in 8 bits (6,683 MiB) in TensorRT-LLM 0.8 on an A100 of
+    80 GB, where the cache takes 0.9 of the free memory: 132,608 tokens, by its log (for one request at a
+    time). Source: NVIDIA/TensorRT-LLM issue 1400.
+    """
+    settings = {"device": "a100-80gb", "stack": "tensorrt-llm", "quantize": "w8a8", "users": [1]}
+    settings |= {"context": 1000, "output_tokens": 24}
+    found = serve("llama-2-7b", cache_share=0.9, **settings)
+    assert found.places * 1024 == pytest.approx(132608, rel=0.05)
+    assert found.cache_share == found.to_dict()["cache_share"] == 0.9
+    half = serve("llama-2-7b", cache_share=0.45, **settings)
+    assert half.places == pytest.approx(found.places / 2, abs=1)
+    with pytest.raises(budget.errors.InputError, match=r"--cache-share: got 0.001, too little for one"):
+        serve("llama-2-7b", cache_share=0.001, **settings)
+
+
 @pytest.mark.parametrize(("share", "told"), [("0", "0"), ("1.5", "1.5"), ("nan", "nan"), ("most", "'most'")])
 def test_a_share_that_is_none_is_refused(capsys, share, told):
     assert main(["serve", "gpt2", "--share", share]) == 2

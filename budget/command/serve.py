@@ -43,6 +43,7 @@ def flags(parser: Parser) -> None:
     add("--tpot", metavar="S", help="most seconds a token after it")
     add("--rate", metavar="N", help="requests a second that are to be answered, within these limits")
     add("--share", metavar="S", help="part of the memory that the engine takes (vLLM 0.92, others all)")
+    add("--cache-share", metavar="S", help="part of what is left then that the cache takes (TensorRT-LLM)")
     output_flags(parser)
 
 
@@ -52,8 +53,9 @@ def run(args: Namespace, rest: list[str]) -> int:
     users = sizes("--users", args.users)
     if args.run is not None:
         settings = _bounds(args, settings)
-    if args.share is not None:
-        settings = {**settings, "share": _share(args.share)}
+    for name in ("share", "cache_share"):
+        if (text := getattr(args, name)) is not None:
+            settings = {**settings, name: _share(name, text)}
     found = serve(
         model,
         context=None if args.context is None else _one("--context", args.context),
@@ -80,11 +82,11 @@ def _bounds(args: Namespace, settings: dict[str, Any]) -> dict[str, Any]:
     return {**settings, **given}
 
 
-def _share(text: str) -> float:
+def _share(name: str, text: str) -> float:
     try:
         return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError:
-        raise InputError("--share", f"got {text!r}; allowed: {SHARES}") from None
+        raise InputError(f"--{name.replace('_', '-')}", f"got {text!r}; allowed: {SHARES}") from None
 
 
 def _one(field: str, text: str) -> Any:

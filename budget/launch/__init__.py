@@ -31,6 +31,7 @@ CALLER = ("nnodes", "nproc_per_node", "gradient_accumulation_steps")  # what a s
 ROOTS = ("/", ".", "~", "$")  # what a path begins with, and no name of the hub
 FILE = re.compile(r"(-\d{5}-of-\d{5})?\.gguf$")  # what a name in GGUF ends with
 FILES = ("deepspeed", "config_file")  # fields that are paths of other launch files
+CONFIGURES = ("config", "extra_llm_api_options")  # a server's fields that are paths of files of its flags
 PROGRAMS = ("stack", "model", "mode", "batch", "global")  # what such a file says that is the program's own
 AUTO = ("auto", None, "null", "none", "")  # left to the framework, or not used
 
@@ -135,11 +136,15 @@ def _here(value: Any, path: str) -> str | None:
 
 
 def _configured(table: dict[str, Any], path: str) -> dict[str, Any]:
-    """A server's flags, with those that the file of its --config has. Source: vllm-serve."""
-    place = _here(table.get("config"), path) if "serves" in table else None
-    if place is None:
-        return table
-    return {**_plain(load(place)), **{name: value for name, value in table.items() if name != "config"}}
+    """A server's flags, with those that its file has: flags win over vLLM's --config, and TensorRT-LLM's
+    extra options over flags. Sources: vllm-serve, trtllm-serve.
+    """
+    for field in CONFIGURES if "serves" in table else ():
+        if place := _here(table.get(field), path):
+            table = {name: value for name, value in table.items() if name != field}
+            said = _plain(load(place))
+            table = {**said, **table} if field == "config" else {**table, **said}
+    return table
 
 
 def _beside(table: Mapping[str, Any], path: str) -> dict[str, Beside]:

@@ -62,11 +62,19 @@ SHORT = {
 }  # fmt: skip
 
 
-def share(share: Any) -> Told:
-    """The part of the device's memory that an engine takes. Raises InputError."""
-    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
-        raise InputError("share", f"got {shown(share)}; allowed: numbers above 0, up to 1")
-    return {"serving.share": share}
+def _share_of(ours: str) -> Callable[[Any], Told]:
+    """A part of the device's memory. Raises InputError."""
+
+    def read(share: Any) -> Told:
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
+            raise InputError(ours, f"got {shown(share)}; allowed: numbers above 0, up to 1")
+        return {f"serving.{ours}": share}
+
+    return read
+
+
+share = _share_of("share")  # that an engine takes
+cache_share = _share_of("cache_share")  # of what it leaves, that its cache takes
 
 
 # Flags that several servers have, as they are spelled in Python.
@@ -86,8 +94,8 @@ FIELDS: dict[str, Any] = {
 SILENT = (
     "allowed_", "api_key", "chat_template", "cors_", "disable_log", "disable_radix", "disable_uvicorn",
     "download_dir", "enable_auto_tool", "enable_cache_report", "enable_chunked_prefill", "enable_log",
-    "enable_metrics", "enable_prefix_caching", "enable_prompt_tokens", "free_gpu_memory_fraction",
-    "host", "kv_cache_free_gpu", "language_model_only", "limit_mm", "load_format",
+    "enable_metrics", "enable_prefix_caching", "enable_prompt_tokens",
+    "host", "language_model_only", "limit_mm", "load_format",
     "log_", "no_enable_prefix", "port", "random_seed", "reasoning_parser", "revision",
     "seed", "served_model_name", "show_time", "swap_space", "tokenizer", "tool_call_parser",
     "trust_remote_code", "uvicorn", "watchdog",

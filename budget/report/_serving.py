@@ -75,6 +75,7 @@ def _head(found: Serving) -> str:
     size, on = count(e.params.total), f"{found.devices:,} x {e.device.name}{_replicas(found)}"
     request = f"a prompt of {found.context:,} tokens and {found.output_tokens:,} back"
     share = f" in {found.share:.0%} of the memory" if found.share < 1 else ""
+    share += f", the cache in {found.cache_share:.0%} of what is free" if found.cache_share < 1 else ""
     lines = (
         f"{e.model.name}: {size} parameters, {e.task.dtype}, {e.stack.name}, on {on}",
         f"{request}: {whole} {beside}; room for {found.places:,} at once{share}",

@@ -50,6 +50,7 @@ def serve(
     length: int | None = None,
     places: int | None = None,
     share: float | None = None,
+    cache_share: float | None = None,
     **settings: Unpack[Settings],
 ) -> Serving:
     """The time of a request and the rate of requests, for several numbers of users.
@@ -62,7 +63,8 @@ def serve(
     second, or `500/min`; the answer has the replicas that are needed within these limits.
     length: the most tokens of a request with its answer that the engine accepts. places: the most requests
     that a replica runs at once. share: the part of a device's memory that the engine takes (its software's
-    default), unless a reserve is given. settings: those of budget.estimate; a layout's dp are replicas, and
+    default), unless a reserve is given. cache_share: the part of what weights and activations leave that its
+    cache takes (its software's default). settings: those of budget.estimate; a layout's dp are replicas, and
     several devices without a layout are divided into the replicas that answer most users fastest.
     Raises InputError, also where not even one user fits.
     """
@@ -80,7 +82,7 @@ def serve(
     limits = (("--ttft", ttft, SECONDS), ("--tpot", tpot, SECONDS), ("--rate", rate, PER_SECOND))
     asked = Asked(*(x if x is None else read(flag, x, kind) for flag, x, kind in limits))
     of = _Requests(model, given, context, answer, None if places is None else size("places", places))
-    of = of.within(share)
+    of = of.within(share).caching(cache_share)
     if spread is None and devices is not None:
         return _best(of, size("devices", devices), users, asked)
     layout = None if spread is None else parse(spread, train=False, devices=devices)
@@ -118,6 +120,7 @@ class _Requests(NamedTuple):
     answer: int
     places: int | None = None  # of a replica, where its memory has room for more
     share: float = 1  # of a device's memory
+    cache_share: float = 1  # of what weights and activations leave
 
     def on(self, layout: Mapping[str, Any] | None) -> _Requests:
         """The same on a layout."""
@@ -128,18 +131,38 @@ class _Requests(NamedTuple):
         if self.settings.get("reserve") is not None:
             return self
         one = self.decode(1)
-        share = one.stack.share if share is None else share
-        number = isinstance(share, NUMBER)
-        if not (number and 0 < share <= 1):
-            raise InputError("--share", f"got {f'{share:g}' if number else shown(share)}; allowed: {SHARES}")
+        share = _share("--share", one.stack.share if share is None else share)
         reserve = one.reserve.bytes + round((1 - share) * one.device.usable_bytes)
         return (
             self._replace(settings={**self.settings, "reserve": reserve}, share=share) if share < 1 else self
         )
 
+    def caching(self, share: Any) -> _Requests:
+        """The same with so much of the free memory for the cache; None: what its software takes by itself."""
+        share = self.decode(1).stack.cache_share if share is None else share
+        return self._replace(cache_share=_share("--cache-share", share))
+
+    def cached(self, full: Estimate) -> int:
+        """How many sequences as long as those of `full` have room in the cache's share."""
+        cache = full.memory.kv_cache
+        if self.cache_share == 1 or not cache:
+            return int(full.task.workload.batch)
+        free = full.device.usable_bytes - (full.needed - cache)
+        if not (places := int(self.cache_share * free * full.task.workload.batch / cache)):
+            raise InputError("--cache-share", f"got {self.cache_share:g}, too little for one; allowed: more")
+        return places
+
     def decode(self, batch: int, **more: Any) -> Estimate:
         """A step that generates a token of each of so many sequences."""
         return estimate(self.model, **self.settings, mode="decode", batch=batch, **more)
+
+
+def _share(field: str, share: Any) -> float:
+    """A share as it is. Raises InputError."""
+    number = isinstance(share, NUMBER)
+    if not (number and 0 < share <= 1):
+        raise InputError(field, f"got {f'{share:g}' if number else shown(share)}; allowed: {SHARES}")
+    return float(share)
 
 
 def _best(of: _Requests, devices: int, users: Sequence[int], asked: Asked) -> Serving:
@@ -171,8 +194,8 @@ def _served(of: _Requests, replicas: int, users: Sequence[int], asked: Asked) ->
         many = f"{one.devices} x " if one.devices > 1 else ""
         lack = f"{lacks:,.1f} GiB too much" + (" for each" if many else "")
         raise InputError("--context", f"not even one user fits {many}{one.device.name}: {lack}; {ways}")
-    if of.places is not None and of.places < most:
-        most, full = of.places, of.decode(of.places, seq=longest)
+    if (room := min(most, of.cached(full), of.places or most)) < most:
+        most, full = room, of.decode(room, seq=longest)
     prefill = estimate(of.model, **of.settings, mode="prefill", batch=1, seq=of.context)
 
     @cache
@@ -182,7 +205,16 @@ def _served(of: _Requests, replicas: int, users: Sequence[int], asked: Asked) ->
     counts = [size("--users", n) for n in users] or _doubled(min(most * replicas, MOST))
     points = tuple(point(n, replicas) for n in counts)
     found = Serving(
-        of.context, of.answer, most * replicas, prefill, full, points, replicas, asked, share=of.share
+        of.context,
+        of.answer,
+        most * replicas,
+        prefill,
+        full,
+        points,
+        replicas,
+        asked,
+        share=of.share,
+        cache_share=of.cache_share,
     )
     return found if asked == Asked() else _within(found, most, point)
 

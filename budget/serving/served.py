@@ -55,6 +55,7 @@ class _Serving(NamedTuple):
     needed: int = 0  # replicas for the requests a second that are asked for, within the limits; 0: no number
     at_rate: Point | None = None  # what so many replicas are like at that rate
     share: float = 1  # of a device's memory, that the engine's process takes
+    cache_share: float = 1  # of what weights and activations leave, that its cache takes
 
 
 class Serving(Shown, _Serving):
@@ -84,6 +85,7 @@ class Serving(Shown, _Serving):
             "output_tokens": self.output_tokens,
             "places": self.places,
             "share": self.share,
+            "cache_share": self.cache_share,
             "points": [p._asdict() for p in self.points],
             **self._asked(),
             "answer": e.to_dict(),

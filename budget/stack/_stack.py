@@ -83,6 +83,7 @@ class Stack(NamedTuple):
     prompts_first: bool = False  # an engine that runs all waiting prompts before it goes on decoding
     behind: float = 0  # of an engine, the steps by which its host is late in handing out a token
     share: float = 1  # of an engine, the part of the device's memory that its process takes by default
+    cache_share: float = 1  # and the part of what weights and activations leave that its cache takes
     request_ms: float = 0  # what a request to its server takes besides the steps
     captures: float = 0  # of an engine, the longest sequence whose tokens its graphs cover; 0: any
     # How often a step moves a recurrent state: once where it is updated in place, more often where it is
