@@ -162,3 +162,11 @@ def test_a_layout_of_a_table_is_as_its_flag_takes_it(capsys):
     assert layouts
     for layout in layouts:
         assert budget.estimate("llama-3-8b", device="h100", layout=layout).devices == 8
+
+
+def test_a_batch_is_said_to_be_a_replica_s_where_more_devices_take_more_samples(capsys):
+    args = ["compare", "gpt2", "--device", "a100,h100", "--devices", "1,8"]
+    told = printed(capsys, *args, "--batch", "8")
+    assert "a batch is one replica's: steps are of 8, 64 samples (the same: --global-batch)" in told
+    assert "replica's" not in printed(capsys, *args, "--global-batch", "64")
+    assert "replica's" not in printed(capsys, *args, "--mode", "decode")

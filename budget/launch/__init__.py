@@ -26,6 +26,7 @@ from ..named import Any, NamedTuple
 from ..read import preset
 from ._shared import Beside
 from ._table import called, load
+from ._unread import why
 
 CALLER = ("nnodes", "nproc_per_node", "gradient_accumulation_steps")  # what a script is often given
 ROOTS = ("/", ".", "~", "$")  # what a path begins with, and no name of the hub
@@ -88,9 +89,8 @@ def _read(path: str, *, whole: bool = True) -> tuple[str, dict[str, Any], tuple[
     table = _configured(_plain(load(path)), path)
     form, module = next(((name, m) for name, m in _formats() if m.is_mine(table)), ("", None))
     if module is None:
-        raise InputError(
-            "--run", f"{called(path)} is of no known format; allowed: {some(n for n, _ in _formats())}"
-        )
+        said = why(path) or f"is of no known format; allowed: {some(n for n, _ in _formats())}"
+        raise InputError("--run", f"{called(path)} {said}")
     if whole:
         table |= _beside(table, path)
     told: dict[str, Any] = {}

@@ -35,7 +35,7 @@ def _beside(name: str) -> Callable[[Any], Told]:
 
 
 FIELDS = {
-    "model_name_or_path": "model",
+    "model_name_or_path": "model", "model_name": "model",
     "script": one_network, "per_device_train_batch_size": whole("batch"),
     "gradient_accumulation_steps": whole("accumulate"),
     "torch_compile": when({"execution": "compiled"}),
@@ -44,7 +44,8 @@ FIELDS = {
     "gradient_checkpointing": lambda value: when({"recompute": "full"})(value) or {"recompute": "none"},
     "trl": lambda script: {"sft": script == "sft"},
     **dict.fromkeys(REWARDS, several), **dict.fromkeys(("use_peft", "use_lora", "lora_enable"), PEFT),
-    "lora_r": whole("lora_rank"), "lora_dropout": "lora_dropout",
+    "lora_r": whole("lora_rank"), "r": lambda r: {**PEFT(True), **whole("lora_rank")(r)},  # unsloth's
+    "lora_dropout": "lora_dropout",
     "lora_target_modules": targets, "lora_modules_to_save": saved,
     "use_dora": when({"use_dora": True}), "use_rslora": when({"use_rslora": True}),
     "load_in_4bit": when({"four": True}), "load_in_8bit": when({"eight": True}),

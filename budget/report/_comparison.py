@@ -96,7 +96,7 @@ def answer(estimates: Sequence[Estimate]) -> Answer:
         ),
         text=lambda: heading(estimates),
         tables=lambda: (table(estimates),),
-        foot="\n".join(filter(None, (knee(estimates), _narrowly(estimates)))),
+        foot="\n".join(filter(None, (knee(estimates), _each(estimates), _narrowly(estimates)))),
         estimates=estimates,
     )
 
@@ -154,6 +154,15 @@ def _asked(estimates: Sequence[Estimate]) -> Sequence[Figure]:
 
 def _table(estimates: Sequence[Estimate], figures: Sequence[Figure]) -> Table:
     return Table([f.column for f in figures], [[f.get(e) for f in figures] for e in estimates])
+
+
+def _each(estimates: Sequence[Estimate]) -> str:
+    """Whose the batch is, where more devices train on more samples at once."""
+    several = {e.model.samples: e for e in estimates if e.task.workload.mode == "train"}
+    if _same(MANY, estimates) or len(several) < 2:
+        return ""
+    told = ", ".join(f"{samples:,}" for samples in several)
+    return f"a batch is one replica's: steps are of {told} samples (the same: --global-batch)"
 
 
 def _narrowly(estimates: Sequence[Estimate]) -> str:
