@@ -12,8 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import budget
 from budget import device, stack
 from budget.__main__ import main
+from budget.command.list import NAMES
 from budget.read import preset
 from budget.report._summary import fold
 from budget.report._terminal import coloured
@@ -102,3 +104,24 @@ def test_completion(line, offered):
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_every_shell_has_its_code(capsys, shell):
     assert "budget" in printed(capsys, "completion", shell)
+
+
+@pytest.mark.parametrize(
+    ("kind", "part", "names"),
+    [
+        ("clusters", "h100", {"dgx-h100", "hgx-h100-roce"}),
+        ("laws", "chin", {"chinchilla", "chinchilla-2022"}),
+        ("stacks", "torch-", {"torch-eager", "torch-compile"}),
+        ("architectures", "language", {"vision_language", "audio_language"}),
+    ],
+)
+def test_every_list_takes_a_part_of_names(capsys, kind, part, names):
+    told = {line.split(" ")[0] for line in printed(capsys, "list", kind, part).splitlines()}
+    assert names <= told
+    assert all(part in word for word in told if word in NAMES[kind]())
+
+
+def test_a_device_whose_prices_nobody_read_has_what_its_answers_take(capsys):
+    usd = budget.estimate("gpt2", device="4090").cost()["usd_per_hour"]
+    assert f"{usd:.2f}" in printed(capsys, "list", "prices", "4090")
+    assert "no price of Arc A770 is known: --price" in printed(capsys, "list", "prices", "a770")

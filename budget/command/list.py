@@ -90,14 +90,15 @@ def _fields(fields: Sequence[tuple[str, Any]]) -> Answer:
 
 
 def _architectures(name: str | None) -> Answer:
-    if name is not None:
+    if name is not None and not _part(name, "architectures"):
         module = architectures.load(name)
         flags = architecture_parser(module.Config).format_help().partition("options:\n")[2]
         fields = [(f.name, f.type, f.default, f.help) for f in module.Config.fields.values()]
         columns = tuple(Column(x, x) for x in ("setting", "type", "default", "help"))
         return _listed(Table(columns, fields), f"{name}: {_first_line(module)}\n\n{flags.rstrip()}")
-    rows = [(n, _first_line(architectures.load(n))) for n in architectures.names()]
-    lines = [f"{n:<18}{text}"[:79] for n, text in rows]
+    rows = [(n, _first_line(architectures.load(n))) for n in _with(name, architectures.names())]
+    wide = 2 + max(map(len, architectures.names()))
+    lines = [f"{n:<{wide}}{text}"[:79] for n, text in rows]
     table = Table((Column("name", "architecture"), Column("what", "what")), rows, lines=lambda: lines)
     return _listed(table, foot="flags of one: budget list architectures NAME")
 
@@ -171,6 +172,8 @@ def _prices(word: str | None) -> Answer:
     if word is not None:
         of = device.load(word)
         rows = [[p.get(c.key, "") for c in PRICES] for p in cost.prices(of.id)]
+        if not rows:
+            return _unpriced(of)
         return _listed(Table(PRICES, rows), foot=f"{of.name}; dollars an hour; sources: budget explain KEY")
     known = [(name, cost.usd_per_hour(device.load(name))) for name in NAMES["prices"]()]
     return _listed(
@@ -179,10 +182,23 @@ def _prices(word: str | None) -> Answer:
     )
 
 
+def _unpriced(of: device.Device) -> Answer:
+    """What is known of a device whose prices nobody has read."""
+    found = cost.usd_per_hour(of)
+    rows = [(of.id, *found[:3], found.what.partition(", ")[2])] if found else []
+    foot = f"{of.name}; no price of it was read" if found else f"no price of {of.name} is known: --price"
+    return _listed(Table(PRICED, rows), foot=foot)
+
+
+def _part(word: str | None, kind: str) -> bool:
+    """Whether a word is no name itself but a part of some."""
+    return word is None or (word not in NAMES[kind]() and bool(_with(word, NAMES[kind]())))
+
+
 def _stacks(name: str | None) -> Answer:
-    if name is not None:
+    if name is not None and not _part(name, "stacks"):
         return _fields(list(stack_fields(stack.load(name))))
-    rows = [(s.name, s.modes, s.about) for s in stack.all_stacks()]
+    rows = [(s.name, s.modes, s.about) for s in stack.all_stacks() if _with(name, (s.name,))]
     columns = (Column("name", "stack"), Column("modes", "modes"), Column("about", "what"))
     usual = f"unless one is named: {_usual('train', 'train')}; {_usual('decode', 'serve')}"
     return _listed(Table(columns, rows, lines=lambda: stack_lines(rows)), foot=usual)
@@ -199,25 +215,27 @@ def _usual(mode: str, to: str) -> str:
 
 def _laws(name: str | None) -> Answer:
     """All scaling laws, or one with its constants, range and source."""
-    if name is not None:
+    if name is not None and not _part(name, "laws"):
         about = law.load(name).about
         return _fields([(k, str(v)) for k, v in about.items() if k not in ("draws", "checks")])
     rows = [
-        (x.id, x.about["params_are"], LOSS[x.has_loss], HOLDS[x.about["reproduces"]]) for x in law.every()
+        (x.id, x.about["params_are"], LOSS[x.has_loss], HOLDS[x.about["reproduces"]])
+        for x in law.every()
+        if _with(name, (x.id,))
     ]
     return _listed(Table(LAWS, rows), foot="one of them: budget list laws NAME; what they say: budget scale")
 
 
 def _clusters(name: str | None) -> Answer:
     """All clusters, or one with each of its tiers."""
-    if name is not None:
+    if name is not None and not _part(name, "clusters"):
         found = cluster.load(name)
         tiers = [(t.link.name, _joined(t), t.bandwidth, t.link.reached, t.link.step_s) for t in found.tiers]
         measured = "".join("" if t.link.measured else f"\nnot measured: {t.link.name}" for t in found.tiers)
         foot = "\n".join(x for x in (found.notes, f"source: {', '.join(found.source)}{measured}") if x)
         return _listed(Table(TIERS, tiers), foot=foot)
     rows = []
-    for c in map(cluster.load, cluster.names()):
+    for c in map(cluster.load, _with(name, cluster.names())):
         inner, outer = c.tiers[0], c.tiers[-1]
         beyond = outer.bandwidth / outer.oversubscription if outer is not inner else None
         rows.append((c.id, c.sold[0], c.node, inner.bandwidth, beyond))

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import os
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Mapping
 
 from ..errors import InputError, as_path
 from ..named import Any
 from ..size import number
-from . import _docker
+from . import _docker, _windows
 from ._commands import commands, contained
 from ._servers import started
 from ._shell import programs, words
@@ -38,7 +39,9 @@ def load(path: str) -> Mapping[str, Any]:
     if len(content) > LARGEST:
         raise InputError("--run", f"{called(path)} has more than {LARGEST:,} bytes")
     try:
-        table = _parsed(os.path.splitext(path)[1].lower(), content.decode())
+        utf16 = content.startswith((BOM_UTF16_LE, BOM_UTF16_BE))  # as PowerShell writes
+        text = content.decode("utf-16" if utf16 else "utf-8-sig")
+        table = _parsed(os.path.splitext(path)[1].lower(), text)
     except InputError:
         raise
     except (ValueError, RecursionError) as error:
@@ -60,6 +63,7 @@ def _parsed(ending: str, text: str) -> Any:
         tables = _yaml(text)
         served = started(contained(tables))
         return arguments(served) if served else tables[0] if len(tables) == 1 else tables
+    text = _windows.script(text) if ending in _windows.ENDINGS else text
     text = _docker.script(text) if _docker.is_mine(text) else text
     return arguments(started(commands(text)) or programs(words(text)))
 
