@@ -20,13 +20,13 @@ class Attention(NamedTuple):
     """The variant of attention. The defaults are those of Vaswani et al., without a mask."""
 
     bias: bool = True  # of the projections to queries, keys and values
-    key_bias: bool = True  # False: of queries and values only (Whisper)
+    key_bias: bool = True  # False: only queries and values have one (Whisper)
     out_bias: bool = True
     fused: bool = False  # queries, keys and values are one projection, and views of its output
     heads_per_key: Size = 1  # query heads that share a key-value head; eager code repeats keys and values
     broadcast: bool = False  # keys and values are broadcast by the products, not repeated (Falcon)
     norm: str = ""  # kind of the norm of queries and keys over head_dim
-    norm_last: bool = False  # behind the rotation, not before it
+    norm_last: bool = False  # these norms come behind the rotation, not before it
     norm_heads: bool = False  # with weights of each head's own and no bias, not weights that all heads share
     value_norm: str = ""  # kind of a norm of values over head_dim
     rope: bool = False  # rotates queries and keys by the tensors cos and sin (see `rotary`)
@@ -46,11 +46,11 @@ class Attention(NamedTuple):
     causal: bool = True  # with a mask: a query sees no later position
     sinks: bool = False  # each head has a learned score that only takes part in the softmax
     upcast: bool = True  # softmax in float32, cast back behind it
-    gate: bool = False  # the projection to queries makes as many gates, which what is mixed goes through
+    gate: bool = False  # the projection to queries also makes gates, which multiply the mixed values
     dropout: bool = False  # dropout of the attention weights, whose mask only eager code keeps
     # windows of a sample, of all samples, and tokens of each: a query sees its own window alone
     windows: tuple[tuple[Size, Size, Size], ...] = ()
-    source: str = "d"  # width of what keys and values are projected from
+    source: str = "d"  # the dimension from which keys and values are projected
 
 
 def rotary(dim: str = "k") -> Op:
@@ -69,7 +69,7 @@ def mask_name(window: int) -> str:
 
 
 def distances(name: str, letter: str, buckets: Size) -> Iterator[Op]:
-    """What the distance of each pair of positions adds to the scores of each head: `relative: h r s t`."""
+    """The bias of each head's scores by the distance of two positions: `relative: h r s t`."""
     made = f"{name}_distances"
     yield op(made, f"!{name}_positions: s -> {made}/int64: s t", "table")._replace(beside=DISTANCES)
     yield op(name, f"{made}: s t, *~{letter} h r -> relative: h r s t", "gather", **{letter: buckets})
@@ -89,7 +89,7 @@ def causal_mask(name: str = "mask", **sizes: Size) -> Op:
 
 
 def window_mask(*, beside: int = 0) -> Iterator[Op]:
-    """An encoder's: keys near a query, by distances in whole numbers. beside: kernels of other masks."""
+    """An encoder's mask of a window around each query, made of distances. beside: kernels of other masks."""
     yield op("mask.difference", "!positions/int64: s -> difference/int64: s t", "pointwise")
     yield op("mask.distance", "difference: -> distance/int64: s t", "pointwise")
     mask = op("mask", "distance: s t -> mask: b s t", "table")
@@ -150,7 +150,7 @@ def attention(
 
 
 def _norms(name: str, a: Attention) -> Iterator[Op]:
-    """Queries' norm and keys'."""
+    """The norms of queries and of keys."""
     q, k = ("h r k", "h k") if a.norm_heads else ("k", "k")
     yield norm(f"{name}.q_norm", a.norm, "q", "q", bias=not a.norm_heads, dim=q)
     yield norm(f"{name}.k_norm", a.norm, "k", "k", bias=not a.norm_heads, dim=k)
@@ -181,7 +181,7 @@ def _rotate(name: str, a: Attention, layout: str) -> Iterator[Op]:
 
 
 def _in_windows(name: str, a: Attention) -> Iterator[Op]:
-    """The same within windows, those of one size together: tokens lie in the order of their windows."""
+    """Attention within windows, all of one size at once: tokens lie in the order of their windows."""
     tokens: dict[str, Size] = {f"p{i}": each for i, (_, _, each) in enumerate(a.windows)}
     dims = {"q": "h r k", "k": "h k", "v": "h k"}
     for t, rest in dims.items():
@@ -259,7 +259,7 @@ def _mix(name: str, a: Attention, v: str, sizes: dict[str, Size]) -> Iterator[Op
     keys, values = "k: b t h k", f"v: b t h {v}"
     repeat = "broadcast" if a.broadcast else "repeat"
     if not (is_number(a.heads_per_key) and a.heads_per_key == 1):
-        # Where keys and values are broadcast they were indexed, and are copied (Falcon's code).
+        # Keys and values that are broadcast are made by indexing, and so are copied (Falcon's code).
         k = op(f"{name}.k_repeat", f"{keys} -> kr: b t h r k", repeat, **sizes)
         yield k._replace(beside=(3, 6) if a.broadcast else (0, 0))
         yield op(f"{name}.v_repeat", f"{values} -> vr: b t h r {v}", repeat, **sizes)

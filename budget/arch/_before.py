@@ -13,19 +13,20 @@ from ._heads import ends
 
 
 class Before(NamedTuple):
-    """What stands before a decoder."""
+    """A picture or sound before a decoder."""
 
-    tokens: Size  # that it takes of a sequence
-    nodes: tuple[Node, ...]  # from the input to `b n d`, or weights alone where nothing is seen or heard
-    place: tuple[Op, ...]  # behind the decoder's embedding
-    deep: tuple[Op, ...]  # behind its first layers, one each
+    tokens: Size  # how many of a sequence it takes
+    nodes: tuple[Node, ...]  # from the input to `b n d`, or weights alone where there is no picture or sound
+    place: tuple[Op, ...]  # run behind the decoder's embedding
+    deep: tuple[Op, ...]  # run behind the decoder's first layers, one each
     uncounted: tuple[str, ...]
 
 
 def before(w: Workload, size: str, nodes: tuple[Node, ...], n: Size, features: str, missing: str) -> Before:
-    """What makes `features: b n d` of an input. Without it, and where tokens are decoded, it is stored.
+    """The operators from an input to `features: b n d`. Without the input, and where tokens are decoded,
+    their weights are only stored.
 
-    size: the workload's, which says whether there is that input. missing: what is not reached without it.
+    size: the workload's size of the input; 0 is none. missing: a note on the part that does not run then.
     """
     given = not is_zero(getattr(w, size))
     if not given or w.mode == "decode":
@@ -45,7 +46,7 @@ def stored(nodes: Iterable[Node]) -> Iterator[Node]:
 
 
 def transformer_behind(name: str, c: transformer.Config, w: Workload, size: str, before: Before) -> Model:
-    """A transformer of what is before the words and of them. size: the workload's, of the first."""
+    """A transformer of the words and of what comes before them. size: the workload's, of the latter."""
     longest = transformer.length(c, w._replace(seq=0))
     if not is_zero(getattr(w, size)):
         at_most(size, before.tokens + 1, "context, in tokens", longest)

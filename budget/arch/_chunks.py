@@ -20,7 +20,7 @@ class Chunks(_projector.Projected, tower=chunk_encoder.Config):
 
 
 def hear(c: Chunks, w: Workload, width: Size, name: str = "") -> Before:
-    """The tower and the projector. width: the decoder's. name: what the operators' names begin with."""
+    """The tower and the projector. width: the decoder's. name: the prefix of the operators' names."""
     tower = part(c, "tower")
     sizes = chunk_encoder.shape(tower, w)
     n = chunk_encoder.positions(tower, w.sound)

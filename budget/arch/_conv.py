@@ -64,7 +64,7 @@ def conv(
 ) -> Piece:
     """A convolution to f channels; its padding is half the kernel where none is given.
 
-    weight: its name, where another convolution has the same one.
+    weight: the weight's name, where two convolutions share it.
     """
     n = len(x.extents)
     window = dict(zip(WINDOW[-n:], each(kernel, n), strict=True))
@@ -261,5 +261,5 @@ def each(value: Each, n: int, half: bool = False) -> tuple[int, ...]:
 
 
 def _spare(extent: Size, kernel: int, stride: int) -> Size:
-    """How much the extent must grow for the strides to cover all of it."""
+    """How much an extent must grow for the strides to cover all of it."""
     return maximum((ceil_div(extent, stride) - 1) * stride + kernel - extent, 0)

@@ -1,8 +1,8 @@
 """The gated delta rule as transformers' torch code runs it: the mixer of Qwen3-Next and Qwen3.5.
 
-A token decays the state, reads from it what its key already finds, and writes the difference to its value
-back: S <- d S + k (v - S k) b. In chunks of 64 tokens, the differences of a chunk are one triangular system,
-solved for all chunks at once; states then pass from chunk to chunk. Source: transformers.
+A token decays the state, reads with its key the value that the state has, and writes back the difference to
+its own value: S <- d S + k (v - S k) b. In chunks of 64 tokens, the differences of a chunk are one triangular
+system, solved for all chunks at once; states then pass from chunk to chunk. Source: transformers.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def _chunks(count: Size) -> Iterator[Node]:
 
 
 def _chunk() -> Iterator[Op]:
-    """Write what the state does not know yet, read the state and the chunk itself, hand the state on."""
+    """Write the differences to the state, read the state and the chunk itself, hand the state on."""
     for name, dims in (("keys", "i k"), ("values", "i u"), ("q", "i k"), ("within", "i j"), ("k", "i k")):
         yield op(f"{name}_of", f"{name}: b G.H w {dims} -> {name}_c/float32: b G.H {dims}", "slice")
     yield op("decay_of", "chunk_decay: b G.H w -> decay_c/float32: b G.H", "slice")

@@ -13,8 +13,8 @@ from ..size import Size, is_zero, or_else
 from ._layers import activate, dropout, norm
 from ._loss import cross_entropy
 
-# A language model's, a masked one's (with one for the pair of sentences, too), none, or a classifier's: of
-# each token, of the last one, of what the pooler makes of the first one; or one token's state, projected.
+# Heads: a language model's, a masked one's (also with one for pairs of sentences), none, or a classifier's of
+# each token, of the last one, or of the pooled first one; or the projected state of one token.
 HEADS = ("lm", "mlm", "mlm_pooled", "none", "tokens", "last", "pooled", "projected")
 
 
@@ -29,7 +29,7 @@ def ends(c: Any, mode: str) -> tuple[str, ...]:
 
 
 def _narrows(c: Any) -> bool:
-    """Whether what the layers made is projected back to the embedding's width (OPT)."""
+    """Whether the layers' output is projected back to the embedding's width (OPT)."""
     masked = c.head in ("mlm", "mlm_pooled")
     return not (is_zero(c.embed_dim) or masked) and (c.head == "lm" or not c.embed_norm)
 
@@ -37,7 +37,7 @@ def _narrows(c: Any) -> bool:
 def head(c: Any, mode: str) -> Iterator[Node]:
     """From `x: b s d` to logits, and their loss in training; `c` is a transformer's Config.
 
-    What the layers made stays in a variable of the class until its head has run.
+    The layers' output stays in a variable of the class until its head has run.
     """
     yield from (o._replace(callers=(*o.callers, "x")) if isinstance(o, Op) else o for o in _head(c, mode))
 
@@ -85,7 +85,7 @@ def pooled(width: Size, activation: str = "tanh", x: str = "x") -> Iterator[Op]:
 
 
 def of_pooled(labels: Size, width: Size, mode: str, rate: float, at: str = "") -> Iterator[Op]:
-    """Labels of what the pooler made: `pooled: b o` to `{at}logits: b v`, and their loss."""
+    """Labels from the pooler's output: `pooled: b o` to `{at}logits: b v`, and their loss."""
     yield from dropout(f"{at}head", rate, mode, "pooled")
     yield op(f"{at}head", f"pooled: b o, *o v, +*v -> {at}logits: b v", tag=HEAD, v=labels, o=width)
     if mode == "train":
@@ -93,12 +93,12 @@ def of_pooled(labels: Size, width: Size, mode: str, rate: float, at: str = "") -
 
 
 def last(x: str, width: str = "d") -> Op:
-    """`last: b d`, the last token of `x: b s d`: which alone a prefill asks for. Source: transformers."""
+    """`last: b d`, the last token of `x: b s d`: a prefill needs no other. Source: transformers."""
     return op("head.last", f"{x}: b s {width} -> last: b {width}", "slice")
 
 
 def vocabulary(mode: str, *, tied: bool) -> Iterator[Op]:
-    """Scores of the vocabulary, `logits: b s v` of `n: b s d`, by the embedding where they are tied; in a
+    """Scores of the vocabulary, `n: b s d` to `logits: b s v`, by the embedding where they are tied; in a
     prefill those of the last token.
     """
     n, b = "n", "b s"
@@ -109,7 +109,7 @@ def vocabulary(mode: str, *, tied: bool) -> Iterator[Op]:
 
 
 def _logits(c: Any, mode: str, width: str, x: str) -> Iterator[Op]:
-    """Scores of the vocabulary, of `x: b s d`."""
+    """Scores of the vocabulary, from `x: b s d`."""
     weight, bias = "*wte: v" if c.tied else "*v", ", +*v" if c.head_bias else ""
     if not (c.tied or c.tied_bias):
         yield op("head.second_bias", "*v -> second: v", "resident")  # stored, and not used
@@ -131,7 +131,7 @@ def _logits(c: Any, mode: str, width: str, x: str) -> Iterator[Op]:
 
 
 def of_tokens(labels: Size, mode: str, x: str, *, last: bool, bias: bool, width: str = "d") -> Iterator[Op]:
-    """Labels of each token; where they are a sequence's, those of its `last` token count."""
+    """Labels of each token; for labels of a sequence, those of its `last` token count."""
     added = ", +*v" if bias else ""
     yield op("head.labels", f"{x}: b s {width}, *{width} v{added} -> logits: b s v", tag=HEAD, v=labels)
     if last:

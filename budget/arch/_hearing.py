@@ -1,7 +1,8 @@
 """A tower of sound and a projector of its output, before a decoder.
 
-Sound is cut into clips of the tower's length. What it makes of them takes the place of as many tokens of the
-text. Source: transformers.
+Sound is cut into clips of the tower's length. The tower's output takes the place of as many tokens of the
+text.
+Source: transformers.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Hearing(_projector.Projected, tower=audio_encoder.Config):
 def hear(c: Hearing, w: Workload, width: Size) -> Before:
     """The tower and the projector. width: the decoder's.
 
-    Without sound they are stored and not run, and so they are where tokens are decoded.
+    Without sound, and where tokens are decoded, they are stored and do not run.
     """
     tower = part(c, "tower")
     frames = w.sound * FRAMES
@@ -51,7 +52,7 @@ def hear(c: Hearing, w: Workload, width: Size) -> Before:
 
 
 def _tokens(c: Hearing, tower: audio_encoder.Config, frames: Size) -> Size:
-    """Of so many frames, those that fill up the last clip left out."""
+    """Tokens for so many frames, without the padding of the last clip."""
     whole = floor_div(frames, tower.frames)
     return sum(
         clips * floor_div(ceil_div(length, 2), tower.pool * c.merge)
@@ -60,7 +61,7 @@ def _tokens(c: Hearing, tower: audio_encoder.Config, frames: Size) -> Size:
 
 
 def _tower(c: Hearing, tower: audio_encoder.Config, mode: str) -> Iterator[Node]:
-    """From spectrograms to what is projected of them: `z: b n m`."""
+    """From spectrograms to the projector's input, `z: b n m`."""
     yield from audio_encoder.encode(tower, mode)
     s = audio_encoder.positions(tower)
     yield op("merge", "x: b s d -> z: b n m", "view", s=s)

@@ -1,8 +1,8 @@
 """The lightning indexer of DeepSeek-V3.2: small heads that choose which positions a query attends to.
 
-It learns nothing from the language model's loss: no gradient passes the choice. What follows is written as
-transformers runs it without a sparse kernel: all scores are computed, those not chosen are masked. Engines
-have kernels for it (plan/indexed.py). Source: transformers.
+It learns nothing from the language model's loss: no gradient passes the choice. Attention runs here as in
+transformers without a sparse kernel: all scores are computed, and those not chosen are masked. Engines have
+kernels for it (plan/indexed.py). Source: transformers.
 """
 
 from __future__ import annotations

@@ -11,13 +11,13 @@ from ._conv import Features, Piece, add, conv_norm, each_element, mean, resize
 
 
 def stage(values: tuple[int, ...], i: int) -> int:
-    """What a field says of a stage: it has one value for each, or one for all."""
+    """A field's value for a stage: the field has one value for each stage, or one for all."""
     return values[i % len(values)]
 
 
 def check(c: Settings, *fields: str) -> None:
-    """Raise an InputError for fields of stages that are neither one value nor as many as channels, and for
-    even kernels.
+    """Raise an InputError for fields of stages with neither one value nor as many as channels, and for even
+    kernels.
     """
     values = vars(c)
     n = len(values["channels"])
@@ -62,8 +62,9 @@ def inverted_residual(
 ) -> Piece:
     """Expand, depthwise convolution, squeeze and excite, project; add the input where the shapes agree.
 
-    pad: zeros along each axis that an operator of its own adds, in place of the convolution's;
-    same: such an operator before each convolution. expands: a convolution does even where nothing widens.
+    pad: zeros along each axis, added by an operator of its own instead of the convolution's padding; same:
+    such an operator before each convolution. expands: there is an expanding convolution even where it does
+    not widen.
     """
     y = x
     if expands or expanded != x.c:
@@ -82,7 +83,7 @@ def inverted_residual(
 def fused_residual(
     x: Features, f: Size, expanded: Size, kernel: int, stride: int, *, act: str, add_kind: str = "add_"
 ) -> Piece:
-    """The same with one full convolution in place of the expansion and the depthwise one."""
+    """An inverted residual with one full convolution in place of the expansion and the depthwise one."""
     if expanded != x.c:
         y = yield from conv_norm("expand", x, expanded, kernel, stride, act=act)
         return (yield from project(x, y, f, stride, add_kind))

@@ -37,7 +37,7 @@ class Latent(NamedTuple):
 
 
 def up(name: str, line: str, kind: str = "contract", tag: str = "", **sizes: Size) -> Op:
-    """An operator of what makes queries, keys and values of the latent vectors."""
+    """An operator that is part of making queries, keys and values from latent vectors."""
     return op(name, line, kind, tag, **sizes)._replace(module=MLA_UP)
 
 

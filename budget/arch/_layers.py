@@ -54,7 +54,7 @@ def norm(name: str, kind: str, x: str = "x", out: str = "n", *, bias: bool = Tru
 
 
 def part(module: str, ops: Iterable[Op]) -> Iterator[Op]:
-    """Operators as a module of their layer, but for those that are of another one."""
+    """Operators as one module of their layer; those that have a module already keep it."""
     return (o if o.module else o._replace(module=module) for o in ops)
 
 
@@ -72,7 +72,7 @@ def mlp(
     fused: bool = False,
     tags: tuple[str, str, str] = (GATED, UP, DOWN),
 ) -> Iterator[Op]:
-    """From `x: b s d` to `out: b s d` over f hidden units, gated or not; dropout: part of them, dropped.
+    """From `x: b s d` to `out: b s d` over f hidden units, gated or not; dropout: the share of them to drop.
 
     scaled: gate and output are multiplied by constants. fused: the gate and what it multiplies are one
     projection (Phi-3). tags: of the three projections.
@@ -140,9 +140,9 @@ class Experts(NamedTuple):
     activation: str = "silu"
     gated: bool = True
     f: Size = 0
-    latent: Size = 0  # width of what they take and make, projected from d and back; 0: d
-    linear_bias: bool = False  # of these projections, and of an expert that every token goes to
-    bias: bool = False  # of the experts
+    latent: Size = 0  # width of the experts' input and output, projected from d and back; 0: d
+    linear_bias: bool = False  # these projections, and the shared expert, have biases
+    bias: bool = False  # the experts have biases
     router: str = "softmax"  # over all experts, then top k; top_softmax the other way round; [top_]sigmoid
     router_bias: bool = False
     correction: bool = (
@@ -152,7 +152,7 @@ class Experts(NamedTuple):
     every: bool = (
         False  # each token goes to all, weighed before, by 0 those that are not chosen (Llama 4's code)
     )
-    single: bool = False  # what they make is weighed and added up in float32
+    single: bool = False  # their outputs are weighted and added up in float32
     shared: Size = 0  # width of an expert that every token goes to
     shared_gate: bool = False
 
@@ -162,7 +162,7 @@ SORTED = 14, 9
 
 
 def experts(name: str, m: Experts, *, x: str = "n", out: str = "m") -> Iterator[Op]:
-    """From `x: b s d` to `out: b s d`: choose, send, compute, weigh, add up."""
+    """From `x: b s d` to `out: b s d`: choose, send, compute, weight, add up."""
     return part(MOE, _experts(name, m, x, out))
 
 
@@ -190,7 +190,7 @@ def _experts(name: str, m: Experts, x: str, out: str) -> Iterator[Op]:
 
 
 def chosen(name: str, m: Experts, x: str, out: str) -> Iterator[Op]:
-    """What a token's experts make of it, weighed and added up."""
+    """The outputs of a token's experts, weighted and added up."""
     a = "e" if m.every else "a"
     in_bias, out_bias = (", +*~e f", ", +*~e d") if m.bias else ("", "")
     send = op(f"{name}.send", f"{x}: b s d -> xe: b s {a} d", "repeat", tag=EXPERT_SEND)
@@ -203,7 +203,7 @@ def chosen(name: str, m: Experts, x: str, out: str) -> Iterator[Op]:
         yield _biased(op(f"{name}.gate_up", line, tag=EXPERT_GATED, f=m.f, j=2), m)
         line = f"gu: b s {a} j f -> g: b s {a} f, u: b s {a} f"
         halves = op(f"{name}.halves", line, "split", f=m.f, j=2)
-        # Where they take turns the gradient of each is as large as both: two such are made and added up.
+        # Where gates and values alternate, the gradient of each is as large as both: two are added up.
         turns = halves.ins * 2 if m.activation == "clamped_glu" else ()
         yield halves._replace(copies=((), turns))
     else:
@@ -234,8 +234,8 @@ def chosen(name: str, m: Experts, x: str, out: str) -> Iterator[Op]:
 
 
 def _biased(o: Op, m: Experts) -> Op:
-    """Experts' product, behind which each row's bias is gathered from its expert (a write) and added (two
-    reads and a write): as much as two copies. Source: transformers.
+    """Experts' product; then each row's bias is gathered from its expert (a write) and added (two reads and a
+    write): as many bytes as two copies. Source: transformers.
     """
     return o._replace(copies=(o.outs * 2, ())) if m.bias else o
 
@@ -263,7 +263,7 @@ def _route(m: Experts, x: str) -> Iterator[Op]:
 
 
 def sized(nodes: Iterable[Node], **sizes: Size) -> Iterator[Node]:
-    """The same operators with other sizes, as for an encoder whose sequence differs from the decoder's."""
+    """Operators with other sizes, as for an encoder whose sequence differs from the decoder's."""
     for node in nodes:
         if isinstance(node, Block):
             yield node._replace(body=tuple(sized(node.body, **sizes)))

@@ -17,8 +17,8 @@ def cross_entropy(
 ) -> Iterator[Op]:
     """From logits, classes on their last axis, to `name: 1`; language models upcast to float32 first.
 
-    tag: LOSS, or "" for a loss beside the network's own (an auxiliary head's). Meanwhile variables hold the
-    logits and the hidden states.
+    tag: LOSS, or "" for a loss beside the network's own (an auxiliary head's). Variables hold the logits and
+    the hidden states while it runs.
     """
     x, held = f"{logits}:" if logits else "", (*states, logits)
     if upcast:

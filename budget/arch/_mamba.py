@@ -23,11 +23,11 @@ class Mixer(NamedTuple):
     kernel: Size = 4  # taps of the causal convolution
     bias: bool = False
     conv_bias: bool = True
-    rank: Size = 0  # Mamba: of the step size's projection
+    rank: Size = 0  # Mamba: rank of the step size's projection
     norms: bool = False  # Mamba: of step size, B and C (Jamba); Mamba-2: behind the gate
     out_bias: bool = False  # Mamba-2
     grouped: bool = False  # Mamba-2: that norm's rows are groups
-    scaled: bool = False  # Mamba-2: what enters, and what is made of it, is multiplied by constants
+    scaled: bool = False  # Mamba-2: the input and its projections are multiplied by constants
     heads: Size = 0  # Mamba-2
     groups: Size = 1  # Mamba-2: heads of one group share B and C
     chunk: Size = 256  # Mamba-2
@@ -122,12 +122,12 @@ def gated_convolution(m: Mixer, mode: str, s: Size) -> Iterator[Op]:
         yield o._replace(sizes={**sizes, **o.sizes})
 
 
-MIXED = "G.H.k|G.n|G.n"  # what Mamba-2's convolution runs over: of each group, its heads, B and C
-PROJECTED = f"G.H.k|{MIXED}|G.H"  # the same with a gate and a step size for each head
+MIXED = "G.H.k|G.n|G.n"  # the channels of Mamba-2's convolution: each group's heads, B and C
+PROJECTED = f"G.H.k|{MIXED}|G.H"  # these with a gate and a step size for each head
 
 
 def mixed(*nodes: Node) -> Iterator[Node]:
-    """What lies between a state space's projections, and sees all of the sequence."""
+    """The operators between a state space's projections, which see all of the sequence."""
     for node in nodes:
         if isinstance(node, Op):
             yield node._replace(module=SSM_MIXER)

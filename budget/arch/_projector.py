@@ -1,4 +1,4 @@
-"""What stands between a tower and a decoder: from the width of what the tower makes to the decoder's."""
+"""The projector between a tower and a decoder: from the width of the tower's output to the decoder's."""
 
 from __future__ import annotations
 

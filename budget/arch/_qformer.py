@@ -45,19 +45,19 @@ class Queried(Settings):
 
 
 def check(c: Queried) -> None:
-    """Raises InputError for heads that do not share the width, and for layers that are no number."""
+    """Raises InputError for heads that do not divide the width, and for several numbers of layers."""
     if not is_number(c.qformer_layers):
         raise InputError("qformer_layers", "allowed: one number")
     divides("qformer_heads", c.qformer_heads, "qformer_d_model", c.qformer_d_model)
 
 
 def tokens(c: Queried, n: Size) -> Size:
-    """Tokens that stand for n of the tower's."""
+    """How many tokens replace n of the tower's."""
     return n if is_zero(c.qformer_layers) else c.qformer_tokens
 
 
 def width(c: Queried, m: Size) -> Size:
-    """Width of what the projector reads, where the tower's output is m wide."""
+    """The width of the projector's input, where the tower's output is m wide."""
     return m if is_zero(c.qformer_layers) else c.qformer_d_model
 
 
@@ -66,8 +66,8 @@ def queried(
 ) -> Iterator[Node]:
     """From `z: b n m` to as many tokens as there are queries, and as wide; nothing without a Q-Former.
 
-    words: of each sequence, which it reads where it has a table of them. alone: queries are the same for all
-    until the first layer attends to the tower's output (Granite Speech).
+    words: how many tokens of each sequence it reads, where it has a table for them. alone: queries are the
+    same for all samples until the first layer attends to the tower's output (Granite Speech).
     """
     if is_zero(c.qformer_layers):
         return
@@ -113,7 +113,7 @@ def queried(
 def _with_words(
     c: Queried, layer: Layer, cross: Attention, n: Size, words: Size, mode: str
 ) -> Iterator[Node]:
-    """Words stand behind the queries, u of z positions."""
+    """The layers with words behind the queries, u of z positions."""
     s = c.qformer_tokens
     yield op("qformer.seen", "z: b n m -> seen: b t m", "view", t=n, n=n)
     yield op("qformer.queries", "*s d -> asked: b s d", "repeat")
@@ -148,7 +148,7 @@ def _both(layer: Layer, cross: Attention | None, s: Size, n: Size, words: Size) 
 
 
 def _once(nodes: Iterable[Op]) -> Iterator[Op]:
-    """The same for one sample, which stands for all."""
+    """Operators for one sample, which stands for all."""
     for o in nodes:
         ins, outs = ([t._replace(dims=tuple("u" if d == "b" else d for d in t.dims)) for t in side]
                      for side in (o.ins, o.outs))  # fmt: skip
@@ -156,7 +156,7 @@ def _once(nodes: Iterable[Op]) -> Iterator[Op]:
 
 
 def _first(layer: Layer, cross: Attention, s: Size, n: Size) -> Iterator[Node]:
-    """A layer whose queries are one sample's until they have met the tower's output."""
+    """A layer whose queries are one sample's until they attend to the tower's output."""
     name = "qformer.first"
     yield from sized(_once(attend(f"{name}.attn", layer, layer.attention, "forward", "asked")), t=s)
     yield op(f"{name}.cross.q", "asked: u s d, *d h r k, +*h r k -> q: u s h r k", tag=QUERY, u=1)

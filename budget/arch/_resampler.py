@@ -1,4 +1,4 @@
-"""A perceiver resampler: learned tokens that attend to a picture's, and stand for it (Idefics 2).
+"""A perceiver resampler: learned tokens that attend to a picture's, and replace them (Idefics 2).
 
 Source: transformers.
 """
@@ -38,12 +38,12 @@ def check(c: Resampled) -> None:
 
 
 def tokens(c: Resampled, n: Size) -> Size:
-    """Tokens that stand for the n of a picture."""
+    """How many tokens replace the n of a picture."""
     return n if is_zero(c.resampler_layers) else c.resampler_tokens
 
 
 def resampled(c: Resampled, d: Size, n: Size) -> Iterator[Node]:
-    """From `pictures: b n d` to as many tokens as are learned; nothing where there is no resampler."""
+    """From `pictures: b n d` to the learned tokens; nothing without a resampler."""
     if is_zero(c.resampler_layers):
         return
     kv = _kv_heads(c)

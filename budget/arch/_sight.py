@@ -1,6 +1,6 @@
 """A tower of patches and a projector of its output, before a decoder of any kind.
 
-What the tower makes of a picture takes the place of as many tokens of the text.
+The tower's output for a picture takes the place of as many tokens of the text.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ class Sight(_projector.Projected, _qformer.Queried, _tiles.Tiled, _resampler.Res
 def see(c: Sight, w: Workload, layers: Size, width: Size) -> Before:
     """The tower and the projector. Raises InputError for a picture that the tower does not take.
 
-    Without a picture they are stored and not run, and so they are where tokens are decoded. layers, width:
-    the decoder's.
+    Without a picture, and where tokens are decoded, they are stored and do not run. layers, width: the
+    decoder's.
     """
     tower = part(c, "tower")
     seen = not is_zero(w.image)
@@ -82,7 +82,7 @@ def see(c: Sight, w: Workload, layers: Size, width: Size) -> Before:
     asked = _qformer.tokens(c, each) if seen else 0
     n = tiles.tokens(c.newline) if tiles else _resampler.tokens(c, asked) if seen else 0
     wide = tower.d_model * c.merge**2 * len(c.read_layers)
-    features = {"n": each, "m": wide}  # m: of a token before the projector
+    features = {"n": each, "m": wide}  # m: width of a token before the projector
     inside = tuple(sized(_tower(c, tower, looked), **vit.shape(tower, looked), **features))
     merged = or_else(c.merge_width, tower.d_model)
     hidden: dict[str, Size] = {"n": asked, "m": _qformer.width(c, wide)}
@@ -113,12 +113,12 @@ def shallow(c: Sight, kind: str) -> None:
 
 
 def deep(c: Sight) -> tuple[int, ...]:
-    """Behind how many layers of the tower its features are projected, too."""
+    """After how many layers of the tower its features are projected, too."""
     return tuple(behind for behind in c.deep_layers if not is_zero(behind))
 
 
 def _check_reading(c: Sight, tower: vit.Config) -> None:
-    """Raises InputError for layers that are not there, and for what is read otherwise, too."""
+    """Raises InputError for layers that do not exist, and for two ways of reading at once."""
     for behind in c.read_layers:
         if _several(c):
             at_most("read_layers", behind, "tower_layers", tower.layers)
@@ -135,7 +135,7 @@ def _check_reading(c: Sight, tower: vit.Config) -> None:
 
 
 def _several(c: Sight) -> bool:
-    """Whether what listed layers make is read."""
+    """Whether the outputs of several listed layers are read."""
     return tuple(c.read_layers) != (0,)
 
 
@@ -153,7 +153,7 @@ def _tokens(c: Sight, tower: vit.Config, w: Workload) -> Size:
 
 
 def _tower(c: Sight, tower: vit.Config, w: Workload) -> Iterator[Node]:
-    """From the image to what is projected of it: `z: b n m`."""
+    """From the image to the projector's input, `z: b n m`."""
     yield from vit.embedding(tower, w.mode)
     done = 0
     for i, behind in enumerate(deep(c)):
@@ -177,7 +177,9 @@ def _tower(c: Sight, tower: vit.Config, w: Workload) -> Iterator[Node]:
 
 
 def _read(c: Sight, tower: vit.Config, w: Workload, kept: str, done: Size) -> Iterator[Node]:
-    """Several layers' outputs side by side, of the tokens that are kept: the last one's behind its norm."""
+    """Several layers' outputs side by side, for the tokens that are kept; the last one's is behind its
+    norm.
+    """
     how = "slice" if kept == "p" else "view"
     for behind in sorted({*c.read_layers}):
         yield from vit.layers(tower, w, f"layers{behind}", behind - done)
@@ -203,7 +205,7 @@ def _unread(tower: vit.Config, w: Workload, layers: Size) -> Iterator[Node]:
 
 
 def _pooled(c: Sight, across: Size, kept: str) -> Iterator[Node]:
-    """Squares of patches, so many across, averaged to a token each."""
+    """Squares of patches, so many along a side, averaged to one token each."""
     if c.pool_product:
         yield op("pool.weights", f"!cells/int64: b {kept} -> weights/float32: b {kept} n", "table")
         yield op("pool.upcast", f"x: b {kept} d -> whole/float32:", "cast")
@@ -218,7 +220,7 @@ def _pooled(c: Sight, across: Size, kept: str) -> Iterator[Node]:
 
 
 def _projections(c: Sight, tower: vit.Config) -> Iterator[Node]:
-    """From `z: b n m` to `pictures: b n d`, as wide as the decoder; and the same of earlier features."""
+    """From `z: b n m` to `pictures: b n d`, as wide as the decoder; earlier features likewise."""
     m = "m"
     if c.merge_layer:
         bias = "" if is_zero(c.merge_width) else ", +*c"

@@ -47,7 +47,7 @@ def layer(c: Any, mode: str, seq: Size, kind: Kind) -> Iterator[Node]:
         yield norm("norm1_out", c.norm, "a", "a", bias=c.norm_bias)
     if not c.residual.startswith("parallel"):
         yield op("residual1", "a:, x: -> x:", "add")
-    if c.residual == "post":  # variables of the code around have what attention and activation made
+    if c.residual == "post":  # variables of the class hold the outputs of attention and activation
         yield norm("norm1", c.norm, "x", "x", bias=c.norm_bias)._replace(callers=("y", "a"))
     elif before and c.residual != "parallel":
         yield norm("norm2", c.norm, bias=c.norm_bias)
@@ -83,7 +83,7 @@ def _attend(c: Any, mode: str, seq: Size, kind: Kind, x: str) -> Iterator[Node]:
         dropout=mode == "train" and c.attention_dropout > 0,
     )  # fmt: skip
     if not is_zero(c.kv_latent):
-        from ._latent import Latent, latent_attention  # of few networks
+        from ._latent import Latent, latent_attention  # few networks have it
 
         dims = c.q_latent, c.kv_latent, or_else(c.value_head_dim, c.width), c.rope_head_dim
         latent = Latent(*dims, c.out_bias, c.index_heads, c.index_dim, c.index_topk)

@@ -20,11 +20,11 @@ class Layer(NamedTuple):
     pre: bool = True
     gated: bool = False
     bias: bool = True  # of the MLP
-    scale: bool = False  # what attention and MLP add is scaled channel by channel (LayerScale)
-    dropout: float = 0.0  # dropout of what attention and MLP add; 0 outside training
+    scale: bool = False  # outputs of attention and MLP are scaled channel by channel (LayerScale)
+    dropout: float = 0.0  # dropout of the outputs of attention and MLP; 0 outside training
     inner_dropout: float = 0.0  # dropout inside the MLP, behind its activation
     out_norm: bool = False  # with `pre`: norms behind attention and MLP as well, before they are added
-    gate: bool = False  # what attention and MLP add is scaled by one number each (Llama 3.2)
+    gate: bool = False  # outputs of attention and MLP are scaled by one number each (Llama 3.2)
 
 
 def encoder(name: str, layer: Layer, count: Size, *, x: str = "x") -> Block:
@@ -63,7 +63,9 @@ def decoder(
 def attending(
     layer: Layer, cross: Attention | None, x: str, memory: str, keys: Size, length: Size
 ) -> Iterator[Node]:
-    """One layer on `x: b s d`: it sees its own positions, `keys`; with `cross` those of `memory: b t m`."""
+    """One layer on `x: b s d`, which sees its own positions, `keys`; with `cross` those of `memory: b t
+    m`.
+    """
     yield from sized(attend("attn", layer, layer.attention, "forward", x), t=keys)
     if cross:
         yield from sized(attend("cross", layer, cross, "forward", x, memory), t=length)

@@ -17,7 +17,7 @@ from ..size import Size, any_of, is_number, is_zero
 
 
 class Tiled(Settings):
-    """Into which tiles a picture is cut; none by default."""
+    """The tiles into which a picture is cut; none by default."""
 
     resolutions: tuple[int, ...] = setting(
         (0,),
@@ -39,10 +39,10 @@ class Tiles(NamedTuple):
     side: Size  # tokens along a side of a tile
     rows: int  # tokens of all tiles, the padding cut off
     columns: int
-    scaled: tuple[int, int]  # the same, scaled down
+    scaled: tuple[int, int]  # these, scaled down
 
     def tokens(self, newline: bool) -> Size:
-        """Of the picture: the whole, and the tiles."""
+        """The picture's tokens: those of the whole, and of the tiles."""
         rows, columns = self.scaled
         return self.side * self.side + rows * (columns + newline)
 
@@ -53,7 +53,7 @@ def cuts(c: Tiled) -> bool:
 
 
 def check(c: Tiled, tile: int) -> None:
-    """Raises InputError for resolutions that are not of whole tiles, and for what needs them."""
+    """Raises InputError for resolutions that are not made of whole tiles, and for settings that need them."""
     if not cuts(c):
         for name in ("most_tiles", "newline"):
             if getattr(c, name):
@@ -74,7 +74,7 @@ def cut(c: Tiled, image: Size, tile: int, side: int) -> Tiles:
         raise InputError("image", f"got {shown(image)}; allowed where it is cut into tiles: one number")
     down, across = (part // tile for part in resolution(int(image), c.resolutions))
     rows, columns = down * side, across * side
-    short = min(rows, columns)  # of the longer side, the padding at both ends is cut off
+    short = min(rows, columns)  # the padding at both ends of the longer side is cut off
     rows, columns = (full - 2 * ((full - short) // 2) for full in (rows, columns))
     ratio = sqrt(rows * columns / (c.most_tiles * side**2)) if c.most_tiles else 0.0
     scaled = (int(rows // ratio), int(columns // ratio)) if ratio > 1.1 else (rows, columns)
@@ -97,7 +97,7 @@ def resolution(image: int, sides: Sequence[int]) -> tuple[int, int]:
 
 
 def stored(c: Tiled) -> Iterator[Node]:
-    """The weights of what joins tiles, where there are none."""
+    """The weights for joining tiles, where there are no tiles."""
     if c.newline:
         yield op("tiles.newline", "*d -> newline: d", "resident")
 

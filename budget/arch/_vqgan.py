@@ -1,7 +1,8 @@
-"""What draws images as tokens of a codebook, stored beside a model that reads (Janus): VQGAN and its ends.
+"""The part of Janus that draws images as tokens of a codebook: a VQGAN and its ends, stored beside a model
+that reads.
 
-No text reaches it. Its weights are those of an encoder to the codebook, of the codebook, and of a decoder
-from it; and what embeds a token of an image, and scores the next one. Source: transformers.
+No text reaches it. Its weights are those of an encoder to the codebook, of the codebook, of a decoder from
+it, of an embedding for an image's tokens, and of a head that scores the next one. Source: transformers.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class ImageTokens(Settings):
 
 
 def image_tokens(c: ImageTokens) -> Iterator[Op]:
-    """All of it, stored and not run."""
+    """All of its weights, which are stored and do not run."""
     yield from _encoder(c)
     yield from _decoder(c)
     yield _weights("draw.codebook", "n k", n=c.draw_codes, k=c.draw_code)

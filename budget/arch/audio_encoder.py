@@ -17,13 +17,13 @@ from ._stacks import Layer, encoder
 
 TAKES = ("batch", "sound")
 
-FRAMES = 100  # of a second, one each 160 samples at 16 kHz. Source: transformers
+FRAMES = 100  # a second, one for every 160 samples at 16 kHz. Source: transformers
 
 ACTIVATIONS = ("gelu", "gelu_tanh", "gelu_new", "quick_gelu", "silu", "relu")
 
 
 class Config(Settings):
-    """That of Whisper-large, as Qwen2-Audio and Voxtral have it."""
+    """The defaults are Whisper-large's encoder, as in Qwen2-Audio and Voxtral."""
 
     layers: int = setting(32, "layers")
     d_model: int = setting(1280, "width of the residual stream")
@@ -52,7 +52,7 @@ class Config(Settings):
 
 
 def check_frames(frames: Size) -> None:
-    """Raise an InputError for frames that do not make whole positions, two each."""
+    """Raise an InputError for frames that are not whole positions of two frames."""
     if is_number(frames) and frames % 2:
         raise InputError("frames", f"got {frames}; allowed: even numbers")
 
@@ -82,7 +82,7 @@ def positions(c: Config) -> Size:
 
 
 def encode(c: Config, mode: str, x: str = "x", name: str = "") -> Iterator[Node]:
-    """From `mel: b c frames` to `x: b s d`. name: what the operators' names begin with."""
+    """From `mel: b c frames` to `x: b s d`. name: the prefix of the operators' names."""
     places = exact_div(c.frames, 2)
     wide: dict[str, Size] = {"c": c.mels, "y": c.frames, "y+l": c.frames, "l": 3}
     half: dict[str, Size] = {"c": c.d_model, "y": places, "y+l": c.frames, "l": 3}

@@ -1,6 +1,6 @@
 """A conformer that attends within blocks, with Shaw's relative positions (Granite Speech's encoder).
 
-What it takes for the words so far is fed back in the middle of it. Source: transformers.
+Its prediction of the words is fed back in the middle. Source: transformers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .audio_encoder import FRAMES
 
 TAKES = ("batch", "sound")
 
-STACKED = 2  # frames, side by side one position. Source: transformers
+STACKED = 2  # frames side by side are one position. Source: transformers
 SECONDS = 30
 
 
@@ -123,7 +123,7 @@ def _attention(c: Config, b: Size, s: Size) -> Iterator[Node]:
     yield op("attn.scores", "q32: b q h k, k32: b t h k -> w/float32: b h q t", tag=SCORES, **inside)
     yield op("attn.position_cast", "wp: b h q t -> wp32/float32:", "cast", **inside)
     yield op("attn.place", "w: b h q t, wp32: b h q t -> w/float32:", "add", **inside)
-    held = ("q", "k", "v", "near", "wp")  # by variables meanwhile
+    held = ("q", "k", "v", "near", "wp")  # by variables of the class while it runs
     softmax = op("attn.softmax", "w: b h q t -> p/float32:", "softmax", **inside)
     yield softmax._replace(callers=(*held, "wp32"))
     mix = op("attn.mix", "p: b h q t, v32: b t h k -> o/float32: b h q k", tag=MIX, **inside)

@@ -50,7 +50,7 @@ def build(c: Config, w: Workload) -> Model:
 
 
 def positions(c: Config, sound: Size) -> Size:
-    """What the encoder makes of so many seconds."""
+    """How many positions the encoder makes of so many seconds."""
     s = inside(c, sound)
     return floor_div(s, 2) if c.pairs else s
 
@@ -63,7 +63,7 @@ def inside(c: Config, sound: Size) -> Size:
 
 
 def strided(extent: Size, times: int = 3) -> Size:
-    """What so many padded convolutions of stride 2 leave."""
+    """The length that so many padded convolutions of stride 2 leave."""
     for _ in range(times):
         extent = ceil_div(extent, 2)
     return extent
@@ -133,7 +133,7 @@ def _along_time(c: Config, chunks: Size, wide: Size) -> Iterator[Node]:
 
 
 def _windows(c: Config, w: Workload) -> tuple[tuple[Size, Size, Size], ...]:
-    """Windows and their positions: whole ones, and what is left."""
+    """Windows and their positions: whole windows, and the rest."""
     long, s = c.chunks * _strided(c, c.chunk), inside(c, w.sound)
     whole = floor_div(s, long)
     found = (whole, long), (1, s - whole * long)

@@ -1,4 +1,4 @@
-"""A transformer behind a conformer, of whose windows a Q-Former makes tokens (Granite Speech)."""
+"""A transformer behind a conformer, whose windows a Q-Former turns into tokens (Granite Speech)."""
 
 from __future__ import annotations
 

@@ -48,7 +48,8 @@ class Config(Settings):
         0.0, "training: part of a classifier's input that is dropped", least=0, most=1
     )
 
-    # What its heads ask of a transformer (arch/_heads.py), and is the same in every DeBERTa.
+    # Fields that heads read of a transformer's config (arch/_heads.py), and that are the same in every
+    # DeBERTa.
     kind, norm, head_activation = "encoder", "layer_norm", ""
     norm_bias = head_bias = head_dense_bias = True
     embed_norm, head_transform, embed_dim, projection = True, False, 0, 0

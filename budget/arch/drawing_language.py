@@ -1,4 +1,4 @@
-"""A transformer with a tower of images that draws them, too, token by token (Janus): that part is stored."""
+"""A transformer with a tower of images that also draws them, token by token (Janus); that part is stored."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MODES = vision_language.MODES
 
 
 class Config(vision_language.Config, ImageTokens):
-    """The fields of a transformer with a tower of images, and those of what draws."""
+    """The fields of a transformer with a tower of images, and those of the part that draws."""
 
 
 def build(c: Config, w: Workload) -> Model:

@@ -17,7 +17,7 @@ from ._stacks import Layer, decoder, encoder
 TAKES = ("batch", "seq")
 MODES = ("train", "forward", "prefill", "decode")
 
-HEADS = ("lm", "none", "tokens", "pooled")  # of each token; of a dense layer on one token of each sequence
+HEADS = ("lm", "none", "tokens", "pooled")  # a classifier's: of each token; of one pooled token of a sequence
 
 
 class Config(Settings):
@@ -150,7 +150,7 @@ def _decoder(c: Config, mode: str, seq: Size, source: Size) -> Iterator[Node]:
 
 
 def _ended(c: Config, stack: str, x: str, mode: str) -> Iterator[Node]:
-    """What is behind a stack's last layer."""
+    """The operators behind a stack's last layer."""
     if c.residual == "pre":
         yield norm(f"{stack}.norm", c.norm, x, x)
     if c.positions == "relative":

@@ -78,7 +78,7 @@ class Kind(NamedTuple):
 
     @property
     def type(self) -> str:
-        """What its keys, values and rotations are called."""
+        """The name of its keys, values and rotations."""
         return "full" if self.full else "sliding"
 
 
@@ -105,7 +105,7 @@ def shape(c: Config, w: Workload, seq: Size) -> dict[str, Size]:
 
 
 def embedding(c: Config) -> Iterator[Node]:
-    """From tokens to `x: b s d`, and what each layer adds of them."""
+    """From tokens to `x: b s d`, and to the embeddings that each layer adds."""
     yield op("embed", "!ids/int64: b s, *embed: ~v d -> x: b s d", "gather", EMBED)
     yield op("embed.scale", "x: -> x:", "scale")
     if not is_zero(c.layer_width):
@@ -136,7 +136,7 @@ def behind_embedding(c: Config, mode: str, seq: Size) -> Iterator[Node]:
 
 
 def _layer_inputs() -> Iterator[Node]:
-    """What each layer adds of a token: looked up, and projected from the embedding."""
+    """The embedding of a token that each layer adds: looked up, and projected from the first embedding."""
     yield op("layer_embed", "!ids/int64: b s, *~w z -> own: b s z", "gather", EMBED)
     yield op("layer_embed.scale", "own: -> own: b s l p", "scale")
     yield op("layer_embed.project", "x: b s d, *d z -> inputs: b s z")
@@ -216,7 +216,7 @@ def _keys_and_values(c: Config, mode: str, kind: Kind, cached: dict[str, Size]) 
 
 
 def _experts(c: Config) -> Iterator[Node]:
-    """Beside the MLP, from `x` as it was before it; both behind norms of their own."""
+    """Experts beside the MLP, on the MLP's input; both have norms of their own behind them."""
     yield norm("mlp.norm_out", NORM, "m", "dense")
     yield norm("router.norm", "rms_norm_plain", "x", "routed")
     yield op("router.weigh", "routed: b s d, *d -> routed:", "mul")

@@ -10,7 +10,7 @@ from ..ir import Model, Node, model, op
 from ._branches import chain
 from ._conv import Features, Piece, adaptive_pool, classifier, concat, conv_norm, image, pool, scope
 
-# Channels of each module's branches: 1 x 1; 1 x 1 and 3 x 3; 1 x 1 and wide; pooled and 1 x 1.
+# Channels of each module's branches: 1 x 1; 1 x 1, then 3 x 3; 1 x 1, then wide; pooling, then 1 x 1.
 # Source: torchvision-googlenet.
 MODULES = {
     "3a": (64, 96, 128, 16, 32, 32),

@@ -38,7 +38,7 @@ class Kind(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What a block of such layers is called."""
+        """The name of a block of such layers."""
         return self.mixer or self.mlp
 
 
@@ -170,7 +170,7 @@ def embedding(c: Config) -> Iterator[Node]:
 
 
 def behind_embedding(c: Config, mode: str, s: Size) -> Iterator[Node]:
-    """From embedded tokens `x: b s d` to what the head makes of them."""
+    """From embedded tokens `x: b s d` to the head's output."""
     if c.rotary_fraction:
         yield rotary("m")
     yield causal_mask()

@@ -30,7 +30,7 @@ MULTIPLE = 8  # the tokens of a tile are padded to one of these. Source: transfo
 
 
 class Tower(Settings):
-    """That of Llama 3.2 11B Vision, but for the sides of its tiles, 560."""
+    """The defaults are Llama 3.2 11B Vision's, but for the side of its tiles, 560."""
 
     layers: int = setting(32, "layers before its last norm")
     d_model: int = setting(1280, "width of its residual stream")
@@ -155,7 +155,7 @@ def _attention(c: Config, mode: str) -> Attention:
 
 
 def _tokens(tower: Tower) -> Size:
-    """Of a tile: its patches, and the class."""
+    """A tile's tokens: its patches, and the class."""
     across = floor_div(tower.image, tower.patch)
     return across * across + 1
 
@@ -180,7 +180,7 @@ def _tower(c: Config, b: Size) -> Iterable[Node]:
 
 
 def _eyes(c: Config, tower: Tower) -> Iterator[Node]:
-    """From the picture to `features: b q n o`: those of the last layer, and of the ones that are read."""
+    """From the picture to `features: b q n o`: those of the last layer, and of listed ones."""
     yield from _patches()
     yield op("present", "!present: b s, !others: b t -> masked: b s t")
     yield op("absent", "masked: -> masked:", "scale")
@@ -223,7 +223,7 @@ def _patches() -> Iterator[Node]:
 
 
 def _tiles(name: str, tokens: str) -> Iterator[Node]:
-    """What each tile of a picture of some shape adds to `x`, gated."""
+    """The gated embedding of each tile's place, by the picture's shape, added to `x`."""
     yield op(f"{name}.tiles", "!aspect/int64: b, *~e q d -> tile: b q d", "gather")
     yield op(f"{name}.gate", "tile:, *w -> tile:", "mul")
     yield op(f"{name}.add", f"x: b q {tokens} d, tile: b q d -> x: b q {tokens} d", "add")

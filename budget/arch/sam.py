@@ -1,7 +1,7 @@
 """SAM's image encoder: a vision transformer within windows, each query's positions relative, and a neck.
 
-Most layers attend within square windows, of which those at the edges are filled up; a few attend to the
-whole image. Source: transformers.
+Most layers attend within square windows, padded at the edges; a few attend to the whole image. Source:
+transformers.
 """
 
 from __future__ import annotations
@@ -163,13 +163,13 @@ def neck(c: Config, name: str, out: str) -> Iterator[Node]:
 
 
 def features(c: Config, name: str = "features") -> Features:
-    """What the neck makes."""
+    """The neck's output."""
     across = patches(c)
     return Features(name, c.neck, (across, across))
 
 
 def halved(name: str, x: Features, *widths: Size, weight: str = "") -> Piece:
-    """Convolutions of stride 2, each to other channels. weight: whose weights they are, if not their own."""
+    """Convolutions of stride 2, each to other channels. weight: the name of another convolution's weights."""
     for i, width in enumerate(widths):
         x = yield from conv(f"{name}{i}", x, width, 3, 2, weight=f"{weight}{i}" if weight else "")
     return x

@@ -1,4 +1,4 @@
-"""A transformer with SAM's encoder before it: what it makes of a picture is halved twice (GOT-OCR 2.0)."""
+"""A transformer with SAM's encoder before it, whose output is halved twice (GOT-OCR 2.0)."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ def _tokens(c: Config, i: int, x: Features) -> dict[str, Size]:
 
 
 def _layer(c: Config, w: Workload, i: int, x: Features) -> Iterator[Node]:
-    """Attention to keys of squares of tokens, and an MLP that looks at each token's neighbours."""
+    """Attention to keys of squares of tokens, and an MLP with a convolution over each token's neighbours."""
     train = w.mode == "train"
     a = Attention(dropout=train and c.attention_dropout > 0)
     yield norm("attn.norm", "layer_norm")

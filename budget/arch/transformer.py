@@ -197,7 +197,7 @@ def build(c: Config, w: Workload) -> Model:
 
 
 def length(c: Config, w: Workload) -> Size:
-    """Tokens of a sequence: the workload's, or the usual. Raises InputError for more than there are rows."""
+    """Tokens of a sequence: the workload's, or the usual. Raises InputError beyond the table of positions."""
     seq = or_else(w.seq, minimum(c.context, LONGEST))
     if c.positions == "learned":
         at_most("seq", seq, "context", c.context)
@@ -282,13 +282,13 @@ def embedding(c: Config, mode: str) -> Iterator[Node]:
 
 
 def _is_added(c: Config) -> bool:
-    """Whether its code adds positions to embeddings, both of which stay in variables while layers run."""
+    """Whether its class adds positions to embeddings; variables hold both while layers run."""
     return c.kind == "decoder" and c.positions == "learned"
 
 
 def _counted(c: Config, mode: str) -> tuple[int, int]:
-    """Kernels that make positions: a decoder's are searched for packed sequences where there is no cache, an
-    encoder's with unused rows are counted from the tokens (RoBERTa). Source: transformers.
+    """Kernels that make positions: a decoder without a cache searches them for packed sequences, an encoder
+    with unused rows counts them from the tokens (RoBERTa). Source: transformers.
     """
     if c.kind == "decoder":
         return (9 if mode == "train" else 2), 0

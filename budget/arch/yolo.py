@@ -39,11 +39,11 @@ class Config(Settings):
             raise InputError("version", f"got {self.version}; allowed: 8, 11")
 
     def channels(self, f: int) -> int:
-        """Of the largest network's channels those of this one."""
+        """This network's channels, from the largest one's."""
         return ceil(min(f, self.most) * self.width / 8) * 8
 
     def repeats(self, n: int) -> int:
-        """Of the largest network's repeats those of this one."""
+        """This network's repeats, from the largest one's."""
         return max(round(n * self.depth), 1)
 
 
@@ -265,7 +265,7 @@ def _decoded(sizes: dict[str, Size]) -> Iterator[Op]:
 
 
 def _loss(sizes: dict[str, Size]) -> Iterator[Op]:
-    """Of the classes and of the boxes of all cells; the stored weights of bins are for answers alone."""
+    """The loss of the classes and boxes of all cells; the stored weights of bins are for inference alone."""
     yield op("decode.mean", "*w -> stored: w", "resident", **sizes)
     yield op("loss.scores", "scores: b v s -> chosen: b s v", "copy", LOSS, **sizes)
     yield op("loss.bins", "boxes: b c s -> bins: b s u w", "copy", LOSS, **sizes)

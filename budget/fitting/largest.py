@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 SCHEMA = "budget.fit/1"
 SOLVE = ("batch", "seq", "image", "layers")
-DEVICES = "devices"  # of which the fewest are solved for
+DEVICES = "devices"  # solved for the fewest; everything else for the most
 MOST = 2**24  # no sensible answer is larger
-SIDES = range(32, 1025, 32)  # of the smallest image: networks with many stages, and with windows, need more
-MOST_DEVICES = 1024  # where these are too few, more do not help: too much is held by each device
-SHOWN = 8  # changes, of those that help
+SIDES = range(32, 1025, 32)  # of the smallest image: networks with many stages, or windows, need larger ones
+MOST_DEVICES = 1024  # where these are too few, more do not help: each device holds too much by itself
+SHOWN = 8  # changes that help, at most
 NONE = Advice((), (), 0, 0.0, complete=True)
 TRUSTED = 16  # times a known size: as far as a line through two known sizes is believed
 
@@ -33,7 +33,7 @@ TRUSTED = 16  # times a known size: as far as a line through two known sizes is 
 class _Fit(NamedTuple):
     estimate: Estimate  # with the largest size, or as it was asked for
     solve: str  # what was solved for, or ""
-    largest: int  # of it, of devices the fewest; 0 where nothing was solved for, or nothing fits
+    largest: int  # its largest value (devices: the fewest); 0 where nothing was solved for, or fits
     advice: Advice
 
 
@@ -74,8 +74,8 @@ def fit(model: object, solve: str = "", **settings: Unpack[Settings]) -> Fit:
 
     bool(budget.fit("llama-3-8b", device="h100")); budget.fit("gpt2", "batch", device="a100").largest
 
-    solve: batch, seq, image or layers, of which the largest that fits is found; or devices, of which the
-    fewest. settings: those of budget.estimate. Raises InputError.
+    solve: batch, seq, image or layers, to find the largest that fits; or devices, to find the fewest.
+    settings: those of budget.estimate. Raises InputError.
     """
     given = said(settings)
     if solve:
@@ -90,8 +90,8 @@ def fit(model: object, solve: str = "", **settings: Unpack[Settings]) -> Fit:
 def largest(model: object, solve: str, **settings: Any) -> tuple[int, Estimate | None]:
     """The largest batch, length, image or number of layers whose peak fits, and its estimate.
 
-    0 and None where not even the smallest does. A torch module is captured for every size that is
-    tried; its layers are its own. Raises InputError.
+    0 and None where not even the smallest fits. A torch module is captured for every size that is tried, and
+    its layers cannot change. Raises InputError.
     """
     allowed = SOLVE[:-1] if is_module(model) else SOLVE
     if solve not in allowed:
@@ -105,7 +105,8 @@ def largest(model: object, solve: str, **settings: Any) -> tuple[int, Estimate |
         try:
             answer = known[n] = estimate(model, **_sized(settings, solve, n))
         except InputError as error:
-            # A context's end, an odd patch: as good as too large, unless nothing is possible at all.
+            # An impossible size (beyond the context, an odd patch) counts as too large, unless no size is
+            # possible.
             if solve == "image" or (n > 1 and solve == "seq" and error.field in (solve, "inputs")):
                 refused.append(error)
                 return inf
@@ -123,8 +124,8 @@ def largest(model: object, solve: str, **settings: Any) -> tuple[int, Estimate |
 
 
 def fewest(model: object, **settings: Any) -> tuple[int, Estimate | None]:
-    """The fewest devices, 1, 2, 4, ... or three quarters of these in whole nodes, on which the best layout of
-    a small search fits, and its estimate. 0 and None where none does: a layer is too large.
+    """The fewest devices on which the best layout of a small search fits, and its estimate: 1, 2, 4, ... or
+    three quarters of these in whole nodes. 0 and None where no number is enough: a layer is too large.
 
     Raises InputError.
     """
@@ -138,7 +139,7 @@ def fewest(model: object, **settings: Any) -> tuple[int, Estimate | None]:
     room = alone.device.usable_bytes - alone.reserve.bytes
     n, before = 2, inf
     while n <= MOST_DEVICES:
-        if n * room >= held:  # fewer cannot do
+        if n * room >= held:  # fewer cannot hold it
             found = estimate(model, devices=n, **settings)
             if found.fits:
                 fewer = 3 * n // 4
@@ -162,7 +163,7 @@ Known = Mapping[int, float]  # sizes that were tried, and the bytes by which eac
 
 
 def _search(excess: Callable[[int], float], low: int, guess: Callable[[Known, int, int], int]) -> int:
-    """The largest n from `low` to MOST that is not too large, if a larger one never is less so; else 0."""
+    """The largest n from `low` to MOST that fits, 0 for none; a larger n must never need less."""
     known = {low: excess(low)}
     if known[low] > 0:
         return 0
@@ -182,7 +183,7 @@ def _halved(_: Known, low: int, high: int) -> int:
 def _on_line(known: Known, low: int, high: int) -> int:
     """Where the line through two known sizes meets the limit: a peak is piecewise linear in the batch.
 
-    Every third time the middle: what is no line ends too.
+    Every third time the middle is tried, so that the search also ends where the peak is no line.
     """
     other = high if known.get(high, inf) < inf else max((n for n in known if n < low), default=low)
     rise = known[other] - known[low]

@@ -1,6 +1,6 @@
-"""What people change so that a network fits a device, of what real code has for this network and device.
+"""What people change so that a network fits a device, as far as real code has it for this network and device.
 
-Axes of ways, each in the order in which they save memory. What fits is found among them (ways.py).
+The ways come in axes, on each of which a later way saves more memory. ways.py finds which of them fit.
 Sources: bitsandbytes, bitsandbytes-installation, transformers, torch-optim, torch-grad-scaler.
 """
 
@@ -17,17 +17,18 @@ from ..stack import ENGINES, load, of_vendors
 
 KINDS = ("same", "nearly the same", "other weights", "shorter")
 SAME = KINDS[0]
-# Weights to serve from, each in fewer bits: as bitsandbytes packs linear layers for one forward pass; as
-# engines read them that have no formats of their own, with the rate of products that a device needs.
+# Formats of weights to serve from, each in fewer bits than the one before: bitsandbytes' for a forward pass;
+# those of engines without own formats, each with the kind of product for which the device must have a rate.
 PACKED = ("int8", "nf4", "nf4-dq")
 SERVED = {"fp8-dynamic": "fp8", "w8a8": "int8", "w4a16": ""}
 ATTENTION = ("eager", "sdpa")
-SEQ = 512  # no way is shorter
-RANK = 16  # of adapters that are proposed
-# On whose devices torch's fused step and bitsandbytes' layers run, and bitsandbytes' optimizers.
+SEQ = 512  # no way has shorter sequences
+RANK = 16  # of the proposed adapters
+# Makers of the devices on which torch's fused step and bitsandbytes' layers run, and bitsandbytes'
+# optimizers.
 VENDORS = ("NVIDIA", "AMD", "Intel", "Apple")
 STEPPED, NOT_STEPPED = VENDORS[:3], "gaudi"
-# What each way is called, and what to set: transformers' TrainingArguments where nothing else is said.
+# Each way's name, and what to set: transformers' TrainingArguments unless it names other software.
 HOW = {
     "a fused optimizer": "optim='adamw_torch_fused', or torch.optim.AdamW(fused=True)",
     "an 8-bit optimizer": "optim='adamw_8bit'; torchtune: optimizer=bitsandbytes.optim.AdamW8bit",
@@ -60,7 +61,7 @@ HOW = {
 
 
 class Way(NamedTuple):
-    """Settings that save memory, what they are called (a key of HOW), and their kind's place in KINDS."""
+    """Settings that save memory, their name (a key of HOW), and their kind's place in KINDS."""
 
     settings: dict[str, Any]
     words: str
@@ -72,8 +73,8 @@ PAGED = {"offload": "optimizer"}
 FUSED = Way({"optimizer": "adamw_fused"}, "a fused optimizer")
 EIGHT = Way({"optimizer": "adamw_8bit"}, "an 8-bit optimizer", 1)
 PAGED_EIGHT = Way({"optimizer": "adamw_8bit", **PAGED}, "a paged 8-bit optimizer", 1)
-# Of an optimizer, others that do the same with fewer bytes on the device: torch's foreach step reads all
-# states at once, bitsandbytes' is a kernel for each weight.
+# By optimizer, others that do the same with fewer bytes on the device: torch's foreach step reads all states
+# at once, bitsandbytes' runs a kernel for each weight.
 OPTIMIZERS = {
     "adamw": (FUSED, EIGHT, PAGED_EIGHT),
     "adamw_fused": (EIGHT, PAGED_EIGHT),
@@ -84,10 +85,11 @@ OPTIMIZERS = {
 
 
 def proposed(now: Estimate, *, given: bool) -> Axes:
-    """What can be changed: each axis's ways behind the present value. given: sizes of inputs are fixed."""
+    """The possible changes: by axis, the ways beyond the present value. given: sizes of inputs are fixed."""
     task, used = now.task, now.task.techniques.used
     train, captured = task.workload.mode == "train", now.model.captured
-    # Statistics of a batch are those of a micro-batch, and running ones move again where a pass runs again.
+    # With micro-batches a batch norm's statistics are each micro-batch's, and a recomputed pass updates the
+    # running ones again.
     changed = int(train and any(o.kind == "batch_norm" for o in _ops(now)))
     batches = () if given else _batches(task.workload.batch, used, train=train, kind=changed)
     if not train:
@@ -129,12 +131,14 @@ def _optimizers(now: Estimate, used: Mapping[str, Any]) -> tuple[Way, ...]:
 
 
 def _one_memory(device: Device) -> bool:
-    """Whether the host's memory is the device's own, so that nothing is gained there."""
+    """Whether the device's memory is the host's, so that offloading gains nothing."""
     return device.host is not None and device.host.bandwidth == device.bandwidth
 
 
 def _chunked(now: Estimate, used: Mapping[str, Any]) -> tuple[Way, ...]:
-    """A loss whose logits exist by chunks, where there is one over a vocabulary that nobody else reads."""
+    """A loss that makes its logits in chunks, where one over a vocabulary is the only reader of its
+    logits.
+    """
     from ..plan.fused import OF_LOSS
 
     fuse = str(used.get("fuse", ""))
@@ -147,13 +151,13 @@ def _chunked(now: Estimate, used: Mapping[str, Any]) -> tuple[Way, ...]:
 
 
 def _kernels(now: Estimate) -> tuple[str, ...]:
-    """Attention in a kernel: torch's SDPA has no softcap, without which it is another network."""
+    """Attention in a kernel; torch's SDPA has no softcap, and without it the network is another one."""
     capped = any(o.kind == "softcap" and o.group == "attention" for o in _ops(now))
     return () if capped else _behind(ATTENTION, now.task.attention)
 
 
 def _batches(batch: int, used: Mapping[str, Any], *, train: bool, kind: int) -> tuple[Way, ...]:
-    """Smaller batches: in training as many more of them, so that a step has the same samples."""
+    """Smaller batches; in training more of them, so that a step has as many samples."""
     if not isinstance(batch, int):
         return ()
     halves: list[int] = []
@@ -166,15 +170,15 @@ def _batches(batch: int, used: Mapping[str, Any], *, train: bool, kind: int) -> 
 
 
 def _pure(now: Estimate) -> tuple[Way, ...]:
-    """No float32 weights; in float16 small updates vanish, and a GradScaler refuses such gradients."""
+    """No float32 weights; not in float16, where small updates vanish and GradScaler refuses the gradients."""
     task = now.task
     wide = task.precision in ("autocast", "master", "fsdp") and task.dtype == "bfloat16"
     return (Way({"precision": "pure"}, "pure 16 bits", 1),) if wide else ()
 
 
 def _adapters(now: Estimate, used: Mapping[str, Any]) -> tuple[Way, ...]:
-    """LoRA, and on weights in four bits, where the network's own weights are trained now; such weights, where
-    LoRA is there.
+    """LoRA, then LoRA on weights in four bits, where the network's own weights train now; only the four bits
+    where LoRA is there already.
     """
     from ..plan import keeps_weights
 
@@ -185,7 +189,7 @@ def _adapters(now: Estimate, used: Mapping[str, Any]) -> tuple[Way, ...]:
         return (Way({"quantize": "nf4-dq"}, "QLoRA", 1),)
     if keeps_weights(used):
         return ()
-    # Under autocast what trains is float32, beside frozen weights in 16 bits; float16's gradients are scaled.
+    # Under autocast trained weights are float32, frozen ones in 16 bits; float16's gradients are scaled.
     task = now.task
     half = task.dtype == "float16"
     cast = {"precision": "autocast", "frozen_dtype": "fp16" if half else "bf16"}
@@ -195,19 +199,23 @@ def _adapters(now: Estimate, used: Mapping[str, Any]) -> tuple[Way, ...]:
 
 
 def _experts(now: Estimate) -> bool:
-    """Whether some weights are of experts: three axes in transformers, which bitsandbytes leaves."""
+    """Whether some weights are experts': they have three axes in transformers, and bitsandbytes leaves
+    these.
+    """
     return any(expert_axis(t, o) for o in _ops(now) for t in o.weights)
 
 
 def _shorter(now: Estimate) -> tuple[Way, ...]:
-    """Half of the sequence, and so on."""
+    """Half of the sequence, a quarter, and so on."""
     seq = now.length if now.model.counts_tokens else 0
     halves = (seq // 2**n for n in (1, 2, 3)) if isinstance(seq, int) else ()
     return tuple(Way({"seq": n}, "shorter sequences", 3) for n in halves if n >= SEQ)
 
 
 def _quantized(now: Estimate, used: Mapping[str, Any]) -> tuple[Way, ...]:
-    """Weights to serve from in fewer bits, where plan/quantize.py can have them so: nearly the same."""
+    """Serving from weights in fewer bits, as far as plan/quantize.py has the format: nearly the same
+    results.
+    """
     from ..plan.fp8 import is_linear
 
     if now.model.captured or not any(is_linear(o) for o in _ops(now)):

@@ -1,9 +1,9 @@
 """Ways to make a model fit: what people try, cheapest first, within a second.
 
-Each axis has ways in the order in which they save memory; a way has a kind: the training stays the same, it
-is the same but for rounding or much slower, other weights are trained, or sequences are shorter. A choice
-of ways that is no less of anything than one that fits is not tried. Over several devices whose layout was
-searched for, choices are tried on layouts that came nearest.
+On each axis a later way saves more memory. A way has a kind: the training stays the same, it is the same but
+for rounding or much slower, other weights are trained, or sequences are shorter. A choice of ways is not
+tried where one that fits changes no more than it on any axis. Over several devices whose layout was searched
+for, choices are tried on the layouts that came nearest.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from ..read.source import is_module
 from .proposals import HOW, KINDS, SAME, Axes, proposed
 
 FEW = 40  # choices that are tried for one change
-SECONDS = 0.8  # of trying; what is tried first is what costs least
+SECONDS = 0.8  # of trying; the cheapest choices are tried first
 
 
 class Change(NamedTuple):
-    """Settings that make a model fit, the estimate with them, what becomes of the training, and what the
-    ways are called whose settings these are.
+    """Settings that make a model fit, the estimate with them, their effect on the training, and the names of
+    their ways.
     """
 
     settings: dict[str, Any]
@@ -40,12 +40,14 @@ class Change(NamedTuple):
 
     @property
     def how(self) -> dict[str, str]:
-        """What to set for it in the software that people train and serve with."""
+        """What to set for it in common software for training and serving."""
         return {name: HOW[name] for name in self.ways if name in HOW}
 
 
 class Advice(NamedTuple):
-    """The changes that are enough, those that keep the training first, then the fastest; what was tried."""
+    """The changes that are enough (first those that keep the training, then the fastest), and what was
+    tried.
+    """
 
     changes: tuple[Change, ...]
     tried: tuple[str, ...]
@@ -55,11 +57,13 @@ class Advice(NamedTuple):
 
 
 Ask = Callable[..., Estimate]
-Choice = tuple[int, ...]  # of each axis none (0), or the number of one of its ways
+Choice = tuple[int, ...]  # for each axis none of its ways (0), or the number of one
 
 
 class _Trials:
-    """Choices that were tried, and whether they fit; None where a network or a setting cannot have them."""
+    """Choices that were tried, and whether they fit; None for those that the network or a setting rules
+    out.
+    """
 
     def __init__(self, ask: Ask, axes: Axes, until: float):
         self.ask, self.axes, self.until = ask, axes, until
@@ -68,10 +72,10 @@ class _Trials:
         self.complete = True
 
     def __call__(self, choice: Choice, kind: int) -> bool | None:
-        """Whether a choice fits; None too where time is over."""
+        """Whether a choice fits; also None once the time is over."""
         if choice in self.fits:
             return self.fits[choice]
-        # Not before something is found, however slow a machine is.
+        # Time is not over before something is found, however slow the machine is.
         if self.found and perf_counter() > self.until:
             self.complete = False
             return None
@@ -94,7 +98,9 @@ class _Trials:
             self.complete = self.complete and len(choices) <= FEW
 
     def pare(self, choice: Choice, kind: int) -> None:
-        """Leave out what a choice that fits can do without: the last axes, which cost most, first."""
+        """Undo all ways that a fitting choice does not need: first those of the last axes, which cost
+        most.
+        """
         for i in reversed(range(len(choice))):
             low = next(n for n in range(choice[i] + 1) if self._kind_with(choice, i, n) == kind)
             while low < choice[i]:  # a way later on its axis saves more
@@ -142,15 +148,15 @@ def advise(model: object, seconds: float | None = None, *, first: bool = False, 
 
 
 def _tried(trials: _Trials, *, first: bool, dear: bool) -> _Trials:
-    """Of each kind all ways together, then fewer, then each choice; `first`: until one fits. dear: whether a
-    trial is.
+    """Try for each kind all ways together, then fewer, then each choice; `first`: until one fits. dear: a
+    trial takes long.
     """
     axes, by_kind = trials.axes, _by_kind(trials.axes)
     for kind, choices in by_kind.items():
         together = trials(_most(axes, kind), kind)
         if together and first:
             trials.pare(_most(axes, kind), kind)
-        elif together is None and first:  # refused together: what fits with the fewest changes
+        elif together is None and first:  # refused together: the fewest changes that fit
             trials.any_of(choices, kind)
         if first and trials.found:
             break
@@ -167,8 +173,8 @@ def _tried(trials: _Trials, *, first: bool, dear: bool) -> _Trials:
 
 
 def _laid_out(ask: Ask, now: Estimate, settings: Mapping[str, Any]) -> Ask:
-    """`estimate` on two of the layouts that a search found to come nearest, the fastest and the nearest one,
-    until it fits: to search again for each choice would take many times as long.
+    """`estimate` on two of the layouts that a search found, the fastest and the one nearest to fitting, until
+    it fits: to search again for each choice would take many times as long.
     """
     if not now.tried:
         return ask
@@ -193,7 +199,7 @@ def changes(model: object, **settings: Any) -> list[Change]:
 
 
 def _cost(change: Change) -> tuple[int, int, int]:
-    """What becomes of the training, its time in steps of 5 %, how much changes."""
+    """The change's effect on the training, its time in steps of 5 %, and how many settings it changes."""
     e = change.estimate
     return KINDS.index(change.kind), round(log(e.times.step / e.model.samples) / 0.05), len(change.settings)
 
@@ -213,7 +219,7 @@ def _by_kind(axes: Axes) -> dict[int, list[Choice]]:
 
 
 def _kind(axes: Axes, choice: Choice) -> int | None:
-    """A choice's kind; None for nothing, and for what is not proposed together."""
+    """A choice's kind; None for the empty choice, and for ways that are not proposed together."""
     kinds = [ways[n - 1].kind for ways, n in zip(axes, choice, strict=True) if n]
     if not kinds or (max(kinds) > 1 and sum(kind > 0 for kind in kinds) > 1):
         return None
@@ -221,14 +227,14 @@ def _kind(axes: Axes, choice: Choice) -> int | None:
 
 
 def _most(axes: Axes, kind: int) -> Choice:
-    """All ways that keep the training together, and the last one of this kind."""
+    """The last way on each axis that keeps the training, and the last way of this kind."""
     return tuple(
         max((i for i, way in enumerate(ways, 1) if way.kind in (0, kind)), default=0) for ways in axes
     )
 
 
 def _fixed(settings: Mapping[str, Any]) -> bool:
-    """Whether inputs are given whose sizes are not to be changed."""
+    """Whether inputs are given whose sizes must not change."""
     return (inputs := settings.get("inputs")) is not None and not sized(inputs)
 
 

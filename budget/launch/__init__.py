@@ -2,13 +2,15 @@
 
 A format's file has
 - `is_mine(table)`: whether a file's table is of this format
-- `STACK`: the software that it is for, `--stack` of its run unless told
+- `STACK`: the software that it is for, `--stack` of its run unless the file names another
 - `FIELDS`: by a field's path (`training.seq_len`), what it means: a name of `estimate`'s arguments, or a
   function of its value that gives some
 - `SILENT`: beginnings of the fields that change neither counts nor bytes: logs, paths, learning rates
-- `finish(run)`, where there is one: what several fields say together; `unsaid` names what no field says
+- `finish(run)`, where there is one: settings that follow from several fields, and `unsaid`, a list of
+  what no field says
 
-Nothing of a file is run, and no tag constructs an object. What is not in FIELDS and not SILENT is named.
+Nothing of a file is run, and no tag constructs an object. A field that is neither in FIELDS nor SILENT is
+named in the answer.
 """
 
 from __future__ import annotations
@@ -28,12 +30,12 @@ from ._shared import Beside
 from ._table import called, load
 from ._unread import why
 
-CALLER = ("nnodes", "nproc_per_node", "gradient_accumulation_steps")  # what a script is often given
-ROOTS = ("/", ".", "~", "$")  # what a path begins with, and no name of the hub
-FILE = re.compile(r"(-\d{5}-of-\d{5})?\.gguf$")  # what a name in GGUF ends with
+CALLER = ("nnodes", "nproc_per_node", "gradient_accumulation_steps")  # a script's caller often sets these
+ROOTS = ("/", ".", "~", "$")  # beginnings of a path, and of no name on the hub
+FILE = re.compile(r"(-\d{5}-of-\d{5})?\.gguf$")  # the end of a GGUF file's name
 FILES = ("deepspeed", "config_file")  # fields that are paths of other launch files
 CONFIGURES = ("config", "extra_llm_api_options")  # a server's fields that are paths of files of its flags
-PROGRAMS = ("stack", "model", "mode", "batch", "global")  # what such a file says that is the program's own
+PROGRAMS = ("stack", "model", "mode", "batch", "global")  # settings of such a file that are the program's own
 AUTO = ("auto", None, "null", "none", "")  # left to the framework, or not used
 
 
@@ -42,8 +44,8 @@ class Run(NamedTuple):
 
     model: a preset's or an architecture's name, a path, a hub's name, or "". config: settings of it.
     settings: arguments of `estimate`. layout: degrees as the file has them: fsdp is dp with zero 3,
-    devices all of them. global_batch: samples of all devices in a step. serving: what an engine is told
-    that bounds many requests: the places of a replica, and the memory that it leaves.
+    devices all of them. global_batch: samples of all devices in a step. serving: an engine's bounds on many
+    requests: the places of a replica, and the share of memory that it takes.
     """
 
     form: str
@@ -57,8 +59,8 @@ class Run(NamedTuple):
     serving: Mapping[str, Any] = {}
 
     def spread(self, asked: Mapping[str, Any], devices: Any = None) -> dict[str, Any]:
-        """The settings of a Layout; those that are asked for win, and so many devices where the file has a
-        layout. Without `dp` where nothing says it.
+        """The settings of a Layout. Settings that are asked for win; where the file has a layout, so does a
+        number of devices. Without `dp` where nothing sets it.
         """
         table = dict(self.layout)
         if table and isinstance(devices, int):
@@ -83,7 +85,7 @@ def read(path: str) -> Run:
 
 
 def _read(path: str, *, whole: bool = True) -> tuple[str, dict[str, Any], tuple[str, ...], tuple[str, ...]]:
-    """A launch file's format, what it says, and the fields that are read and that are left. whole: with the
+    """A launch file's format, its settings, and the fields that are read and that are left. whole: with the
     files that it names. Raises InputError.
     """
     table = _configured(_plain(load(path)), path)
@@ -129,7 +131,7 @@ def _plain(table: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _here(value: Any, path: str) -> str | None:
-    """A file that a launch file names, by its folder or this one; None where it is not here."""
+    """The path of a file that a launch file names, from its folder or this one; None where there is none."""
     if not isinstance(value, str) or not value.endswith((".json", ".yaml", ".yml")):
         return None
     return next(filter(os.path.isfile, (os.path.join(os.path.dirname(path), value), value)), None)
@@ -148,7 +150,9 @@ def _configured(table: dict[str, Any], path: str) -> dict[str, Any]:
 
 
 def _beside(table: Mapping[str, Any], path: str) -> dict[str, Beside]:
-    """The fields that name a launch file which is here, by the file's folder or this one; what it says."""
+    """The fields that name a launch file that is here (from the file's folder or this one), and its
+    settings.
+    """
     found: dict[str, Beside] = {}
     for name in FILES:
         if place := _here(table.get(name), path):
@@ -159,7 +163,7 @@ def _beside(table: Mapping[str, Any], path: str) -> dict[str, Beside]:
 
 
 def _add(told: dict[str, Any], more: Mapping[str, Any]) -> None:
-    """What one more field says; of fused kernels each field names some."""
+    """Add one more field's settings; several fields may each name some fused kernels."""
     if "fuse" in told and "fuse" in more:
         more = {**more, "fuse": f"{told['fuse']},{more['fuse']}"}
     told |= more
@@ -188,8 +192,8 @@ def _run(form: str, told: Mapping[str, Any], known: tuple[str, ...], left: tuple
 
 
 def _at_hand(model: str) -> tuple[str, dict[str, str]]:
-    """A model's name as it can be found here: of a path on another machine the preset that its last part is
-    called by, and of a name that says so the few bits of its weights.
+    """A model's name as it can be found here: for a path on another machine the preset with the name of its
+    last part; and the format in few bits that a name contains.
     """
     if os.path.exists(model) or (preset.known(model) and not model.startswith(ROOTS)):
         return model, {}

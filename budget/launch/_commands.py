@@ -1,5 +1,5 @@
-"""The commands of a shell's text, each as its words, and of a table's containers, as Compose, Kubernetes and
-their kin have them: an image, a command, its arguments, an environment.
+"""The commands of a shell's text, each as its words, and those of a table's containers, as in Compose,
+Kubernetes and similar files: an image, a command, its arguments, an environment.
 
 Nothing is run. Sources: compose, kubernetes.
 """
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from ..named import Any
 from ._shell import filled, variables
 
-ENDS = ";&|\n"  # what ends a command
+ENDS = ";&|\n"  # each ends a command
 COMMENTS = re.compile(r"(?m)^\s*#.*$|(?<=\s)#.*$")
 ARRAY = re.compile(r"(?:^|\s)(\w+)\+?=\(([^()]*)\)")
 ALL_OF = re.compile(r"\$\{(\w+)\[[@*]\]\}")
@@ -24,9 +24,9 @@ DEEPEST = 12
 
 
 def commands(text: str, known: Mapping[str, str] | None = None) -> Iterator[list[str]]:
-    """The words of each command of a shell's text, with what variables the text or `known` gives.
+    """The words of each command of a shell's text, with the variables that the text or `known` defines.
 
-    A line that begins with a flag goes on with the last one. Raises ValueError.
+    A line that begins with a flag continues the line before. Raises ValueError.
     """
     text = COMMENTS.sub("", re.sub(r"\\\r?\n", " ", text))
     arrays = {name: " ".join(content.split()) for name, content in ARRAY.findall(text)}
@@ -46,7 +46,7 @@ def commands(text: str, known: Mapping[str, str] | None = None) -> Iterator[list
 
 
 def _divided(word: str) -> list[str]:
-    """The words of a variable, or of a script that is one word; a table in JSON is one itself."""
+    """The words of a variable, or of a script in one word; JSON stays one word."""
     try:
         return [word] if word.startswith("{") else shlex.split(word)
     except ValueError:
@@ -54,7 +54,9 @@ def _divided(word: str) -> list[str]:
 
 
 def contained(table: Any, outside: Mapping[str, str] | None = None, deep: int = 0) -> Iterator[list[str]]:
-    """The words of each container's commands in a table, behind what its environment has or one around it."""
+    """The words of each container's commands in a table, behind the variables of the environments around
+    it.
+    """
     known = dict(outside or {})
     if isinstance(table, list):
         for one in table:
@@ -70,7 +72,7 @@ def contained(table: Any, outside: Mapping[str, str] | None = None, deep: int = 
 
 
 def _text(name: str, told: Any) -> str:
-    """What a field adds to a container's command: a script as it is, a list's other words as single ones."""
+    """A field's part of a container's command: a script as it is, the other words of a list one by one."""
     if not isinstance(told, list):
         return told if isinstance(told, str) else ""
     words = [re.sub(r"\$\((\w+)\)", r"${\1}", str(word)) for word in told]  # Kubernetes' form of a variable

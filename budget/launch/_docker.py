@@ -26,8 +26,8 @@ def is_mine(text: str) -> bool:
 
 
 def script(text: str) -> str:
-    """The script of a Dockerfile. Of an image whose entrypoint is its own, its name stands before what CMD
-    has, as in `docker run`.
+    """The script of a Dockerfile. Where only the base image has an entrypoint, that image's name stands
+    before the words of CMD, as in `docker run`.
     """
     stages: dict[str, dict[str, Any]] = {}
     arguments: dict[str, str] = {}
@@ -51,7 +51,7 @@ def script(text: str) -> str:
 
 
 def _instructions(text: str) -> Iterator[tuple[str, str]]:
-    """The instructions with what they say, each in one line."""
+    """The instructions with their text, each in one line."""
     lines = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
     for line in re.sub(r"\\\s*\n", " ", lines).splitlines():
         if found := INSTRUCTION.fullmatch(line.rstrip()):

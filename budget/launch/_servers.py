@@ -9,7 +9,7 @@ from ..errors import InputError, shown
 from ..named import Any
 from ._shared import Told, degree, one_of, when, whole
 
-# What starts a server: programs, as patterns of words that follow each other, and containers that run one.
+# Commands that start a server: programs, as patterns of consecutive words, and containers that run one.
 # Sources: vllm-serve, sglang-server, trtllm-serve, llama-server, tgi-launcher, ollama-context.
 STARTS = {
     "vllm": (r"vllm serve", r"vllm\.entrypoints\.(openai\.)?api_server"),
@@ -25,7 +25,7 @@ IMAGES = {
     "tgi": r"(ghcr\.io/)?huggingface/text-generation-inference(:\S*)?",
     "ollama": r"(docker\.io/)?ollama/ollama(:\S*)?",
 }
-APART = ("ollama",)  # what is told its model by another line than the one that starts it
+APART = ("ollama",)  # servers that get their model by another line than the one that starts them
 HUB = re.compile(r"[\w.-]+/[\w.-]+")  # a model's name on the hub
 MODELS = ("--model", "--model-path", "--model-id", "--hf-repo", "--model-url", "--docker-repo")
 # Variables of the environment that are flags.
@@ -34,7 +34,8 @@ VARIABLES = {
     "ollama": r"OLLAMA_(\w+)=(.*)",
     "tgi": r"(MODEL_ID|NUM_SHARD|QUANTIZE|DTYPE|KV_CACHE_DTYPE|MAX_\w+|CUDA_\w+(?<!DEVICES))=(.*)",
 }
-# Words for a format of weights. What a checkpoint's own file says needs none, and these leave it at that.
+# Words for a format of weights. A format that the checkpoint's own file states needs no word; "" leaves it
+# so.
 OF_FILES = ("compressed-tensors", "modelopt", "modelopt_fp8", "auto-round")
 QUANTIZED = {
     "fp8": {"quantize": "fp8-dynamic"}, "w8a8_fp8": {"quantize": "fp8-dynamic"},
@@ -63,7 +64,7 @@ SHORT = {
 
 
 def _share_of(ours: str) -> Callable[[Any], Told]:
-    """A part of the device's memory. Raises InputError."""
+    """A setting that is a share of the device's memory. Raises InputError."""
 
     def read(share: Any) -> Told:
         if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
@@ -73,8 +74,8 @@ def _share_of(ours: str) -> Callable[[Any], Told]:
     return read
 
 
-share = _share_of("share")  # that an engine takes
-cache_share = _share_of("cache_share")  # of what it leaves, that its cache takes
+share = _share_of("share")  # of the memory, that an engine takes
+cache_share = _share_of("cache_share")  # of what weights and activations leave, that its cache takes
 
 
 # Flags that several servers have, as they are spelled in Python.
@@ -104,8 +105,8 @@ SILENT = (
 
 def started(commands: Iterable[list[str]]) -> list[str]:
     """The words of the command that starts a server: `--serves` with the server, variables as flags, and a
-    bare word as its `--model`; None where no command does. Of several commands for one model, as on several
-    nodes, the one with most words. Raises InputError for several models.
+    bare word as its `--model`; None where no command does. Where several commands have one model, as on
+    several nodes, the longest is taken. Raises InputError for several models.
     """
     found = sorted(filter(None, map(_started, commands)), key=len)
     by_model = {model: words for words in found if (model := _model(words))}
@@ -117,7 +118,7 @@ def started(commands: Iterable[list[str]]) -> list[str]:
 
 
 def _model(words: list[str]) -> str:
-    """What a server's flags call its model, or ""."""
+    """The model in a server's flags, or ""."""
     both = zip(words, [*words[1:], ""], strict=True)
     told = (
         value or word for flag, word in both for name, _, value in (flag.partition("="),) if name in MODELS
@@ -153,22 +154,22 @@ def _variables(name: str, words: list[str]) -> Iterator[re.Match[str]]:
 
 
 def _long(word: str) -> str:
-    """A flag of one dash as one of two; a number is none."""
+    """A flag with one dash as one with two; a negative number is no flag."""
     return SHORT.get(word, f"-{word}" if re.fullmatch(r"-[a-zA-Z][\w-]*", word) else word)
 
 
 def starts(name: str) -> Callable[[Mapping[str, Any]], bool]:
-    """Whether a table is of a line that starts this server."""
+    """A test of whether a table is a line that starts this server."""
     return lambda table: table.get("serves") == name
 
 
 def serves(name: str) -> Callable[[Any], Told]:
-    """That a line starts this server, whose tokens are what takes its time."""
+    """The settings for a line that starts this server: its stack, in mode decode."""
     return lambda _: {"mode": "decode", "stack": name}
 
 
 def finish(told: dict[str, Any]) -> dict[str, Any]:
-    """Experts on the devices of tp, and no others; of dp each a replica."""
+    """Experts are divided over the devices of tp alone; each of dp is a replica."""
     tp = told.get("layout.tp", 1)
     experts = told.pop("experts", False)
     if experts:

@@ -1,4 +1,4 @@
-"""What the words of several frameworks mean: dtypes, optimizers, adapters' targets."""
+"""Words that several frameworks share, and their meaning: dtypes, optimizers, adapters' targets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..size import ceil_div
 
 Told = Mapping[str, Any]
 
-# Optimizers by the names that transformers, DeepSpeed, torchtitan, Axolotl and others give them.
+# Optimizers by their names in transformers, DeepSpeed, torchtitan, Axolotl and others.
 OPTIMIZERS = {**{name: name for name in CHOICES}, **ALIASES, "fusedadam": "adamw_fused"}
 ALL = "all-linear"  # as peft calls every linear layer but the head
 
@@ -38,7 +38,7 @@ def whole(ours: str) -> Callable[[Any], Told]:
 
 
 def degree(axis: str) -> Callable[[Any], Told]:
-    """A degree of parallelism; -1 is what is left, which one device does not know."""
+    """A degree of parallelism; -1 stands for all devices that are left, which a file does not know."""
 
     def read(value: Any) -> Told:
         if isinstance(value, bool) or not isinstance(value, int) or value < -1:
@@ -49,7 +49,7 @@ def degree(axis: str) -> Callable[[Any], Told]:
 
 
 def one_of(field: str, meanings: Mapping[Any, Any], ours: str = "") -> Callable[[Any], Told]:
-    """One of several words: what it means as the setting `ours`, or as settings. Raises InputError."""
+    """One of several words: its meaning for the setting `ours`, or as several settings. Raises InputError."""
 
     def read(value: Any) -> Told:
         if value not in list(meanings):  # a list is none of them, and cannot be looked up
@@ -67,19 +67,19 @@ def padded(vocab: int, multiple: int, tp: int) -> int:
 
 
 def when(told: Told) -> Callable[[Any], Told]:
-    """What a flag says where it is set."""
+    """The settings for a flag that is set."""
     return lambda value: told if value is True or str(value).lower() in ("true", "full", "1") else {}
 
 
 def eager_if(word: str) -> Callable[[Any], Told]:
-    """What a choice of attention's kernel says where it is this word: scores are written."""
+    """The setting for a choice of attention's kernel: with this word, scores are written."""
     return lambda value: {"attention": "eager"} if value == word else {}
 
 
-# Kernels that Liger puts in place of a network's own, where nobody chooses among them. Source: liger.
+# Kernels that Liger puts in place of a network's own by default. Source: liger.
 LIGER = when({"fuse": "norm,gate,chunked_cross_entropy"})
 
-# What programs of reinforcement and preference learning have in their names: several networks run there.
+# Parts of the names of programs for reinforcement and preference learning, in which several networks run.
 SEVERAL = ("dpo", "grpo", "ppo", "rloo", "kto", "gkd", "online", "rlhf")
 
 
@@ -89,13 +89,13 @@ def several(value: Any) -> Told:
 
 
 def one_network(script: Any) -> Told:
-    """Nothing, of a program that trains one network. Raises InputError for one that runs several."""
+    """No settings, for a program that trains one network. Raises InputError for one that runs several."""
     words = re.split(r"[\W_]+", str(script).lower())
     return several(script) if set(words) & set(SEVERAL) else {}
 
 
 def targets(value: Any) -> Told:
-    """Modules with adapters, by names or all. Raises InputError."""
+    """Modules with adapters: listed ones, or all. Raises InputError."""
     names = [name.strip() for name in value.split(",")] if isinstance(value, str) else list(value)
     if names in (["all"], [ALL]):
         return {"lora_targets": ALL}
@@ -105,7 +105,7 @@ def targets(value: Any) -> Told:
     return {"lora_targets": ",".join(names)}
 
 
-# Modules outside of layers by the names of transformers.
+# Modules outside of layers, by their names in transformers.
 OUTSIDE = {"embed_tokens": "embed", "lm_head": "head"}
 
 
@@ -122,14 +122,14 @@ class Beside(str):  # noqa: SLOT000 - it is filled behind the path that it is
     """The path of a launch file that another one names, in the same folder, with its contents."""
 
     form: str
-    told: Told  # without what is the program's own: its model, its samples and the stack
+    told: Told  # without the program's own settings: its model, its samples and the stack
     known: tuple[str, ...]
     left: tuple[str, ...]
 
 
 def staged(value: Any) -> Told:
-    """What DeepSpeed divides, as its file says; where that is not here, the stage in the file's name, as
-    Axolotl's and LLaMA-Factory's have (zero3_bf16.json, ds_z3_config.json).
+    """DeepSpeed's stage, from its file; where the file is not here, from its name, as Axolotl's and
+    LLaMA-Factory's have it (zero3_bf16.json, ds_z3_config.json).
     """
     if isinstance(value, Beside):
         kept = {name: x for name, x in value.told.items() if name == "offload" or name.startswith("layout.")}
@@ -140,8 +140,8 @@ def staged(value: Any) -> Told:
 
 
 def in_16_bits(told: dict[str, Any], deepspeed: bool) -> dict[str, Any]:
-    """What trains in the bfloat16 that it is loaded in. DeepSpeed makes copies in float32 at every stage, and
-    of what FSDP divides the stack says it. Sources: axolotl, ms-swift, deepspeed-config.
+    """The precision of weights that train in the bfloat16 in which they are loaded. DeepSpeed keeps float32
+    copies at every stage; for FSDP the stack decides. Sources: axolotl, ms-swift, deepspeed-config.
     """
     if told.get("dtype", "bfloat16") != "bfloat16":
         return told
@@ -152,7 +152,7 @@ def in_16_bits(told: dict[str, Any], deepspeed: bool) -> dict[str, Any]:
 
 
 def recompute(value: Any) -> Told:
-    """none, selective or full, as torchtitan and Megatron say it. Raises InputError."""
+    """none, selective or full, from torchtitan's and Megatron's words. Raises InputError."""
     if value not in ("none", "selective", "full"):
         raise InputError("recompute", f"got {shown(value)}; allowed: none, selective, full")
     return {"recompute": value}

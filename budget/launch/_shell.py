@@ -1,6 +1,6 @@
-"""The words of a shell's script, whose variables are put in where the script itself says what they are.
+"""The words of a shell's script; variables are replaced where the script itself sets them.
 
-Nothing is run: what an expression, a command or the script's caller would say stays a variable's name.
+Nothing is run: where an expression, a command or the script's caller sets a variable, its name stays.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 
 ASSIGNED = re.compile(r"""(?:^|[\s;])([A-Za-z_]\w*)=(?!\()("[^"]*"|'[^']*'|[^\s;#()]*)""")
-# What a Slurm script asks for, and the variables in which its job finds it. Source: sbatch.
+# A Slurm script's requests, and the variables in which its job finds them. Source: sbatch.
 SBATCH = re.compile(r"(?m)^#SBATCH[ \t]+(--?[\w-]+)(?:=|[ \t]+)([\w:]+)[ \t]*(?:#.*)?$")
 JOB = {
     "--nodes": ("SLURM_NNODES", "SLURM_JOB_NUM_NODES"), "-N": ("SLURM_NNODES", "SLURM_JOB_NUM_NODES"),
@@ -36,8 +36,8 @@ PAIR = re.compile(r"([a-z]\w*)=(.*)", re.DOTALL)
 
 
 def programs(words: list[str]) -> list[str]:
-    """With TRL's commands as its scripts, `trl sft` as sft.py, and behind each, as `--trl`, its name; and
-    what MaxText is told as `name=value` as `--name value`.
+    """The words with TRL's commands as scripts (`trl sft` as sft.py, followed by `--trl sft`), and with
+    MaxText's `name=value` as `--name value`.
 
     Sources: trl, maxtext-defaults.
     """
@@ -57,7 +57,7 @@ def programs(words: list[str]) -> list[str]:
 
 
 def variables(text: str) -> dict[str, str]:
-    """Variables that are given one value. What is told twice, as in two branches, is not known."""
+    """Variables that are set to one value. One that is set twice, as in two branches, is not known."""
     found = {
         name: told.rpartition(":")[2]  # of --gres=gpu:h100:8 the number
         for flag, told in SBATCH.findall(text)
@@ -82,7 +82,7 @@ def filled(word: str, known: Mapping[str, str]) -> str:
 
 
 def _parts(word: str) -> Iterator[str]:
-    """A word; the arguments in one that holds several, as where a variable has them all."""
+    """A word, or the arguments in a word that holds several, as where a variable has them all."""
     if not re.search(r"(^|[\s=])--\w", word) or not re.search(r"\s", word):
         yield from (
             (word,) if "(" in word or word == ")" else (word.rstrip(")"), ")")[: 1 + word.endswith(")")]

@@ -18,9 +18,9 @@ from ._commands import commands, contained
 from ._servers import started
 from ._shell import programs, words
 
-ADAPTER = "adapter_config.json"  # of a folder that peft saved
+ADAPTER = "adapter_config.json"  # in a folder that peft saved
 LARGEST = 1_000_000  # bytes; a launch file has a few thousand
-ALIASES = 100  # of a YAML file: more is an explosion
+ALIASES = 100  # in a YAML file: more could make it explode
 SEVERAL = ("recompute_modules",)  # arguments that take several words
 
 
@@ -71,8 +71,8 @@ def _parsed(ending: str, text: str) -> Any:
 def arguments(words: list[str]) -> dict[str, Any]:
     """`--num-layers 32 --bf16` as a table: {"num_layers": 32, "bf16": True}.
 
-    What is told twice and differs, as in two branches of a script, is both of them in a text. A program of
-    Python is `script`.
+    Where a flag has two different values, as in two branches of a script, the table has both in one text. A
+    Python program's name is under `script`.
     """
     table: dict[str, list[Any]] = {}
     name = last = ""
@@ -116,5 +116,5 @@ def _yaml(text: str) -> list[Any]:
 
 
 def called(path: str) -> str:
-    """A file's name, as errors have it."""
+    """A file's name in errors."""
     return as_path(os.path.basename(path))

@@ -1,4 +1,4 @@
-"""accelerate's config YAML: how a program is launched, beside the program's own settings.
+"""accelerate's config YAML: how a program is launched; the program has its own settings.
 
 FSDP keeps float32 weights and adds gradients up in the dtype of the pass, DDP computes under autocast, and
 DeepSpeed keeps float32 copies of 16-bit weights. Source: accelerate-config.
@@ -57,7 +57,7 @@ def is_mine(table: Mapping[str, Any]) -> bool:
 
 
 def finish(told: dict[str, Any]) -> dict[str, Any]:
-    """What shards, and in which precision. Raises InputError."""
+    """How weights are sharded, and in which precision. Raises InputError."""
     kind, mixed = told.pop("type", "NO"), told.pop("mixed", "no")
     mixed = "no" if mixed is False else mixed  # YAML's own reading of an unquoted no
     strategy, reshard = str(told.pop("strategy", "FULL_SHARD")), told.pop("reshard", True)
@@ -82,7 +82,7 @@ def finish(told: dict[str, Any]) -> dict[str, Any]:
             "fsdp_sharding_strategy", f"got {shown(strategy)}; allowed: {', '.join(list(SHARDED)[:4])}"
         )
     zero: Any = SHARDED[strategy.rpartition(".")[2]]
-    if version == 2:  # where a flag says what a strategy's name said
+    if version == 2:  # a flag in place of a strategy's name
         zero = 3 if _set(reshard) else 2
     if zero == "hybrid":
         zero, told["unsaid"] = 3, ("fsdp_sharding_strategy HYBRID_SHARD (taken for FULL_SHARD)",)

@@ -38,14 +38,14 @@ SILENT = (
 
 
 def is_mine(table: Mapping[str, Any]) -> bool:
-    """A file whose model has a name or path, beside its data and what DeepSpeed or a device is told."""
+    """A file whose model has a name or path, with data, and a type, DeepSpeed's settings or a batch."""
     model = table.get("model")
     named = isinstance(model, Mapping) and "name_or_path" in model
     return named and "data" in table and bool({"deepspeed", "micro_batch_size", "type"} & set(table))
 
 
 def finish(told: dict[str, Any]) -> dict[str, Any]:
-    """DeepSpeed's stage 2 and bfloat16 unless told otherwise, and all is recomputed. Raises InputError."""
+    """DeepSpeed's stage 2 and bfloat16 by default, and full recomputation. Raises InputError."""
     kind, heads = told.pop("kind", "sft"), told.pop("heads", 1)
     if kind not in TYPES:
         raise InputError("type", f"got {shown(kind)}; allowed: {', '.join(TYPES)}")

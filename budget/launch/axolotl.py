@@ -16,7 +16,7 @@ _strategy = one_of("sharding_strategy", {"FULL_SHARD": 3, "SHARD_GRAD_OP": 2, "N
 
 
 def _resharded(value: Any) -> Mapping[str, Any]:
-    """Weights that stay gathered after the forward pass are not sharded then."""
+    """Without resharding, weights stay gathered after the forward pass: zero 2."""
     return {"layout.zero": 2} if value is False else {}
 
 
@@ -71,7 +71,7 @@ def is_mine(table: Mapping[str, Any]) -> bool:
 
 
 def finish(told: dict[str, Any]) -> dict[str, Any]:
-    """LoRA or QLoRA, or all weights, in the 16 bits that they are loaded in. Raises InputError."""
+    """LoRA or QLoRA, or all weights, in the 16 bits in which they are loaded. Raises InputError."""
     copies = told.pop("deepspeed", False)
     if "mlp" in (parts := told.get("fuse", "").split(",")):  # takes the place of another kernel's gate
         told["fuse"] = ",".join(part for part in dict.fromkeys(parts) if part != "gate")

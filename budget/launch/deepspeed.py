@@ -8,7 +8,7 @@ from ..errors import InputError, shown
 from ..named import Any
 from ._shared import optimizer, when, whole
 
-STACK = "transformers"  # whose Trainer most launch files of it are given to
+STACK = "transformers"  # most of its launch files go to transformers' Trainer
 FIELDS = {
     "train_micro_batch_size_per_gpu": whole("batch"),
     "gradient_accumulation_steps": whole("accumulate"),
@@ -30,12 +30,14 @@ OWN = ("zero_optimization", "train_micro_batch_size_per_gpu", "train_batch_size"
 
 
 def is_mine(table: Mapping[str, Any]) -> bool:
-    """A file with one of its own fields at the top, and no network or program that DeepSpeed is part of."""
+    """A file with one of DeepSpeed's own fields at the top, and without the network or the program around
+    it.
+    """
     return any(name in table for name in OWN) and not {"num_layers", "script"} & set(table)
 
 
 def finish(told: dict[str, Any]) -> dict[str, Any]:
-    """Float32 where no 16 bits are enabled."""
+    """Float32 where neither fp16 nor bf16 is enabled."""
     return {"dtype": "float32", **told} if "precision" not in told else told
 
 

@@ -79,7 +79,7 @@ def is_mine(table: Mapping[str, Any]) -> bool:
 
 
 def finish(told: dict[str, Any]) -> dict[str, Any]:
-    """A decoder whose gated feed-forward is two thirds as wide, and its vocabulary padded as Megatron's."""
+    """A decoder; a gated feed-forward is two thirds as wide, and the vocabulary is padded as Megatron's."""
     tp, multiple = told.get("layout.tp", 1), told.pop("multiple", 1)
     wide = told.pop("wide", 4 * told.get("config.d_model", usual("d_model")))
     if told.get("config.gated"):

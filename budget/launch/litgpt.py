@@ -25,7 +25,7 @@ TARGETS = {
 
 
 def _hub(folder: Any) -> Mapping[str, Any]:
-    """A folder of checkpoints ends in the hub's name: its owner and the model."""
+    """The model of a checkpoint's folder, whose path ends in the hub's name: the owner and the model."""
     return {"model": "/".join(str(folder).rstrip("/").split("/")[-2:]), "tuned": True}
 
 

@@ -15,22 +15,22 @@ SWITCH: dict[Any, Told] = {True: {}, "on": {}, "auto": {}, False: OFF, "off": OF
 
 
 def _last(path: Any) -> Told:
-    """A file that is loaded from somewhere: what it is called."""
+    """The name of a file that is loaded from a path or an address."""
     return {"model": str(path).rpartition("/")[2]}
 
 
 def _context(tokens: Any) -> Told:
-    """Tokens of all places; 0 are as many as the network takes. Raises InputError."""
+    """Tokens of all places together; 0: the network's own length. Raises InputError."""
     return whole("context")(tokens) if tokens else {}
 
 
 def _layers(count: Any) -> Told:
-    """Layers on the devices: as many as there are, or more; of fewer that the others are on the host."""
+    """The number of layers on the devices, where these are not all."""
     return {} if count in ALL or (isinstance(count, int) and count >= 99) else {"layers": count}
 
 
 def _split(parts: Any) -> Told:
-    """Devices by the list of what each has."""
+    """The number of devices, from the list of their shares."""
     return {"devices": str(parts).count(",") + 1}
 
 

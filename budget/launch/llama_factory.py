@@ -41,7 +41,7 @@ def is_mine(table: Mapping[str, Any]) -> bool:
 
 
 def finish(told: dict[str, Any]) -> dict[str, Any]:
-    """It recomputes unless told otherwise, and adapts all linear layers. Raises InputError."""
+    """By default it recomputes, and adapts all linear layers. Raises InputError."""
     kind, stage, bits = told.pop("kind"), told.pop("stage", "sft"), told.pop("bits", None)
     if kind not in ("full", "lora", "oft"):
         raise InputError("finetuning_type", f"got {shown(kind)}; allowed: full, lora, oft")

@@ -1,6 +1,6 @@
 """LLM Foundry's YAML: MPT by its sizes, or a network of transformers, which Composer trains with FSDP.
 
-How many devices run a file is not in it. Source: llm-foundry-yamls.
+A file does not have the number of devices that run it. Source: llm-foundry-yamls.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from ._shared import eager_if, one_of, several, targets, when, whole
 
 STACK = "llm-foundry"
 OURS, THEIRS = "mpt_causal_lm", "hf_causal_lm"
-# Composer's own step one weight after the other. Source: composer-optim
+# Composer's own steps update one weight after the other. Source: composer-optim
 OPTIMIZERS = {
     "decoupled_adamw": "adamw_loop", "adamw": "adamw", "decoupled_lionw": "lion",
     "decoupled_lionw_8b": "lion_8bit",
@@ -25,11 +25,12 @@ PRECISIONS = {
     "fp32": {"dtype": "float32"},
 }
 STRATEGIES = {"FULL_SHARD": 3, "SHARD_GRAD_OP": 2, "NO_SHARD": 0}
-MIXED = {"PURE": "bfloat16", "DEFAULT": "float32", "FULL": "float32"}  # what gradients are added up in
+# The dtype in which gradients are added up.
+MIXED = {"PURE": "bfloat16", "DEFAULT": "float32", "FULL": "float32"}
 
 
 def _size(ours: str) -> Callable[[Any], Mapping[str, Any]]:
-    """A whole number, but for a reference to another field, which says it too."""
+    """The setting for a whole number; none for a reference to another field, which has it too."""
     return lambda value: {} if str(value).startswith("${") else whole(ours)(value)
 
 
@@ -82,8 +83,8 @@ def is_mine(table: Mapping[str, Any]) -> bool:
 
 
 def finish(told: dict[str, Any]) -> dict[str, Any]:
-    """MPT of its sizes, with learned positions unless told otherwise. FSDP's weights lie in float32, and are
-    cast before they are gathered. Raises InputError.
+    """MPT of these sizes, by default with learned positions. FSDP's weights lie in float32, and are cast
+    before they are gathered. Raises InputError.
     """
     kind, sums = told.pop("kind", ""), told.pop("sums", "")
     ratio, learned = told.pop("expansion", 4), told.pop("learned", True)

@@ -1,7 +1,7 @@
 """MaxText's YAML, or the words behind its program: `python3 -m MaxText.train base.yml model_name=llama3-8b`.
 
-What neither says is as base.yml has it: 12 sequences a device of 2,048 tokens, all of a layer recomputed,
-float32 weights, FSDP over the devices of a slice. A device's sequences count each device of tp, cp and pp,
+All other settings are base.yml's: 12 sequences a device of 2,048 tokens, all of a layer recomputed, float32
+weights, FSDP over the devices of a slice. Each device of tp, cp and pp counts as a device with its sequences,
 so a copy of the network takes as many times more. Source: maxtext-defaults.
 """
 
@@ -42,7 +42,7 @@ AXES = {
 
 
 def _axis(name: str) -> Callable[[Any], Told]:
-    """A degree, by the axis and where its links are; -1 is what is left."""
+    """A degree, by the axis and the kind of its links; -1 stands for all devices that are left."""
     return lambda value: {f"degree {name}": degree(name)(value)[f"layout.{name}"]}
 
 

@@ -1,4 +1,4 @@
-"""Megatron-LM's arguments, a shell's line or a YAML of them. Source: megatron-lm."""
+"""Megatron-LM's arguments, from a shell's line or a YAML file. Source: megatron-lm."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ POSITIONS = {
 
 
 def _script(value: Any) -> Mapping[str, Any]:
-    """Of Megatron-LM's own programs, the one that trains a decoder. Raises InputError for another."""
+    """No settings for the program that trains a decoder. Raises InputError for Megatron-LM's others."""
     others = [name for name in str(value).split(" or ") if name.startswith("pretrain_")]
     if others and others != ["pretrain_gpt.py"]:
         raise InputError("script", f"got {shown(others[0])}; allowed: pretrain_gpt.py")
@@ -92,12 +92,12 @@ SILENT = (
 
 
 def is_mine(table: Mapping[str, Any]) -> bool:
-    """Arguments that tell the layers and the width."""
+    """Arguments with the number of layers and the width."""
     return {"num_layers", "hidden_size"} <= set(table)
 
 
 def finish(told: dict[str, Any]) -> dict[str, Any]:
-    """A decoder of one stack. The vocabulary is padded, for each device of the tensors' axis."""
+    """A decoder. The vocabulary is padded so that tp divides it."""
     groups, grouped = told.pop("groups", None), told.pop("grouped", False)
     nodes, each, virtual = told.pop("nodes", 1), told.pop("each", None), told.pop("virtual", None)
     if each:

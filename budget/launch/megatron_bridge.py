@@ -1,4 +1,4 @@
-"""Megatron Bridge's overrides of a recipe, YAML: degrees, batches, lengths. The model is the recipe's.
+"""Megatron Bridge's YAML of overrides of a recipe: degrees, batches, lengths. The model is the recipe's.
 
 Source: megatron-bridge-launch.
 """
@@ -36,7 +36,7 @@ def is_mine(table: Mapping[str, Any]) -> bool:
 
 
 def finish(told: dict[str, Any]) -> dict[str, Any]:
-    """Mixed precision in bfloat16, as all recipes have it."""
+    """Mixed precision in bfloat16, as in all recipes."""
     if told.get("layout.tp", 1) > 1:
         told.setdefault("layout.sp", 0)
     return {"dtype": "bfloat16", "precision": "master", **told}

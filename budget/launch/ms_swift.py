@@ -48,8 +48,8 @@ def is_mine(table: Mapping[str, Any]) -> bool:
 
 
 def finish(told: dict[str, Any]) -> dict[str, Any]:
-    """LoRA on all linear layers unless told otherwise; layers are recomputed. Weights that all train do so in
-    the 16 bits that they are loaded in, with copies in float32 where DeepSpeed runs. Raises InputError.
+    """By default LoRA on all linear layers, with recomputation. Where all weights train, they do so in the 16
+    bits in which they are loaded, with float32 copies under DeepSpeed. Raises InputError.
     """
     kind, bits, deepspeed = told.pop("kind", "lora"), told.pop("bits", None), told.pop("deepspeed", False)
     if kind not in TYPES:

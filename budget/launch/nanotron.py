@@ -1,4 +1,4 @@
-"""nanotron's YAML: Llama's and Qwen 2's sizes, and how they are trained. Source: nanotron-launch."""
+"""nanotron's YAML: sizes of a Llama or Qwen 2, and how it is trained. Source: nanotron-launch."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def is_mine(table: Mapping[str, Any]) -> bool:
 
 
 def finish(told: dict[str, Any]) -> dict[str, Any]:
-    """A decoder of Llama's; float32 copies of 16-bit weights where gradients are added up in float32."""
+    """Llama's decoder; float32 copies of 16-bit weights where gradients are added up in float32."""
     tp, divisor, vocab = told.get("layout.tp", 1), told.pop("divisor", 1), told.pop("vocab", None)
     if vocab is None:
         raise InputError(f"{SIZES}vocab_size", "missing; allowed: the vocabulary")

@@ -13,7 +13,7 @@ RECOMPUTED = {"true": "full", "selective": "selective", "full": "full", "false":
 
 
 def _last(meaning: Any) -> Any:
-    """What a class means, by its name without its module's."""
+    """The meaning of a class, by its name without its module's."""
     return lambda path: meaning(str(path).rpartition(".")[2])
 
 
@@ -22,7 +22,7 @@ def _optimizer(name: str) -> Told:
 
 
 def _targets(value: Any) -> Told:
-    """Modules by patterns: all linear ones, or those whose names are behind the star."""
+    """Modules by patterns: all linear ones, or those named behind the star."""
     names = [value] if isinstance(value, str) else list(value)
     if names in (["*_proj"], ["*"]):
         return {"lora_targets": ALL}
@@ -59,12 +59,14 @@ SILENT = (
 
 
 def is_mine(table: Mapping[str, Any]) -> bool:
-    """A recipe with its steps, of a class that this program names."""
+    """A recipe with a table of steps, and with one of this program's classes."""
     return isinstance(table.get("step_scheduler"), Mapping) and "local_batch_size" in table["step_scheduler"]
 
 
 def finish(told: dict[str, Any]) -> dict[str, Any]:
-    """Weights train in the dtype that they are loaded in, bfloat16 unless told; FSDP2 has other devices."""
+    """Weights train in the dtype in which they are loaded, by default bfloat16; FSDP2 takes the devices that
+    are left.
+    """
     weights = told.pop("weights", "bfloat16")
     how = {} if weights in ("float32", "fp32") else {"precision": "pure"}
     return {"layout.fsdp": -1, "dtype": "bfloat16", "recompute": "none", **how, **told}

@@ -16,7 +16,7 @@ CACHES = {"f16": "", "q8_0": "q8_0", "q4_0": "q4_0"}
 
 
 def _model(name: Any) -> Told:
-    """A name of the library with its usual weights: those that its maker publishes in MXFP4 keep that."""
+    """A name of the library with its usual weights; networks that are published in MXFP4 keep it."""
     form = preset.of_ollama(str(name)) if preset.known(str(name)) else ""
     published = preset.look_up(str(name))[1].get("published", "") if form else ""
     if published.endswith("-mxfp4"):
@@ -37,5 +37,5 @@ is_mine = _servers.starts("ollama")
 
 
 def finish(told: dict[str, Any]) -> dict[str, Any]:
-    """What nobody says: the context, which Ollama takes by the device's memory."""
+    """Name the context as unsaid: Ollama chooses it by the device's memory."""
     return told if "seq" in told else {**told, "unsaid": ["the context, by Ollama's default 4k to 256k"]}

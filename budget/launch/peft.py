@@ -9,7 +9,7 @@ from ..named import Any
 from ._shared import saved, targets, when
 
 STACK = "transformers"
-# By a kind's name: its fields to our settings, beside the modules that it changes.
+# By an adapter's kind: its fields to our settings, and the field of the modules that it changes.
 KINDS: Mapping[str, Mapping[str, str]] = {
     "LORA": {"r": "lora_rank", "lora_dropout": "lora_dropout"},
     "ADALORA": {"init_r": "adalora_rank", "lora_dropout": "lora_dropout"},
@@ -37,7 +37,7 @@ def _kind(value: Any) -> Mapping[str, Any]:
 
 
 def _usual(field: str, *allowed: Any) -> Any:
-    """Nothing where a field has what is modelled. Raises InputError."""
+    """No settings where a field has the value that is modelled. Raises InputError for others."""
 
     def read(value: Any) -> Mapping[str, Any]:
         if value not in allowed:
@@ -48,7 +48,7 @@ def _usual(field: str, *allowed: Any) -> Any:
     return read
 
 
-# How LoRA's first values are found: they change neither what trains nor its size.
+# Ways to initialize LoRA: they change neither what trains nor its size.
 FIRST = (True, False, "gaussian", "eva", "olora", "pissa", "corda", "loftq", "orthogonal")
 
 FIELDS = {

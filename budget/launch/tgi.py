@@ -31,7 +31,7 @@ is_mine = _servers.starts("tgi")
 
 
 def finish(told: dict[str, Any]) -> dict[str, Any]:
-    """As many requests as the tokens of all hold of the longest."""
+    """As many requests as the tokens of all together hold at the greatest length."""
     tokens, longest = told.pop("tokens", 0), told.get("seq", 0)
     if tokens and longest:
         places = min(told.get("serving.places", tokens), max(tokens // longest, 1))

@@ -18,7 +18,7 @@ FLAVORS = {
     ("deepseek_v3", "671B"): "deepseek-v3",
 }  # fmt: skip
 STACK = "torchtitan"
-COMPILED = ("model", "loss")  # where it compiles at all, which by itself it does not
+COMPILED = ("model", "loss")  # what it compiles where compilation is on; it is off by default
 FIELDS = {
     "model.name": "name", "model.flavor": "flavor",
     "training.local_batch_size": whole("batch"), "training.batch_size": whole("batch"),

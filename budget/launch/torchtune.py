@@ -1,7 +1,7 @@
 """torchtune's YAML: fine-tuning of all weights, and LoRA with and without NF4, in one dtype throughout.
 
-Which of its programs runs a file stands on the command line: degrees are read, the number of devices is not
-in it. Source: torchtune-launch.
+The program and the number of devices are on the command line, not in the file; the file's degrees are read.
+Source: torchtune-launch.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ OPTIMIZERS = {
     "bitsandbytes.optim.PagedAdamW": "adamw_32bit", "bitsandbytes.optim.PagedAdamW8bit": "adamw_8bit",
     "bitsandbytes.optim.AdamW": "adamw_32bit", "bitsandbytes.optim.AdamW8bit": "adamw_8bit",
 }  # fmt: skip
-LOSSES = {  # and in how many chunks of tokens the logits are made
+LOSSES = {  # by class: a fused loss, or the number of chunks of tokens in which logits are made
     "torchtune.modules.loss.LinearCrossEntropyLoss": 8, "torchtune.modules.loss.CEWithChunkedOutputLoss": 8,
     "torch.nn.CrossEntropyLoss": 1,
 }  # fmt: skip
@@ -40,7 +40,7 @@ ATTENTION = {"output_proj": "o_proj"}  # where a name is not transformers' own
 
 
 def _model(value: Any) -> Mapping[str, Any]:
-    """A builder's preset; `lora_` and `qlora_` before its name say what trains."""
+    """A builder's preset; `lora_` or `qlora_` before its name means such adapters."""
     name = str(value).rpartition(".")[2]
     kind = next((kind for kind in ("qlora", "lora") if name.startswith(f"{kind}_")), "")
     name = name.removeprefix(f"{kind}_").removesuffix("_instruct").removesuffix("_base")
@@ -82,7 +82,9 @@ def is_mine(table: Mapping[str, Any]) -> bool:
 
 
 def finish(told: dict[str, Any]) -> dict[str, Any]:
-    """All in one dtype. The loss is chunked where a length is told; without one its chunks are named."""
+    """All in one dtype. The loss is chunked where a length is set; without one, its chunks are named in the
+    answer.
+    """
     kind, fused, chunks = told.pop("kind", ""), told.pop("fused", False), told.pop("chunks", 1)
     attention, mlp = told.pop("attention", ()), told.pop("mlp", False)
     head = told.pop("output", False)

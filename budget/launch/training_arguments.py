@@ -8,23 +8,23 @@ from ..named import Any
 from ._shared import LIGER, Beside, Told, one_network, optimizer, saved, several, targets, when, whole
 
 STACK = "transformers"
-# Fields that training on preferences or rewards alone has, where a file says no other word of it.
+# Fields of training on preferences or rewards alone, for files that show it by nothing else.
 REWARDS = (
     "beta", "dpo_beta", "max_prompt_length", "max_completion_length", "num_generations", "reward_funcs",
     "reward_model_path", "reference_model_name_or_path",
 )  # fmt: skip
 PEFT = when({"peft": True})
 SHARDED = {"full_shard": 3, "shard_grad_op": 2, "no_shard": 0}  # transformers' words, to a stage of ZeRO
-BESIDE = ("deepspeed", "config_file", "use_fsdp", "use_deepspeed")  # what says elsewhere how devices share
+BESIDE = ("deepspeed", "config_file", "use_fsdp", "use_deepspeed")  # devices are then laid out elsewhere
 
 
 def _processes(name: str) -> Callable[[Any], Told]:
-    """So many of a launcher's processes; a range (1:4) or a word (gpu) is left to it."""
+    """A launcher's number of processes; a range (1:4) or a word (gpu) is left to the launcher."""
     return lambda value: {f"count {name}": value} if type(value) is int and value > 0 else {"beside": name}
 
 
 def _beside(name: str) -> Callable[[Any], Told]:
-    """What says elsewhere how devices share: a file that is here with what it says, or only its name."""
+    """Another file that lays devices out: with its settings where it is here, else only its name."""
 
     def told(value: Any) -> Told:
         if isinstance(value, Beside):
@@ -70,7 +70,9 @@ LORA = ("lora_rank", "lora_dropout", "lora_targets", "modules_to_save", "use_dor
 
 
 def is_mine(table: Mapping[str, Any]) -> bool:
-    """A file with its batch a device or, of TRL's, a model and its data; none of others' own fields."""
+    """A file with a device's batch or, for TRL, a model and its data, and without other programs' own
+    fields.
+    """
     mine = "per_device_train_batch_size" in table or {"model_name_or_path", "dataset_name"} <= set(table)
     return mine and not {"finetuning_type", "tuner_type", "train_type", "sft_type"} & set(table)
 
@@ -78,7 +80,7 @@ def is_mine(table: Mapping[str, Any]) -> bool:
 def finish(told: dict[str, Any]) -> dict[str, Any]:
     """Weights are loaded in the dtype of their files; the batch is 8 by default, the rank of adapters 16.
 
-    TRL's SFT recomputes since 0.22, and takes 1,024 tokens at most, unless it is told otherwise.
+    TRL's SFT by default recomputes since 0.22, and takes 1,024 tokens at most.
     """
     told = _spread(told)
     four, eight, nested = (told.pop(name, False) for name in ("four", "eight", "nested"))
@@ -95,7 +97,7 @@ def finish(told: dict[str, Any]) -> dict[str, Any]:
 
 def _spread(told: dict[str, Any]) -> dict[str, Any]:
     """The launcher's processes as devices: copies of the network, or FSDP's parts of it, whose gradients are
-    added up in the dtype of the pass. What a file beside says of them is not known.
+    added up in the dtype of the pass. Settings of another file that is not here are not known.
     Source: accelerate-config.
     """
     nodes, each, all_of_them = (
@@ -116,7 +118,7 @@ def _spread(told: dict[str, Any]) -> dict[str, Any]:
 
 
 def _as_files_say(told: dict[str, Any], files: list[Beside], devices: int) -> dict[str, Any]:
-    """The same with what accelerate's or DeepSpeed's files say. What the program is told itself wins, and
+    """The settings with those of accelerate's or DeepSpeed's files. The program's own settings win, and
     adapters have a precision of their own.
     """
     said = {name: value for file in files for name, value in file.told.items()}

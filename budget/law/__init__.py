@@ -18,7 +18,7 @@ from ..named import Any, NamedTuple
 
 USUAL = "chinchilla"
 LOW, HIGH = 0.05, 0.95  # an interval's ends: 90 %
-FLOPS = 6.0  # of a parameter and token in training, attention left out. Derived: 2 forward, 4 backward.
+FLOPS = 6.0  # a parameter and token in training, without attention. Derived: 2 forward, 4 backward.
 
 
 class Law(NamedTuple):
@@ -36,11 +36,13 @@ class Law(NamedTuple):
 
     @property
     def has_loss(self) -> bool:
-        """Whether it predicts a loss, or only where the optimum is."""
+        """Whether the law predicts a loss, not only where the optimum is."""
         return hasattr(self.form, "loss")
 
     def loss(self, params: float, tokens: float, **more: float) -> float:
-        """Loss in nats a token; more: what the form asks for (`unique`, `experts`). Only where `has_loss`."""
+        """Loss in nats a token; more: further inputs of the form (`unique`, `experts`). Only where
+        `has_loss`.
+        """
         value: float = self.form.loss(self.constants, params, tokens, **self._taken(more))
         return value
 
@@ -50,14 +52,18 @@ class Law(NamedTuple):
         return found
 
     def interval(self, value: Callable[[Law], float]) -> tuple[float, float] | None:
-        """The 90 % interval of what follows from the law, over its bootstrap samples; None without them."""
+        """The 90 % interval of a quantity that follows from the law, over its bootstrap samples; None
+        without them.
+        """
         if not self.draws:
             return None
         found = sorted(value(self._replace(constants=draw, draws=())) for draw in self.draws)
         return found[round(LOW * (len(found) - 1))], found[round(HIGH * (len(found) - 1))]
 
     def outside(self, params: float, tokens: float) -> list[str] | None:
-        """In which of its ranges a run is not: params, tokens, compute. None: no range is stated."""
+        """The ranges of the law's own runs in which a run is not: params, tokens, compute. None: none is
+        stated.
+        """
         ranges = self.about.get("range")
         at = {"params": params, "tokens": tokens, "compute": FLOPS * params * tokens}
         return ranges and [k for k, (low, high) in ranges.items() if not low <= at[k] <= high]
@@ -88,7 +94,7 @@ def _law(name: str, about: Mapping[str, Any]) -> Law:
 
 
 def _own(path: str) -> Law:
-    """A law of the user's. Raises InputError for what is no such file."""
+    """A law of the user's own. Raises InputError for a file that has none."""
     wrong = InputError(
         "law", f"{as_path(path)} is no law; allowed: what `budget fit-law --format json` writes"
     )

@@ -1,7 +1,8 @@
 """A law's constants from runs: E + A / N^alpha + B / D^beta by robust least squares of ln(loss).
 
-As Hoffmann et al. do it: a log-sum-exp of three terms and Huber's loss. Their L-BFGS over a grid of starts
-is here a trust-region Gauss-Newton from the best ten of the grid. Sources: hoffmann-2022, besiroglu-2024.
+As in Hoffmann et al., with a log-sum-exp of three terms and Huber's loss. They use L-BFGS from a grid of
+starts; here it is a trust-region Gauss-Newton from the best ten of the grid. Sources: hoffmann-2022,
+besiroglu-2024.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ COLUMNS = ("params", "tokens", "loss")
 LEAST, FEW, MOST = 6, 20, 10_000  # points: below the first no fit, below the second a warning
 HUBER = 1e-3  # of a residual of ln(loss): Hoffmann et al.'s. Source: hoffmann-2022
 SIGMAS = 5.0  # robust standard deviations from which a point is called an outlier; a convention
-# Shares of the lowest loss that the terms start from, and exponents, each with each: any units will do.
+# Starts: the terms' shares of the lowest loss, and exponents, in all combinations; units do not matter.
 SHARES = ((0.05, 0.3, 0.6, 0.9), (0.05, 0.2, 0.6), (0.05, 0.2, 0.6))
 EXPONENTS = (0.1, 0.3, 0.5, 0.8, 1.2)
 STARTS = 10
@@ -36,13 +37,13 @@ class Runs(NamedTuple):
     rows: tuple[int, ...]
 
     def without(self, rows: Sequence[int]) -> Runs:
-        """The runs but those."""
+        """The runs without some of them, by index."""
         kept = [i for i, row in enumerate(self.rows) if row not in rows]
         return Runs(self.params[kept], self.tokens[kept], self.loss[kept], tuple(self.rows[i] for i in kept))
 
 
 class Outlier(NamedTuple):
-    """A run far from the curve. off: its loss over the curve's, less 1; sigmas: robust ones."""
+    """A run far from the curve. off: its loss over the curve's, less 1; sigmas: that in robust deviations."""
 
     row: int
     off: float
@@ -100,7 +101,7 @@ def _value(text: object, row: int, column: str) -> float:
 
 
 def runs(columns: Mapping[str, Sequence[float]]) -> Runs:
-    """Runs from columns. Raises InputError where they are too few, or all of a size."""
+    """Runs from columns. Raises InputError where they are too few, or all of one size."""
     numpy = _installed()
     arrays = [numpy.asarray(columns[c], "float64") for c in COLUMNS]
     params, tokens, loss = arrays
@@ -127,7 +128,7 @@ def _installed() -> Any:
 
 
 def fit(found: Runs, bootstraps: int = 1000, seed: int = 0) -> Fit:
-    """The law of the runs, its outliers, and as many bootstrap samples."""
+    """The law of the runs, its outliers, and so many bootstrap samples."""
     import numpy as np
 
     n, d, loss = (np.log(x) for x in (found.params, found.tokens, found.loss))
@@ -136,7 +137,8 @@ def fit(found: Runs, bootstraps: int = 1000, seed: int = 0) -> Fit:
     best = min((_solve(data, start, HUBER) for start in _starts(data)), key=lambda x: x.cost).x
     absolute = _least_absolute(data, best)
     off = loss - _curve(absolute, *data[:2])[0]
-    # Of few runs, as many as there are constants lie on the curve of least absolute errors. Derived.
+    # The curve of least absolute errors goes through as many runs as it has constants; with few runs their
+    # errors of 0 would make the deviation too small. Derived.
     on = len(CONSTANTS) if len(found.rows) < FEW else 0
     sigma = max(1.4826 * float(np.median(np.sort(abs(off))[on:])), 1e-12)  # of normal errors. Derived.
     far = [i for i in np.argsort(-abs(off)) if abs(off[i]) > SIGMAS * sigma]
@@ -203,7 +205,7 @@ def _least_absolute(data: tuple[Any, ...], x: Any) -> Any:
 
 
 def _starts(data: tuple[Any, ...]) -> list[Any]:
-    """The ten points of the grid that fit best as they are."""
+    """The ten points of the grid with the least cost."""
     import numpy as np
 
     n, d, loss = data

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from math import exp, log
 
 GOLDEN = (5**0.5 - 1) / 2
-STEPS = 120  # of a search over a span of e^50: the last one is below 1e-9 of the size
+STEPS = 120  # of a search over a range of e^50: the last one is below 1e-9 of the size
 
 
 def lowest(value: Callable[[float], float], low: float, high: float) -> float:

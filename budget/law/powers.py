@@ -9,7 +9,7 @@ TAKES = ()
 
 
 def optimum(c: Mapping[str, float], flops: float) -> tuple[float, float]:
-    """(parameters, tokens); of the two the law states one, and C = 6 N D the other.
+    """(parameters, tokens): the law states one of them, and C = 6 N D gives the other.
 
     A law of FLOPs a token (M, with C = M D) counts M / 6 parameters, attention's work among them.
     """

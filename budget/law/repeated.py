@@ -17,7 +17,7 @@ TAKES = ("unique",)
 
 
 def loss(c: Mapping[str, float], params: float, tokens: float, unique: float = inf) -> float:
-    """Nats a token; unique: the tokens that there are, all of which are used before any is repeated."""
+    """Nats a token; unique: how many different tokens there are; all are used before any is repeated."""
     fresh = min(unique, tokens)
     fitting = min(_params_for(c, fresh), params)
     return additive.loss(c, _worth(params, fitting, c["R_N"]), _worth(tokens, fresh, c["R_D"]))
@@ -32,7 +32,7 @@ def optimum(c: Mapping[str, float], flops: float, unique: float = inf) -> tuple[
 
 
 def worth(c: Mapping[str, float], tokens: float, unique: float) -> float:
-    """As many fresh tokens as these are worth."""
+    """How many fresh tokens these tokens are worth."""
     return _worth(tokens, min(unique, tokens), c["R_D"])
 
 

@@ -1,4 +1,4 @@
-"""The best tokens of a step and learning rate for a compute: batch C^batch_power, rate C^rate_power."""
+"""The best batch and learning rate for a compute C: tokens a step batch C^batch_power, rate C^rate_power."""
 
 from __future__ import annotations
 

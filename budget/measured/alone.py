@@ -1,4 +1,4 @@
-"""One suite at a time, on a machine that does nothing else: whatever runs beside it is measured with it."""
+"""One suite at a time, on a machine that does nothing else: other programs would be part of its times."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def alone() -> Iterator[None]:
 
 
 def idle(watched_s: float = WATCHED_S) -> None:
-    """Raise an InputError where others use the processors: times beside them are not this machine's."""
+    """Raise an InputError where other programs use the processors: times would include theirs."""
     import psutil
 
     busy = psutil.cpu_percent(watched_s) / 100

@@ -1,8 +1,8 @@
 """Fit a profile to records: a few numbers for each class of kernels, by relative least squares.
 
 Each class is fitted to its own suite, then the host's overhead to small networks. Only records of the
-split `fit` are used. The intervals are those of records predicted without having been fitted to: in
-turn a fifth of them is left out.
+split `fit` are used. Intervals come from errors under cross-validation: a fifth of the records at a time is
+left out, and then predicted.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .workload import Program, seconds, work
 
 Numbers = Mapping[str, float]
 
-# Where a fit starts; what is not fitted keeps these. Any device gets from here to its own values.
+# Where a fit starts; numbers that are not fitted keep these values. Fits of any device converge from here.
 START = {
     "memory": 4.0,
     "cache.size": 5e6,
@@ -45,21 +45,21 @@ START = {
     "forms.recurrent.vector": 0.1,
     "forms.optimizer.traffic": 0.8,
 }
-# Where a number starts that is not above. A rate that is too low counts and gets better; one that is too
-# high would not count beside the bytes, and nothing would move it.
+# Where any other number starts. A rate that is too low bounds the time, and so is fitted; one that is too
+# high would vanish beside the time for the bytes, and nothing would move it.
 UNNAMED = {"traffic": 2.0, "start_s": 1e-6, "host_s": 1e-5, "vector": 0.01}
 FOLDS = 5
 COVERAGE = 0.9
 LEAST = 20  # records
-# Kinds of operators with a form of their own, where there are records of them alone.
+# Kinds of operators with numbers of their own, where they have records of their own.
 OWN = {kind for kind, rule in RULES.items() if rule.measured}
 TILE = (128, 256)  # of a product on a GPU: what the fastest kernels on Hopper use (docs/kernels.md)
 MOST: Numbers = {"cache.drop": 1.0}  # bandwidth does not rise where a cache ends
-TINY = math.log(1e-9)  # of any number: what data say nothing about must not run away
-RECORD = 0.1  # of a logarithm: a larger error counts linearly, as one bad record must not rule
-# A number this factor from where it is drawn to counts as a record that is off by RECORD.
+TINY = math.log(1e-9)  # the least of any number: one that no record determines must not run away
+RECORD = 0.1  # of a logarithm: a larger error counts linearly, so that one bad record does not rule
+# A number off its prior by this factor costs as much as a record that is off by RECORD.
 SPREAD = math.log(8.0)
-STEP = 1e-4  # of a logarithm, by which a number is moved to see what records do
+STEP = 1e-4  # of a logarithm: the step of numerical derivatives
 
 
 class Case(NamedTuple):
@@ -68,7 +68,7 @@ class Case(NamedTuple):
     record: Record
     program: Program
     measured: float  # logarithm of seconds
-    fold: str  # what is left out together: a network's forward pass and its training step
+    fold: str  # cases of one fold are left out together: a network's forward pass and its training step
 
 
 class Stage(NamedTuple):
@@ -196,8 +196,8 @@ def _left_out(numbers: Numbers, stage: Stage, make: Maker, predict: Predict) -> 
 
 
 def interval(errors: Sequence[float], coverage: float = COVERAGE) -> float:
-    """The factor within which a new measurement lies with the given probability, from the errors of
-    predictions that had not seen theirs. Source: split-conformal.
+    """The factor within which a new measurement lies with the given probability, from errors of predictions
+    of records that were left out. Source: split-conformal.
     """
     ordered = sorted(map(abs, errors))
     if not ordered:
@@ -247,7 +247,7 @@ def _form(fields: Mapping[str, Any]) -> KernelClass:
 def _fitted(
     start: Numbers, names: Sequence[str], cases: Sequence[Case], make: Maker, predict: Predict
 ) -> Numbers:
-    """The numbers with those in `names` fitted to the cases, each drawn to where it starts in any fit."""
+    """The numbers with those in `names` fitted to the cases; each one's prior is its start."""
     import numpy as np
 
     usual = {**{n: UNNAMED.get(n.rpartition(".")[2], 0.1) for n in names}, **START}

@@ -1,4 +1,4 @@
-"""Robust least squares with a prior: no number runs away from it, and no bad record rules the fit."""
+"""Robust least squares with a prior: no number runs away, and no bad record rules the fit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..named import Any, NamedTuple
 
 
 class Prior(NamedTuple):
-    """What is expected of the numbers: to be `width` away from `mean` costs as much as an error of 1.
+    """The expected numbers: one that is `width` away from its `mean` costs as much as an error of 1.
 
     far: in widths; beyond that the cost grows linearly (huber).
     """

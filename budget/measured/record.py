@@ -1,7 +1,7 @@
 """Records of measurements: pytest-benchmark's JSON, whose `extra_info` says what was measured.
 
-A record's `workload` is what budget predicts it from (workload.py), so that what is predicted is what was
-measured, by construction.
+budget predicts a record from its `workload` (workload.py), from which it was also measured: both are the same
+by construction.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from ..errors import InputError, shown
 from ..named import Any, NamedTuple
 
 SCHEMA = "budget.record/1"
-ASIDE = "budget.speed/1"  # of entries beside the records
+ASIDE = "budget.speed/1"  # the schema of entries that are no records
 LARGEST = 500_000_000  # bytes of a results file; a full suite has one or two million
-WAITED = 0.05  # of the best round, for a processor: more, and the record is not fitted to
-SPREAD = 0.5  # between the quartiles of all rounds, of the time itself
+WAITED = 0.05  # share of the best round spent waiting for a processor; a record with more is not fitted
+SPREAD = 0.5  # distance of the rounds' quartiles over the time; a record with more is not fitted
 TEXTS = ("suite", "case", "implementation", "split", "dtype")
 NEEDED = (*TEXTS, "schema", "device", "workload", "statistic")
 
 
 class Record(NamedTuple):
-    """One measurement: its name, what it is predicted from, seconds."""
+    """One measurement: its name, its workload, its seconds."""
 
     name: str
     suite: str
@@ -35,7 +35,7 @@ class Record(NamedTuple):
     workload: Mapping[str, Any]
     seconds: float
     info: Mapping[str, Any]
-    again: float = 0.0  # how much longer the slowest of other runs of the same case took, of the seconds
+    again: float = 0.0  # how much longer the slowest other run of the case took, over the seconds
 
     @property
     def is_network(self) -> bool:
@@ -44,7 +44,7 @@ class Record(NamedTuple):
 
     @property
     def collective(self) -> str:
-        """Of a collective its name in a profile's links; empty for anything else."""
+        """A collective's name in a profile's links; "" for anything else."""
         w = self.workload
         return f"{w['collective']}-{w['nodes']}" if "collective" in w else ""
 
@@ -55,7 +55,9 @@ class Record(NamedTuple):
 
     @property
     def disturbed(self) -> bool:
-        """Whether other programs took part in the time: its threads waited, or its rounds do not agree."""
+        """Whether other programs disturbed the measurement: its threads waited, or its rounds do not
+        agree.
+        """
         waited, spread = self.info.get("waited") or 0, self.info.get("interquartile_range_s") or 0
         return bool(waited > WAITED or spread > SPREAD * self.seconds)
 
@@ -106,7 +108,7 @@ def _record(entry: Any, where: str) -> Record:
 
 
 def _check_collective(info: Mapping[str, Any], where: str) -> None:
-    """Raise an InputError for a collective's record without what its time is predicted from."""
+    """Raise an InputError for a collective's record that lacks something for its prediction."""
     workload = info["workload"]
     for name, table in (("nodes", workload), ("bytes", info)):
         value = table.get(name)

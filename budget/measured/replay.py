@@ -1,4 +1,4 @@
-"""Records of any machine, predicted on any other: their device as they themselves state it."""
+"""Records of any machine, predicted on any other: the device is the one that the records state."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def owners(paths: Sequence[str]) -> dict[str, list[str]]:
 
 
 def recorded(records: Sequence[Record], key: str) -> Device:
-    """The device of some records: one that is known, else a processor at the rates that they are shares of.
+    """The device of some records: a known one, else a processor with the peak rates that the records state.
 
-    Raises InputError where they do not say those.
+    Raises InputError where they state none.
     """
     if key in devices.names():
         return devices.load(key)

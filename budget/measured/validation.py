@@ -45,7 +45,7 @@ class Row(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """Errors of several rows: the median and the 90th percentile of their sizes, the median with its sign."""
+    """Errors of several rows: median and 90th percentile of their absolute values, and the signed median."""
 
     name: str
     number: int
@@ -89,7 +89,7 @@ def _row(record: Record, device: Device, profile: Profile) -> Row:
 
 
 def p90(sizes: Iterable[float]) -> float:
-    """The size that nine of ten are below."""
+    """The value that nine of ten are below."""
     found = sorted(sizes)
     return found[min(int(0.9 * len(found)), len(found) - 1)]
 

@@ -49,7 +49,7 @@ def work(workload: Mapping[str, Any]) -> Program:
 
 
 def settings(workload: Mapping[str, Any]) -> dict[str, Any]:
-    """What a network's workload is in `estimate`, but for the model, as suites build networks; their forward
+    """The arguments of `estimate` for a network's workload, without the model; as in the suites, forward
     passes name an optimizer, too.
     """
     ignored = ("model",) if workload["mode"] == "train" else ("model", "optimizer")
@@ -86,7 +86,7 @@ def _program(program: Model, kernels: tuple[Work, ...], total: float, dtype: str
 
 
 def seconds(program: Program, device: Device, profile: Profile) -> float:
-    """The predicted time of a program; for bare operators without the host's overhead of a network."""
+    """The predicted time of a program; bare operators have no host's overhead of a network."""
     if program.bare:
         forms = {name: form._replace(host_s=0.0) for name, form in profile.forms.items()}
         profile = profile._replace(dispatch=Dispatch(0, 0, 0), forms=forms)

@@ -16,11 +16,7 @@ from .hf_classes import UncoveredError
 from .hf_fields import has_few_bits
 
 DTYPES = ("float32", "bfloat16", "float16")  # of weights
-AROUND = (
-    "tie_word_embeddings",
-    "id2label",
-    "num_labels",
-)  # fields that the config around a nested one decides
+AROUND = ("tie_word_embeddings", "id2label", "num_labels")  # decided by the config around a nested one
 
 
 def read(source: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[str, Any]:

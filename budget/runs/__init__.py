@@ -1,1 +1,1 @@
-"""What whole runs take: days, dollars, energy and carbon, and what failing devices leave of them."""
+"""Whole runs: days, dollars, energy and carbon, and how much of them failing devices waste."""

@@ -1,4 +1,4 @@
-"""What device-hours cost: dollars, energy and carbon, each from a stated input with its source.
+"""The cost of device-hours: dollars, energy and carbon, each from a stated input with its source.
 
 Not counted: people, storage, traffic, taxes; the carbon of making the devices and their building.
 """
@@ -16,7 +16,7 @@ UNCOUNTED = ("embodied carbon", "storage and traffic", "people", "failed runs an
 
 
 class Stated(NamedTuple):
-    """An input with where it comes from. low, high: the ends of what was found; source: references."""
+    """An input and where it is from. low, high: the ends of the range that was found; source: references."""
 
     value: float
     low: float
@@ -26,9 +26,9 @@ class Stated(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """What an hour of a device costs. None: not known, and then nothing that follows from it is.
+    """The cost of a device's hour. None: not known, and so is nothing that follows from it.
 
-    price: dollars an hour; watts: what the device draws; all_in_w: with its share of servers, network and
+    price: dollars an hour; watts: the device's power; all_in_w: with its share of servers, network and
     cooling as provisioned; pue: the site's energy over its computers'; grid: grams of CO2e a kWh.
     """
 
@@ -40,9 +40,9 @@ class Terms(NamedTuple):
 
 
 class Bill(NamedTuple):
-    """Of so many device-hours. kwh: at the stated power, times PUE; kwh_all_in: as provisioned.
+    """The cost of so many device-hours. kwh: at the stated power, times PUE; kwh_all_in: as provisioned.
 
-    low, high: the fewest hours at the lowest price, or power, and the most at the highest.
+    low, high: the fewest hours at the lowest price, or power, and the most hours at the highest.
     """
 
     device_hours: float
@@ -59,7 +59,7 @@ class Bill(NamedTuple):
 
 
 def _read(field: str, given: Any, kind: str, *, zero: bool = False) -> float:
-    """A quantity as people write it; its units are a sixtieth of an estimate to import."""
+    """A quantity as people write it; imported late, as the units take a sixtieth of an estimate to import."""
     from .. import quantity
 
     return quantity.read(field, given, getattr(quantity, kind), zero=zero)
@@ -70,7 +70,8 @@ def terms(device: Device, price: Any = None, power: Any = None, pue: Any = None,
 
     price: dollars an hour, or on-demand, reserved or spot; power: watts of a device (its TDP, from 0.85
     of it to 1.5, with its share of a server: budget/data/energy/power.json), or `measured`;
-    pue: a number or whose (budget/data/energy/pue.json); grid: g CO2e a kWh, or a country's name or ISO code.
+    pue: a number or an operator's name (budget/data/energy/pue.json); grid: g CO2e a kWh, or a country's name
+    or ISO code.
     """
     return Terms(usd_per_hour(device, price), _watts(device, power), _all_in(device), _pue(pue), _grid(grid))
 
@@ -89,7 +90,9 @@ def bill(t: Terms, device_hours: float, ends: tuple[float, float] | None = None)
 def _each(
     stated: Stated | None, hours: tuple[float, float, float], times: float
 ) -> tuple[float | None, float | None, float | None]:
-    """So many times a stated input, and from the fewest of its lowest to the most of its highest."""
+    """A number times a stated input; its range goes from the fewest times the lowest to the most times the
+    highest.
+    """
     if stated is None:
         return None, None, None
     value, low, high = (
@@ -99,7 +102,9 @@ def _each(
 
 
 def usd_per_hour(device: Device, given: Any = None) -> Stated | None:
-    """The median of the providers' prices of a kind, or one's own. None: none is known. Raises InputError."""
+    """The median of providers' prices of a kind, or the user's own. None: none is known. Raises
+    InputError.
+    """
     if given is not None and given not in KINDS:
         try:
             return _own(_read("price", given, "USD"), "your price")

@@ -14,25 +14,25 @@ from ..named import Any, NamedTuple
 # Unexpected interruptions of Llama 3 405B: 419 in 54 days on 16,384 H100, one in 50,700 hours of a device.
 # Source: llama-3-interruptions.
 DEVICE_MTBF_S = 54 * 86400 * 16384 / 419
-# How long training stands still for a checkpoint, and from a failure to training again. Assumed: asynchronous
-# checkpoints take less; who does not know the second measures it once.
+# How long training stands still for a checkpoint, and from a failure until it goes on. Assumed: asynchronous
+# checkpoints take less; measure the second on your own system.
 CHECKPOINT_S, RESTART_S = 60.0, 600.0
-# What stragglers wasted of the device-hours of ByteDance's jobs on 128 GPUs or more, early in 2024:
-# in the median, and in the worst tenth. A last stage that is slower and unequal sequences are among the
-# causes; a layout's own stages are in its prediction. Source: stragglers-2025.
+# The share of device-hours that stragglers wasted in ByteDance's jobs on 128 GPUs or more, early in 2024: in
+# the median, and in the worst tenth. Slower last stages and unequal sequences are among the causes; the
+# former are part of a layout's prediction. Source: stragglers-2025.
 JOBS, MANY, WASTED, WASTED_MOST = 3079, 128, 0.078, 0.213
 
 
 class Goodput(NamedTuple):
-    """fraction: of the time that is training, once. The others are seconds, and parts of all time."""
+    """fraction: the share of the time that is training, each step once. The others are seconds, or shares."""
 
     fraction: float
     mtbf_s: float  # of the job
     interval_s: float  # of training between two checkpoints
     checkpoint_s: float
     restart_s: float
-    checkpoints: float  # the part of the time in which they are written
-    lost: float  # training that a failure undoes
+    checkpoints: float  # the share of the time in which checkpoints are written
+    lost: float  # the share of training that failures undo
     restarts: float
 
     @property
@@ -62,12 +62,13 @@ def goodput(
     mtbf = device_mtbf_s / devices
     interval = best_interval(checkpoint_s, mtbf) if interval_s is None else interval_s
     busy = interval + checkpoint_s
-    # Seconds until a segment is through, failures, what they undo and restarts (which may fail, too)
-    # included: # M e^(R/M) (e^((interval + checkpoint)/M) - 1). For large jobs that is more than a float
-    # holds: no progress.
+    # Expected seconds of a segment with failures, the training that they undo, and restarts (which may fail,
+    # too):
+    # M e^(R/M) (e^((interval + checkpoint)/M) - 1). Where that overflows, a job is so large that it makes no
+    # progress.
     exponent = (restart_s + busy) / mtbf
     took = math.inf if exponent > 700 else mtbf * math.exp(restart_s / mtbf) * math.expm1(busy / mtbf)
-    restarts = -math.expm1(-restart_s / mtbf)  # of all time, those that fail themselves included
+    restarts = -math.expm1(-restart_s / mtbf)  # share of the time, with restarts that fail themselves
     done, written = interval / took, checkpoint_s / took
     return Goodput(
         fraction=done,

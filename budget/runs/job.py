@@ -10,8 +10,8 @@ from .failures import Goodput, goodput
 
 
 class Job(NamedTuple):
-    """work: tokens, images or samples in all; seconds, low and high follow the step's interval,
-    and the bill's ends those and its price's and power's.
+    """work: tokens, images or samples in all; seconds, low and high follow from the step's interval, and the
+    bill's ends from these and from the ends of price and power.
     """
 
     work: float
@@ -25,7 +25,9 @@ class Job(NamedTuple):
 
     @property
     def failing(self) -> Goodput:
-        """What failures leave of the time, as often as Llama 3's devices failed: not in the figures above."""
+        """The goodput if devices fail as often as Llama 3's did; the figures above do not include
+        failures.
+        """
         return goodput(self.devices)
 
     @property

@@ -1,1 +1,1 @@
-"""Backwards from a budget: what to train by a scaling law, beside what else, and what moves it most."""
+"""Backwards from a budget: what to train by a scaling law, its alternatives, and what it is sensitive to."""

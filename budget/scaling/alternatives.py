@@ -1,4 +1,6 @@
-"""Beside a plan: its loss from smaller networks, repeated data, inference demand, experts, other laws."""
+"""Alternatives to a plan: the same loss from smaller networks, repeated data, inference demand, experts,
+other laws.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from .shape import shape
 SHARES = (1.0, 0.7, 0.5, 0.35, 0.25)  # of the plan's parameters
 EXPERTS = (1, 2, 4, 8, 16, 32)  # Ludziejewski et al.'s own
 USERS, CACHED = 64, 2048  # how decoding is priced: sequences at once, tokens in the cache; an example
-MOST_TOKENS = 1e6  # times the plan's: nobody trains on more
+MOST_TOKENS = 1e6  # times the plan's; more is out of reach
 
 
 class Smaller(NamedTuple):
@@ -63,7 +65,7 @@ class Mixture(NamedTuple):
 
 
 class Other(NamedTuple):
-    """What a law says of the plan's compute. beyond: by what factor its own runs are exceeded."""
+    """A law's optimum for the plan's compute. beyond: the factor by which this exceeds the law's own runs."""
 
     law: str
     about: str
@@ -89,7 +91,7 @@ def smaller(plan: Plan, shares: Sequence[float] = SHARES) -> Iterator[Smaller]:
 
 
 def _tokens(plan: Plan, share: float) -> float | None:
-    """The tokens with which a network of a share of the parameters gets as good; None: it never does."""
+    """The tokens with which a network of a share of the parameters reaches the loss; None: it never does."""
     of, params = plan.ask.law, plan.params * share
     if plan.loss is None:
         return None
@@ -122,7 +124,7 @@ def _served(plan: Plan, one: Smaller, tokens: float) -> Served:
 
 
 def repeated(plan: Plan, unique: float) -> Repeated:
-    """What repetition costs the plan, by Muennighoff et al.'s law."""
+    """The effect of repeated data on the plan, by Muennighoff et al.'s law."""
     of = law.load("muennighoff")
     params, tokens = of.optimum(plan.compute, unique=unique)
     return Repeated(

@@ -38,7 +38,7 @@ SPENT = {"compute": COMPUTE, "usd": USD, "kwh": KWH, "loss": PLAIN}  # with para
 UNITS = {**SPENT, "params": COUNT, "tokens": COUNT, "days": DAYS}
 START = 0.4  # an MFU to begin with
 ROUNDS = 5  # of finding an MFU of a shape whose size follows from the MFU
-CLOSE = 0.1  # of a size: how near to it the one is for which a layout was searched
+CLOSE = 0.1  # of a size: how near it must be to the size for which a layout was searched
 FINE = 0.02  # of a size: how near to the largest one that a layout holds
 MONTH = 30.0  # days: how long a run may take where nobody says
 
@@ -101,7 +101,7 @@ def scale(
 
 
 def _given(asked: Mapping[str, Any], devices: Any, layout: Layout | None) -> dict[str, float]:
-    """The quantities that are asked for as numbers, with the devices or those of the layout."""
+    """The given quantities as numbers, with the devices or those of the layout."""
     given = {k: read(k, v, UNITS[k]) for k, v in asked.items() if v is not None}
     given |= {"devices": _devices(devices)} if devices is not None else {}
     if layout is not None and given.setdefault("devices", layout.devices) != layout.devices:
@@ -133,7 +133,7 @@ def optimal() -> list[str]:
 
 
 def _one_budget(given: dict[str, float]) -> dict[str, float]:
-    """What was given, if it is one budget. Raises InputError."""
+    """The given quantities, if they are one budget. Raises InputError."""
     spent = [k for k in SPENT if k in given]
     sizes = [k for k in ("params", "tokens") if k in given]
     both = "devices" in given and "days" in given
@@ -226,7 +226,7 @@ def _best(ask: Ask, params: float, tokens: float) -> Tried:
 
 
 def _settled(ask: Ask, mfu_of: Callable[[Estimate], Stated]) -> Plan:
-    """The plan whose network has the MFU that its size follows from."""
+    """The plan whose network has the MFU from which its size follows."""
     network = _network(ask, *sizes(ask, START))
     for _ in range(ROUNDS):
         again = _network(ask, *sizes(ask, mfu_of(network).value))
@@ -253,8 +253,8 @@ def _network(ask: Ask, params: float, tokens: float) -> Estimate:
 
 
 def _spread(alone: Plan) -> int:
-    """On how many devices: as given, or what finishes in time and holds the network, in whole nodes or in a
-    power of two of one.
+    """The number of devices: as given, or enough to finish in time and to hold the network, in whole nodes or
+    in a power of two within one.
     """
     given = alone.ask.given
     if "devices" in given:
@@ -265,7 +265,7 @@ def _spread(alone: Plan) -> int:
 
 
 def _node(device: Device) -> int:
-    """Devices of a node that this one is sold in; 1 where nothing is known of what joins them."""
+    """Devices of a node in which this one is sold; 1 where no links between them are known."""
     try:
         return usual(device).node
     except InputError:

@@ -1,6 +1,6 @@
-"""From what is asked to sizes: compute = 6 x parameters x tokens = device-hours x peak x MFU, and a law.
+"""From a budget to sizes: compute = 6 x parameters x tokens = device-hours x peak x MFU, and a law.
 
-One of them is known and the others follow; a scaling law says what a compute is best spent on.
+One quantity is known and the others follow; a scaling law divides the compute over parameters and tokens.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from ..named import Any, NamedTuple
 from ..runs import cost
 from ..runs.cost import Bill, Stated, Terms
 
-STEP = "deepseek-steps"  # the law of a step's tokens and its learning rate, where nobody says
+STEP = "deepseek-steps"  # the default law of a step's tokens and its learning rate
 SIZES = (1e3, 1e20)  # between which parameters and tokens are searched
 MOST = SIZES[1] ** 2  # FLOPs
 
 
 class Ask(NamedTuple):
-    """A budget. given: what of compute, usd, kwh, params, tokens, devices and days, each in its unit."""
+    """A budget. given: some of compute, usd, kwh, params, tokens, devices and days, each in its unit."""
 
     given: Mapping[str, float]
     law: Law
-    more: Mapping[str, float]  # what laws ask for: unique tokens, experts
+    more: Mapping[str, float]  # further inputs of laws: unique tokens, experts
     device: Device
     dtype: str
     terms: Terms
@@ -52,7 +52,9 @@ class _Plan(NamedTuple):
 
 
 class Plan(Shown, _Plan):
-    """What a budget buys. The law is a fit, the MFU a prediction, a price one of many: all have intervals."""
+    """The plan for a budget. The law is a fit, the MFU a prediction, a price one of many: all have
+    intervals.
+    """
 
     report = "_scale"
 
@@ -91,7 +93,7 @@ class Plan(Shown, _Plan):
 
     @property
     def hours_ends(self) -> tuple[float, float] | None:
-        """Device-hours from and to: at the ends of the price or power that buys them, else of the MFU."""
+        """The range of device-hours: at the ends of the price or power that buys them, else of the MFU."""
         given, t = self.ask.given, self.ask.terms
         paid = t.price if "usd" in given else t.watts if "kwh" in given else None
         if paid is None and "devices" in given and "days" in given:
@@ -105,7 +107,7 @@ class Plan(Shown, _Plan):
 
     @cached_property
     def compute_ends(self) -> tuple[float, float] | None:
-        """FLOPs at the MFU's ends where they follow from it, at the law's where they follow from a loss."""
+        """The range of FLOPs: at the MFU's ends where they follow from it, at the law's where from a loss."""
         if "loss" in self.ask.given:
             return self._over_draws(lambda of: flops_of(self.ask._replace(law=of), 1.0))
         found = [FLOPS * n * d for n, d in map(self._at, (self.mfu.low, self.mfu.high))]
@@ -113,7 +115,7 @@ class Plan(Shown, _Plan):
 
     @property
     def bill(self) -> Bill:
-        """Dollars, energy and carbon of training; what was given has no interval."""
+        """Dollars, energy and carbon of training; a given quantity has no interval."""
         found = cost.bill(self.ask.terms, self.device_hours, self.hours_ends)
         if "usd" in self.ask.given:
             return found._replace(usd_low=found.usd, usd_high=found.usd)
@@ -131,12 +133,12 @@ class Plan(Shown, _Plan):
 
     @property
     def learning_rate(self) -> float:
-        """As the law of steps says of the compute."""
+        """The law of steps' learning rate for the compute."""
         return learning_rate(self.compute)
 
     def ends(self, side: str) -> tuple[float, float] | None:
-        """Of `params` or `tokens`: 90 % of the law's bootstrap samples, at all of the MFU's ends; None where
-        it was given or the law has no samples.
+        """The interval of `params` or `tokens`: 90 % of the law's bootstrap samples, at all of the MFU's
+        ends; None where it was given or the law has no samples.
         """
         if side in self.ask.given or not self.ask.law.draws:
             return None
@@ -152,7 +154,7 @@ class Plan(Shown, _Plan):
         return sizes(self.ask._replace(law=of), mfu)[which]
 
     def _over_draws(self, value: Callable[[Law], Any]) -> tuple[float, float] | None:
-        """The law's interval of a size; None where too many draws never get to the loss."""
+        """The law's interval of a size; None where too many samples never reach the loss."""
 
         def reached(of: Law) -> float:
             try:
@@ -188,7 +190,7 @@ class Plan(Shown, _Plan):
 
     @property
     def outside(self) -> list[str] | None:
-        """In which of the law's ranges this is not; None where it states none."""
+        """The law's ranges outside of which this is; None where it states none."""
         return self.ask.law.outside(self.params, self.tokens)
 
     def to_dict(self) -> dict[str, Any]:
@@ -275,8 +277,8 @@ def _known(stated: Stated | None, what: str, ask: Ask) -> Stated:
 
 
 def samples_of(ask: Ask, network: Estimate, flops: float) -> int:
-    """Sequences of a step of all devices: whole micro-batches of each, and in an interleaved pipeline as many
-    as it has stages.
+    """Sequences of a step of all devices: whole micro-batches for each, and in an interleaved pipeline a
+    multiple of its stages.
     """
     to, each = ask.layout, 1
     if to is not None:
@@ -285,12 +287,12 @@ def samples_of(ask: Ask, network: Estimate, flops: float) -> int:
 
 
 def batch_of(ask: Ask, flops: float) -> float:
-    """Tokens of a step: as given, or what the law of steps says of the compute, as a power of two."""
+    """Tokens of a step: as given, or the law of steps' for the compute, as a power of two."""
     of = law.load(STEP)
     return ask.batch or 2.0 ** round(log2(of.form.batch(of.constants, flops)))
 
 
 def learning_rate(flops: float) -> float:
-    """As the law of steps says."""
+    """The law of steps' learning rate."""
     of = law.load(STEP)
     return float(of.form.rate(of.constants, flops))

@@ -12,7 +12,7 @@ from ..runs.cost import Stated, Terms
 from .backwards import plan, scale
 from .chain import Plan
 
-# What is looked at, by the name that a report shows.
+# The inputs, by the names that a report shows.
 OUTCOMES: dict[str, Callable[[Plan], float | None]] = {
     "compute": lambda p: p.compute,
     "dollars": lambda p: p.bill.usd,
@@ -22,7 +22,7 @@ OUTCOMES: dict[str, Callable[[Plan], float | None]] = {
 
 
 class Moved(NamedTuple):
-    """One input: from which value to which, and the plans with it. loss: at both ends, lowest first."""
+    """One input: both ends of its interval, and the plans there. loss: at both ends, lowest first."""
 
     input: str
     low: float
@@ -40,7 +40,7 @@ class Moved(NamedTuple):
         return low, high
 
     def size(self, base: Plan) -> float:
-        """How far it moves what it moves most, as a factor."""
+        """The factor by which it moves the outcome that it moves most."""
         ratios = [f for name in OUTCOMES for f in self.factors(name, base) or ()]
         return max((abs(log(r)) for r in ratios if r > 0), default=0.0)
 

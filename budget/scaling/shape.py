@@ -9,7 +9,7 @@ from math import gcd, log
 from ..estimate import estimate
 from ..named import Any, NamedTuple
 
-# Dense decoders of one family, from small to large: what is between them is scaled from the nearest one.
+# Dense decoders of one family, from small to large: sizes between them are scaled from the nearest one.
 PRESETS = (
     "smollm2-135m",
     "smollm2-360m",
@@ -22,7 +22,7 @@ PRESETS = (
 SLENDER = (
     0.2  # an error of 1 % in parameters is worth as much as one of 5 % in width over depth; a convention
 )
-DEEP = 8  # layers, from which on their number is even
+DEEP = 8  # layers from which on their number is even
 
 
 class Shape(NamedTuple):
@@ -35,9 +35,10 @@ class Shape(NamedTuple):
 
 @cache
 def shape(params: float, tp: int = 1) -> Shape:
-    """The decoder whose parameters and width over depth are nearest to what is asked and to the preset's.
+    """The decoder whose parameters are nearest to those asked for, and whose width over depth to the
+    preset's.
 
-    tp: what its heads must divide into.
+    tp: must divide its heads.
     """
     preset = min(PRESETS, key=lambda name: abs(log(_count(name) / params)))
     usual = estimate(preset, mode="forward", batch=1, seq=1).model.config
@@ -51,7 +52,7 @@ def shape(params: float, tp: int = 1) -> Shape:
 
 
 def _candidates(preset: str, usual: Any, params: float, tp: int) -> Iterator[Shape]:
-    """Widths near the one that the preset's proportions give, each with the depths around the right one."""
+    """Widths near the one with the preset's proportions, each with depths near the one that fits."""
     head_dim = usual["d_model"] // usual["heads"]
     queries = usual["heads"] // usual["kv_heads"]
     grown = (params / _count(preset)) ** (1 / 3)

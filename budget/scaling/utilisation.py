@@ -10,14 +10,14 @@ from ..runs.failures import goodput
 
 
 def one_device(network: Estimate) -> Stated:
-    """While a device computes forward and backward: no optimizer, communication or restarts."""
+    """The MFU while a device computes forward and backward: no optimizer, communication or restarts."""
     mfu = _mfu(network, network.times.forward + network.times.backward)
     what = f"predicted: one device, no communication or restarts; {network.profile.provenance}"
     return _with_interval(network, mfu, what)
 
 
 def laid_out(network: Estimate) -> Stated:
-    """On a layout: communication, bubbles and the optimizer in it, and what failures cost."""
+    """The MFU on a layout: with communication, bubbles, the optimizer, and failures."""
     kept = goodput(network.devices).fraction
     mfu = _mfu(network, network.times.step * network.devices) * kept
     what = f"predicted on the layout, communication and bubbles in it; goodput {kept:.1%}"
@@ -25,7 +25,9 @@ def laid_out(network: Estimate) -> Stated:
 
 
 def whole_run(network: Estimate) -> Stated:
-    """Of a whole run on many devices: one device's, over what published runs took longer."""
+    """The MFU of a whole run on many devices: one device's, over the factor that published runs took
+    longer.
+    """
     one, lost = one_device(network).value, table.load("utilisation.json")
     what = (
         f"{one:.0%} on one device, predicted, over {lost['median']:g} ({lost['low']:g} to {lost['high']:g}): "
@@ -35,7 +37,7 @@ def whole_run(network: Estimate) -> Stated:
 
 
 def _mfu(network: Estimate, device_seconds: float) -> float:
-    """Of a step that takes so many seconds of a device."""
+    """The MFU of a step that takes so many seconds of a device."""
     peak = network.device.rate(network.task.dtype)
     return float(FLOPS * network.params.total * network.model.tokens / device_seconds / peak)
 

@@ -1,4 +1,4 @@
-"""The batch of a step: samples of all devices, and the micro-batches in which they are worked through."""
+"""The batch of a step: samples of all devices, and the micro-batches into which they are divided."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def micro_batches(whole: Size, layout: Layout | None, source: Source, techniques: Mapping[str, Any]) -> Size:
-    """Micro-batches in which a step's batch is worked through. Raises InputError."""
+    """How many micro-batches a step's batch is divided into. Raises InputError."""
     if techniques.get("accumulate", 1) != 1:
         raise InputError("accumulate", "given together with global_batch; allowed: one of the two")
     each = source.workload.batch * (1 if layout is None else layout.dp)

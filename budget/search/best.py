@@ -1,9 +1,9 @@
-"""The best layout of so many devices, by a small search that tells what it tried.
+"""The best layout of so many devices, by a small search that says what it tried.
 
 Each layout (degrees.py) is first tried with the least recomputation that fits and one sample at a time; the
-best of these then with more samples at a time, and with interleaved stages. What is better is what trains
-more samples a second, of layouts that fit. What cannot fit, or cannot be among the best, by the least that it
-takes (bounds.py), is not priced. Derived.
+best of these then with more samples at a time, and with interleaved stages. Of layouts that fit, the better
+one trains more samples a second. A layout that by its lower bounds (bounds.py) cannot fit, or cannot be among
+the best, is not priced. Derived.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Tried(NamedTuple):
 
     @property
     def fits(self) -> bool:
-        """Whether it does."""
+        """Whether it fits."""
         return self.estimate is not None and bool(self.estimate.fits)
 
     @property
@@ -103,7 +103,7 @@ class _Search(NamedTuple):
     bounds: Bounds
 
     def best(self, layouts: Iterable[Layout]) -> list[Tried]:
-        """Of layouts those that may be among the best, with the samples of a device that come first."""
+        """The layouts that may be among the best, priced with a device's first number of samples."""
         batch = self.of.batches[0]
         open_: list[tuple[float, Layout]] = []
         for layout in layouts:
@@ -121,15 +121,17 @@ class _Search(NamedTuple):
         return tried
 
     def samples(self, layout: Layout, batch: int) -> int:
-        """Of a step: those asked for; else what a layout has at once, which differs from one to the next."""
+        """Samples of a step: those asked for; else as many as a layout has at once, which differs by
+        layout.
+        """
         return layout.dp * batch * self.bounds.micro(layout, batch)
 
     def may_fit(self, layout: Layout, batch: int, recompute: str) -> bool:
-        """Whether a layout may fit, by the least that it takes."""
+        """Whether a layout may fit, by the lower bound of its memory."""
         return self.bounds.bytes(layout, batch, recompute) <= self.of.memory
 
     def least(self, layout: Layout, batch: int, first: int = 0) -> Tried:
-        """A layout with the least recomputation with which it fits, from the first that may be enough on."""
+        """A layout with the least recomputation with which it fits, beginning with the first that may fit."""
         one = Tried(layout, batch, self.of.recomputed[-1], None, "it does not fit")
         for recompute in self.of.recomputed[first:]:
             if not self.may_fit(layout, batch, recompute):
@@ -147,8 +149,8 @@ class _Search(NamedTuple):
             return Tried(layout, batch, recompute, None, str(error))
 
     def refined(self, one: Tried) -> Iterator[Tried]:
-        """The same with more samples at a time, then with interleaved stages, as long as that is faster. Both
-        take more memory than they are changed from: more samples the more, more stages the less.
+        """A layout with more samples at a time, then with interleaved stages, as long as that is faster. Both
+        take more memory than before: the more samples the more, the more stages the less.
         """
         if not one.fits:
             return
@@ -177,7 +179,7 @@ class _Search(NamedTuple):
                 yield Layout(**{**vars(layout), "vpp": vpp}), one.batch
 
     def nearest(self, layouts: Iterable[Layout]) -> list[Tried]:
-        """Where nothing fits: those that take least."""
+        """Where nothing fits: the layouts that take least."""
         batch, most = self.of.batches[0], self.of.recomputed[-1]
         least = sorted(layouts, key=lambda layout: self.bounds.bytes(layout, batch, most))
         return [self.priced(layout, batch, most) for layout in least[:REFINED]]

@@ -1,12 +1,12 @@
-"""What a layout takes at least, so that a search need not price all of them.
+"""Lower bounds of a layout's memory and time, so that a search need not price all layouts.
 
-A stage within a stack of like layers has nothing else. Once one is priced, with one sample at a time, a
-layer's bytes and seconds are known, and with them the least of every other layout that divides a layer alike
-(the same tp, cp and ep): a stage holds its layers' weights and the activations of as many micro-batches as
-wait there, and each micro-batch passes through the whole stack. Embedding, head, other layers and sums of
-gradients come on top; more samples at a time keep as many times more, and take fewer seconds each. Of a
-single micro-batch, gradients come as activations go. Casts of weights are there once, however many samples;
-those of divided weights are made again. Derived.
+An inner stage of a stack of like layers has nothing but layers. Once one is priced, with one sample at a
+time, a layer's bytes and seconds are known, and with them the lower bounds of every other layout that divides
+a layer alike (the same tp, cp and ep): a stage holds its layers' weights and the activations of as many
+micro-batches as wait there, and each micro-batch passes through the whole stack. Embedding, head, other
+layers and sums of gradients come on top. With more samples at a time activations grow in proportion, and each
+sample takes less time. With a single micro-batch, gradients come as activations go. Casts of weights exist
+once, for any number of samples; those of divided weights are made again. Derived.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class Layer(NamedTuple):
 
 
 class Stack(NamedTuple):
-    """The longest stack of a network, of `layers` in all: how many come before it, how many it has, and how
-    many unlike ones it repeats.
+    """A network's longest stack: how many of its `layers` come before it, how many it has, and how many
+    unlike ones it repeats.
     """
 
     layers: int
@@ -50,7 +50,7 @@ class Stack(NamedTuple):
     period: int
 
     def stage(self, layout: Layout) -> int | None:
-        """The first stage but the ends of which all layers are in the stack, if there is one."""
+        """The first inner stage with all of its layers in the stack, if there is one."""
         most = -(-self.layers // layout.pp)
         stage = max(1, -(-self.first // max(self.layers // layout.pp, 1)))
         inside = stage < layout.pp - 1 and (stage + 1) * most <= self.first + self.size
@@ -75,7 +75,7 @@ class Bounds:
         self.known: dict[tuple[tuple[int, ...], str], Layer | None] = {}
 
     def bytes(self, layout: Layout, batch: int, recompute: str) -> float:
-        """Of the device that holds most, at least; 0 where nothing is known."""
+        """The least bytes of the device that holds most; 0 where nothing is known."""
         layer = self.layer(layout, recompute)
         if layer is None:
             return 0.0
@@ -94,7 +94,7 @@ class Bounds:
         return float(self.stack.whole(n) * (weights + layer.states / layout.replicas + most))
 
     def seconds(self, layout: Layout, batch: int, recompute: str) -> float:
-        """Of a step, at least; 0 where nothing is known."""
+        """The least seconds of a step; 0 where nothing is known."""
         layer = self.layer(layout, recompute)
         if layer is None or batch != self.batch:
             return 0.0
@@ -106,7 +106,7 @@ class Bounds:
         return max(self.samples // (layout.dp * batch), 1)
 
     def layer(self, layout: Layout, recompute: str) -> Layer | None:
-        """A layer that is divided as in this layout; None where no pipeline shows it alone."""
+        """A layer divided as in this layout; None where no pipeline has a stage of layers alone."""
         key = _alike(layout), recompute
         if key not in self.known:
             probe = self.probes.get(key[0])
@@ -148,5 +148,5 @@ def _casts(model: Model, dtype: str) -> Size:
 
 
 def _alike(layout: Layout) -> tuple[int, ...]:
-    """What divides a layer."""
+    """The degrees that divide a layer."""
     return layout.tp, layout.cp, layout.ep

@@ -21,14 +21,14 @@ from ..stack import ENGINES
 from .bounds import Stack
 
 RECOMPUTED = ("none", "selective", "full")  # from the least on
-LONG = 16384  # tokens, from which on a sequence is divided
+LONG = 16384  # tokens from which on a sequence is divided
 
 
 class Facts(NamedTuple):
-    """What a network, a task and a device allow: what degrees can divide, and what else may be chosen.
+    """What a network, a task and a device allow: the sizes that degrees can divide, and the other choices.
 
     samples: of a step over all devices; 0 where it is not given. batches: samples of a device at a time.
-    by_layers: whether layers may be divided to serve; alone: nothing else is.
+    by_layers: whether layers may be divided to serve; alone: nothing but layers is divided.
     """
 
     stack: Stack
@@ -45,7 +45,7 @@ class Facts(NamedTuple):
 
 
 def facts(one: Estimate, samples: int, batch: int | None, recompute: str) -> Facts:
-    """What an estimate's network allows; batch and recompute: as given, else to be chosen."""
+    """The facts of an estimate's network; batch and recompute: as given, else to be chosen."""
     model, mode = one.model, one.task.workload.mode
     trains, serves = mode == "train", mode in ENGINES
     if serves and batch is None and not samples:
@@ -69,7 +69,7 @@ def facts(one: Estimate, samples: int, batch: int | None, recompute: str) -> Fac
 
 
 def _recomputed(one: Estimate) -> tuple[str, ...]:
-    """What may run again; attention in kernels keeps no scores, which `selective` would make again."""
+    """The choices of recomputation; attention in kernels keeps no scores that `selective` would recompute."""
     written_out = any(o.tag == SCORES and not o.kernel for o, _ in walk(one.program.nodes))
     return tuple(choice for choice in RECOMPUTED if choice != "selective" or written_out)
 
@@ -92,7 +92,9 @@ def layouts(devices: int, node: int, of: Facts) -> list[Layout]:
 
 
 def _by_layers(devices: int, node: int, of: Facts) -> Iterator[dict[str, Any]]:
-    """Layers divided to serve, each of them by heads within a node where the software does that, too."""
+    """Layouts that divide layers to serve, and each layer's heads within a node where the software does
+    so.
+    """
     for tp in _divisors(of.heads, 1 if of.alone else min(node, devices)):
         pp, left = divmod(devices, tp)
         if not left and pp <= of.stack.layers:
@@ -128,7 +130,7 @@ def _stages(count: int, most: int) -> Iterable[int]:
 
 
 def _experts(experts: int, replicas: int, node: int) -> Iterable[int]:
-    """All experts on each device, a node's on a node, and as few on a device as there are devices for."""
+    """Degrees of ep: all experts on each device, all on each node, or as few a device as possible."""
     if not experts:
         return (1,)
     fit = [n for n in range(1, experts + 1) if experts % n == 0 and replicas % n == 0]

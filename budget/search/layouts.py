@@ -31,7 +31,7 @@ def layouts(estimate: Callable[..., Estimate], devices: int, given: Mapping[str,
         raise InputError("devices", f"got {number:,}; allowed: whole numbers from 1 to {MOST:,}")
     batch = settings.pop("micro_batch", None) or settings.pop("batch", None)
     one = estimate(**{**settings, "global_batch": None, "cluster": None, "batch": batch})
-    if batch is None and "inputs" in settings:  # a module's say how many samples they have
+    if batch is None and "inputs" in settings:  # a module's inputs have so many samples
         batch = one.model.samples
     joined = joining(one.device, settings.get("cluster"))
     holds(joined, number, "devices")

@@ -1,13 +1,14 @@
 """Serving: how long a request takes, and how many an engine answers, by continuous batching in steady state.
 
-An engine of B places decodes B sequences at a time. A place that falls free takes the next prompt, whose
-prefill runs in a step that the other B - 1 wait for. Over an answer of O tokens one takes, on average,
+An engine with B places decodes B sequences at a time. A place that becomes free takes the next prompt, whose
+prefill runs in a step for which the other B - 1 wait. Over an answer of O tokens one token takes, on average,
 
     tpot = decode(B, context + O/2) + (B - 1)/O x prefill(context),    B = min(users, places)
 
-and the first one the prompt's own prefill, half a step that is under way, what a request takes besides, a
-step more where the engine's host is behind (budget/stack/), and, of more users than places, the time until
-one is free. Derived. Not counted: a burst of requests at once, the network, and prefixes that are cached.
+and the first one takes the prompt's own prefill, half a step that is under way, the software's fixed time for
+a request, one step more where the engine's host lags behind (budget/stack/), and, with more users than
+places, the time until one is free. Derived. Not counted: a burst of requests at once, the network, and cached
+prefixes.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from ..keywords import Settings
 
 PROMPT = 4096  # tokens, where none are given and the network's own length has room for them
-MOST = 4096  # users of the last point, where the cache has places for so many
+MOST = 4096  # users of the last point, where the cache has room for so many
 
 
 def serve(
@@ -97,7 +98,7 @@ def serve(
 def _context(
     asked: int | None, answer: int, length: int | None, model: object, settings: Mapping[str, Any]
 ) -> int:
-    """The tokens of a prompt, as asked or those for which the network's own length has room. length: the most
+    """The tokens of a prompt: as asked, or as many as the network's own length has room for. length: the most
     that the engine takes. Raises InputError.
     """
     if asked is None:
@@ -123,11 +124,11 @@ class _Requests(NamedTuple):
     cache_share: float = 1  # of what weights and activations leave
 
     def on(self, layout: Mapping[str, Any] | None) -> _Requests:
-        """The same on a layout."""
+        """These requests on a layout."""
         return self._replace(settings={**self.settings, "layout": layout})
 
     def within(self, share: Any) -> _Requests:
-        """The same in a share of the device's memory; None: what its software takes by itself."""
+        """These requests within a share of the device's memory; None: the software's default."""
         if self.settings.get("reserve") is not None:
             return self
         one = self.decode(1)
@@ -182,7 +183,7 @@ def _best(of: _Requests, devices: int, users: Sequence[int], asked: Asked) -> Se
 
 
 def _served(of: _Requests, replicas: int, users: Sequence[int], asked: Asked) -> Serving:
-    """Requests of users that are divided among replicas. Raises InputError where not even one user fits."""
+    """The answer for users divided among replicas. Raises InputError where not even one user fits."""
     longest = of.context + of.answer
     most, full = largest(of.model, "batch", **of.settings, mode="decode", seq=longest)
     if full is None:
@@ -220,9 +221,10 @@ def _served(of: _Requests, replicas: int, users: Sequence[int], asked: Asked) ->
 
 
 def _within(found: Serving, most: int, point: Callable[[int, int], Point]) -> Serving:
-    """The same with what is within its limits, and what its rate needs. point: of users and replicas.
+    """The answer with the most users within its limits, and the replicas for its rate. point: by users and
+    replicas.
 
-    More users on a replica make each request longer, and more are answered: both are searched by halves.
+    More users on a replica make each request longer, and more are answered: both are found by bisection.
     """
     asked, each = found.asked, range(1, most + 1)
     users = bisect_left(each, True, key=lambda n: not asked.allow(point(n, 1)))  # as many are allowed
@@ -243,14 +245,14 @@ def _doubled(most: int) -> list[int]:
 
 
 def _point(of: _Requests, users: int, replicas: int, most: int, prefill: Estimate) -> Point:
-    """What all replicas answer together; the fullest of them says how long it takes."""
+    """What all replicas answer together; times are those of the fullest one."""
     each, answer = -(-users // replicas), of.answer
     batch = min(each, most)
     decode = of.decode(batch, seq=of.context + answer // 2)
     step, prompt = decode.times.step, prefill.times.step
     tpot = step + (batch - 1) / answer * prompt
     alone = prompt + step / 2
-    whole = alone + answer * tpot  # of one request, once it has its place
+    whole = alone + answer * tpot  # seconds of one request, once it has its place
     late = decode.stack.behind * step + decode.stack.request_ms / 1e3  # while others have its place
     ttft = alone + late + (each - batch) / batch * whole
     rate = batch / whole * (users / each)  # of all replicas: so many as full as the fullest

@@ -7,7 +7,7 @@ from ..answer.face import Shown
 from ..named import Any, NamedTuple
 
 SCHEMA = "budget.serve/1"
-SHARES = "numbers above 0, up to 1"  # of a device's memory, that an engine takes
+SHARES = "numbers above 0, up to 1"  # shares of a device's memory that an engine takes
 
 
 class Point(NamedTuple):
@@ -21,14 +21,16 @@ class Point(NamedTuple):
     requests_per_s: float
     usd_per_million_output_tokens: float | None
     kv_cache_bytes: float
-    bound: str  # what the greater part of the time is bound by, that of prompts or that of decoding
+    bound: str  # what bounds the greater part of the time, be it of prompts or of decoding
     low: float
     high: float
     prompts: float  # the part of the engine's time that prompts take
 
 
 class Asked(NamedTuple):
-    """The most seconds to a request's first token and a token after it, and requests a second; None: any."""
+    """Limits: seconds to a request's first token, seconds a token after it; and requests a second. None:
+    any.
+    """
 
     ttft_s: float | None = None
     tpot_s: float | None = None
@@ -52,20 +54,20 @@ class _Serving(NamedTuple):
     replicas: int = 1  # of the network, among which users are divided evenly
     asked: Asked = Asked()
     within: Point | None = None  # the most users within the limits that are asked for
-    needed: int = 0  # replicas for the requests a second that are asked for, within the limits; 0: no number
-    at_rate: Point | None = None  # what so many replicas are like at that rate
+    needed: int = 0  # replicas for the requests a second that are asked for, within the limits; 0: none is
+    at_rate: Point | None = None  # the point of so many replicas at that rate
     share: float = 1  # of a device's memory, that the engine's process takes
     cache_share: float = 1  # of what weights and activations leave, that its cache takes
 
 
 class Serving(Shown, _Serving):
-    """What serving a model takes, for several numbers of users."""
+    """The answer of `budget serve`, for several numbers of users."""
 
     report = "_serving"
 
     @property
     def devices(self) -> int:
-        """Those of all replicas."""
+        """The devices of all replicas."""
         return self.replicas * int(self.full.devices)
 
     def __repr__(self) -> str:
