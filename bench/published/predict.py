@@ -68,7 +68,7 @@ def _predict(row: Row, a: Asked) -> Predicted:
         of = kind(found[0].task.workload.mode)
         return Predicted(row, a, value, value * low, value * high, stack=stack, mode=of)
     time = sum(seconds(p, e) for p, e in zip(a.parts, found, strict=True))
-    low, high = found[0].profile.low, found[0].profile.high
+    low, high = found[0].interval
     if a.work:
         return Predicted(row, a, a.work / time, a.work / (time * high), a.work / (time * low), stack=stack)
     return Predicted(row, a, time, time * low, time * high, stack=stack)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ..runs.job import Job
 
 
+TIMED = ("forward", "backward", "optimizer", "communication", "bubble", "overhead", "step")
 LEAST = 0.5  # bytes of a weight: no setting stores one in fewer
 
 
@@ -94,6 +95,16 @@ class Estimate(Shown, _Estimate):
             return ()
         overlap, execution = self.stack.overlap, self.task.execution
         return self.spread.run(self.device, self.profile, self.cluster, overlap, execution)
+
+    @cached_property
+    def interval(self) -> tuple[Any, Any]:
+        """The factors of a time within which nine of ten measured ones lie."""
+        own = self.profile.low, self.profile.high
+        if self.spread is None or self.cluster is None:
+            return own
+        from ..fold.doubt import interval  # not for one device
+
+        return interval(own, self.spread, self.ran, self.cluster, self.stack.overlap)
 
     @property
     def devices(self) -> Any:
@@ -217,9 +228,8 @@ class Estimate(Shown, _Estimate):
     @property
     def seq(self) -> Any:
         """Tokens, time steps or frames as asked (in decode those in the cache), or the usual ones."""
-        asked = self.task.workload.seq
         usual = self.length if is_zero(self.model.cached) else self.model.cached
-        return usual if is_zero(asked) else asked
+        return usual if is_zero(self.task.workload.seq) else self.task.workload.seq
 
     @property
     def length(self) -> Any:
@@ -267,17 +277,11 @@ class Estimate(Shown, _Estimate):
 
     def seconds(self) -> dict[str, Any]:
         """The time by phase with its interval, and the fraction that each class of kernel takes."""
-        t = self.times
+        t, (low, high) = self.times, self.interval
         return {
-            "forward": t.forward,
-            "backward": t.backward,
-            "optimizer": t.optimizer,
-            "communication": t.communication,
-            "bubble": t.bubble,
-            "overhead": t.overhead,
-            "step": t.step,
-            "low": t.step * self.profile.low,
-            "high": t.step * self.profile.high,
+            **{name: getattr(t, name) for name in TIMED},
+            "low": t.step * low,
+            "high": t.step * high,
             "shares": by_kind(t),
             "bound": bound(t),
         }
@@ -290,9 +294,5 @@ class Estimate(Shown, _Estimate):
         return found
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON object, in plain numbers (lists for arrays).
-
-        Keys may be added but are never renamed; they include units.
-        """
-        found: dict[str, Any] = self._as("dict")
-        return found
+        """The JSON object, in plain numbers (lists for arrays). Keys include units and are never renamed."""
+        return self._as("dict")  # type: ignore[no-any-return] # a format's own object

@@ -167,6 +167,11 @@ class Spread(NamedTuple):
             found.append(Ran(rank, times, timed, _of_weights(rank.program)))
         return tuple(found)
 
+    def on(self, ran: Sequence[Ran], cluster: Cluster, overlap: Mapping[str, float]) -> tuple[Ran, ...]:
+        """The same ranks on a cluster's links."""
+        moved = (self.communicate(r.rank, r.times, cluster, overlap) for r in ran)
+        return tuple(r._replace(communications=timed) for r, timed in zip(ran, moved, strict=True))
+
     def communicate(
         self, rank: Rank, times: Times, cluster: Cluster, overlap: Mapping[str, float]
     ) -> tuple[Timed, ...]:

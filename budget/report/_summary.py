@@ -244,7 +244,7 @@ def _time(e: Estimate) -> Iterator[str]:
         words.append(f"${cost['usd_per_million']:,.3g} a million {unit} at ${cost['usd_per_hour']:,.2f}/h")
     if cost["joules_per_step"] is not None:
         one = "pass" if e.task.workload.mode in ("forward", "prefill") else "step"
-        words.append(f"energy at most {decimal(cost['joules_per_step'] * e.profile.high, 'J')} a {one}")
+        words.append(f"energy at most {decimal(cost['joules_per_step'] * e.interval[1], 'J')} a {one}")
     if words:
         yield "cost        " + "   ".join(words)
     if e.job is not None:

@@ -269,7 +269,7 @@ def _point(of: _Requests, users: int, replicas: int, most: int, prefill: Estimat
         usd_per_million_output_tokens=usd_per_s and usd_per_s / (rate * answer) * 1e6,
         kv_cache_bytes=decode.memory.kv_cache,
         bound=(prefill if prompts > 0.5 else decode).seconds()["bound"],
-        low=tpot * decode.profile.low,
-        high=tpot * decode.profile.high,
+        low=tpot * decode.interval[0],
+        high=tpot * decode.interval[1],
         prompts=prompts,
     )

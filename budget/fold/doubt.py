@@ -1,0 +1,58 @@
+"""How far off a time may be that waits for links.
+
+What a link carries differs between machines of one kind, so that an answer for several devices has two
+errors: that of its kernels, and that of its links. They are taken to be independent, so their logarithms add
+up as squares do. Derived.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ..cluster import Cluster, Tier
+from ..size import Size, log2
+from .step import Ran, Spread
+
+# Nine in ten collectives of other sources take between so many times less and more than the links' figures
+# say (docs/clusters.md): within a node, between nodes. PCIe: inferred from published runs over GeForces,
+# which carried 1.9 to 13 GB/s where 4 are taken, and over two L40S in a cloud, 5 for 20.
+WITHIN = {"switch": 1.15, "mesh": 1.15, "torus": 1.15, "network": 1.67, "pcie": 4.0}
+
+
+def interval(
+    own: tuple[float, float],
+    found: Spread,
+    ran: Sequence[Ran],
+    cluster: Cluster,
+    overlap: Mapping[str, float],
+) -> tuple[Size, Size]:
+    """The factors of a step's time within which nine of ten measured ones lie. own: those of its kernels."""
+    step = found.times(ran).step
+    fast, slow = (
+        found.times(found.on(ran, carrying(cluster, sign), overlap)).step / step for sign in (1, -1)
+    )
+    return 1 / both(1 / own[0], 1 / fast), both(own[1], slow)
+
+
+def both(one: Size, other: Size) -> Size:
+    """The factor of two independent ones, of 1 or more each."""
+    return 2.0 ** ((log2(one) ** 2 + log2(other) ** 2) ** 0.5)
+
+
+def carrying(cluster: Cluster, sign: int) -> Cluster:
+    """A cluster whose links are as fast as nine in ten are at most (1), or at least (-1); what was measured
+    on this machine stays.
+    """
+    own = cluster.all_reduce
+    if own is not None:
+        of = WITHIN[cluster.tiers[0].link.kind] ** sign
+        own = own._replace(
+            one_shot_s=own.one_shot_s / of, two_shot_s=own.two_shot_s / of, bandwidth=own.bandwidth * of
+        )
+    return cluster._replace(tiers=tuple(_tier(tier, sign) for tier in cluster.tiers), all_reduce=own)
+
+
+def _tier(tier: Tier, sign: int) -> Tier:
+    of, link = WITHIN[tier.link.kind] ** sign, tier.link
+    link = link._replace(start_s=link.start_s / of, step_s=link.step_s / of)
+    return tier._replace(link=link, bandwidth=tier.bandwidth * of)

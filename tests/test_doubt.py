@@ -1,0 +1,58 @@
+"""Intervals on several devices: the kernels' own, and what links may carry."""
+
+import math
+
+import numpy as np
+import pytest
+
+import budget
+from budget.fold.doubt import WITHIN, both, carrying
+
+ON = {"batch": 4, "seq": 512, "precision": "autocast"}
+
+
+def width(found):
+    t = found.seconds()
+    return t["high"] / t["step"], t["step"] / t["low"]
+
+
+def test_one_device_has_its_kernels_own():
+    e = budget.estimate("gpt2", device="h100", **ON)
+    assert e.interval == (e.profile.low, e.profile.high)
+
+
+def test_links_between_boards_of_a_desktop_are_less_sure_than_nvlink():
+    own = budget.estimate("gpt2", device="h100", layout="tp=2", **ON)
+    desk = budget.estimate("gpt2", device="4090", layout="tp=2", **ON)
+    assert width(own)[0] < 1.1 * own.profile.high
+    assert width(desk)[0] > 1.5 * desk.profile.high
+
+
+@pytest.mark.parametrize("layout", ["dp=2", "dp=2,zero=3", "tp=2", "pp=2"])
+def test_it_is_what_slower_and_faster_links_take(layout):
+    e = budget.estimate("gpt2", device="4090", layout=layout, global_batch=8, **ON)
+    for sign, end, own in ((-1, e.interval[1], e.profile.high), (1, 1 / e.interval[0], 1 / e.profile.low)):
+        moved = budget.estimate(
+            "gpt2", device="4090", layout=layout, global_batch=8, cluster=carrying(e.cluster, sign), **ON
+        )
+        other = abs(math.log(moved.times.step / e.times.step))
+        assert math.log(end) == pytest.approx(math.hypot(math.log(own), other))
+
+
+def test_independent_factors():
+    assert both(1.0, 1.5) == pytest.approx(1.5)
+    assert both(2.0, 2.0) == pytest.approx(2 ** math.sqrt(2))
+    assert both(1.3, np.array([1.0, 2.0]))[0] == pytest.approx(1.3)
+
+
+def test_an_array_of_batches_has_an_interval_each():
+    e = budget.estimate("gpt2", device="4090", layout="dp=2", batch=np.array([1, 64]), seq=512)
+    low, high = e.interval
+    assert high[0] > high[1]
+    assert low[0] <= low[1]
+
+
+def test_every_kind_of_link_is_known():
+    from budget.cluster import KINDS
+
+    assert set(WITHIN) == set(KINDS)
