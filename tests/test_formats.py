@@ -101,3 +101,11 @@ def test_a_new_file_is_a_format_of_every_command(capsys, monkeypatch):
 def test_an_unknown_format_is_known_before_anything_is_worked_out(capsys, name):
     assert main([name, "--format", "pdf"]) == 2
     assert "--format: invalid choice: 'pdf' (choose from 'csv'" in capsys.readouterr().err
+
+
+def test_the_breakdown_over_time_has_the_estimate_s_picture(capsys):
+    pictures = []
+    for more in ([], ["--by", "moment"]):
+        assert main(["estimate", "gpt2", *more, "--format", "svg"]) == 0
+        pictures.append(capsys.readouterr().out)
+    assert pictures[0] == pictures[1]

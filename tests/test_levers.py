@@ -1,5 +1,6 @@
 """`budget sensitivity`: each input at its ends, the one that moves most first."""
 
+import csv
 import json
 import os
 from math import isclose
@@ -61,6 +62,9 @@ def test_every_format(capsys, form):
         told = json.loads(out)
         assert told["schema"] == "budget.sensitivity/1"
         assert {"input", "low", "high", "compute", "loss"} <= set(told["inputs"][0])
+    if form == "csv":  # a number a cell
+        for row in csv.DictReader(out.splitlines()):
+            assert all(float(value) for name, value in row.items() if name != "input")
 
 
 def test_measured_power_is_the_driver_s(tmp_path, monkeypatch):

@@ -19,7 +19,7 @@ def answer(found: Sensitivity) -> Answer:
     table = _table(found)
     return Answer(
         data=lambda: data(found),
-        records=lambda: table,
+        records=lambda: _records(found),
         text=lambda: "\n".join(_text(found)),
         tables=lambda: (table,),
         foot="one input at a time, from end to end of what is known of it; factors of the plan's own values",
@@ -54,6 +54,21 @@ def _text(found: Sensitivity) -> Iterator[str]:
     ends = plan.loss_ends
     if plan.loss is not None and ends:
         yield f"loss {plan.loss:.3f} ({ends[0]:.3f} to {ends[1]:.3f} for the law's constants and the MFU)"
+
+
+def _records(found: Sensitivity) -> Table:
+    """What the table has, a number a cell."""
+    outcomes = [*OUTCOMES, "loss"]
+    columns = [Column(f"{name}_{end}", name) for name in outcomes for end in ("low", "high")]
+    rows = [
+        (
+            *(m.input, m.low, m.high),
+            *(factor for name in OUTCOMES for factor in m.factors(name, found.base) or (None, None)),
+            *(p.loss for p in m.plans),
+        )
+        for m in found.moved
+    ]
+    return Table([Column("input", "input"), Column("low", "from"), Column("high", "to"), *columns], rows)
 
 
 def _table(found: Sensitivity) -> Table:

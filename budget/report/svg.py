@@ -24,8 +24,10 @@ ROOM = 1.08  # of the limit: the plot goes on above it, for its label
 
 
 def render(answer: Answer) -> str:
-    """A self-contained SVG. Raises InputError for arrays, for a breakdown, and for what has no picture."""
-    pictures = () if answer.by else (*drawn(answer), *answer.pictures())
+    """A self-contained SVG. Raises InputError for arrays, for a breakdown but that of memory over time, which
+    the picture of an estimate is, and for what has no picture.
+    """
+    pictures = () if answer.by not in ("", "moment") else (*drawn(answer), *answer.pictures())
     if not pictures:
         raise InputError(
             "format", "there is no picture of this answer (of arrays, of a breakdown); allowed: json, csv"
