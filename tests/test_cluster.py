@@ -29,7 +29,7 @@ def test_a_cluster_is_whole(c):
 def test_there_are_the_usual_ones():
     """DGX of every generation, racks, RoCE, AMD, TPU pods, three clouds and workstations."""
     assert len(ALL) >= 15
-    assert {c.tiers[0].link.kind for c in ALL} == {"switch", "mesh", "pcie", "torus"}
+    assert {c.tiers[0].link.kind for c in ALL} == {"switch", "mesh", "pcie", "torus", "network"}
 
 
 def test_a_device_is_usual_in_one_cluster_only():
