@@ -140,15 +140,17 @@ def _joined(
     counted: Counted, task: Task, target: Device, cluster: Any, software: Stack
 ) -> tuple[Counted, float, Cluster | None]:
     """On several devices: what was counted, with what they keep beside their programs; the number of their
-    process groups; and their cluster.
+    process groups; and their cluster. Of one device a cluster is checked and no more.
     """
-    if task.layout is None or counted[-1] is None:
+    if cluster is None and (task.layout is None or counted[-1] is None):
         return counted, 0.0, None
     from .answer import spread
     from .cluster import holds
 
-    counted = (*counted[:-1], spread.kept_beside(counted[-1], software, task))
     joined = spread.cluster_of(target, cluster, software)
+    if task.layout is None or counted[-1] is None:
+        return counted, 0.0, None
+    counted = (*counted[:-1], spread.kept_beside(counted[-1], software, task))
     holds(joined, task.layout.devices, "layout")
     return counted, spread.groups(task.layout, software), joined
 

@@ -14,7 +14,7 @@ def table(field: str, path: str, more: str = "") -> Any:
     import json
 
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:  # editors on Windows put a mark before it
             return json.load(file)
     except (OSError, ValueError, RecursionError) as error:
         why = getattr(error, "strerror", None) or error
@@ -34,7 +34,11 @@ def replace(path: str, text: str) -> None:
         return
     temporary = os.path.join(os.path.dirname(path), f".budget-{os.urandom(8).hex()}")
     # An ordinary open, so that a new file has the rights that the user's umask gives.
-    file = open(temporary, "x", encoding="utf-8")  # noqa: SIM115 - closed below, before it is removed
+    try:
+        file = open(temporary, "x", encoding="utf-8")  # noqa: SIM115 - closed below, before it is removed
+    except OSError as error:
+        error.filename = path  # the user's, not ours
+        raise
     try:
         with file:
             file.write(text)

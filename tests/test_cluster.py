@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+import budget
 from budget import cluster, device
 from budget.device import profile as profiles
 from budget.errors import InputError
@@ -160,3 +161,11 @@ def test_a_processor_has_what_was_measured_and_nothing_else(monkeypatch):
     found = linked(monkeypatch, "m1")
     assert found.provenance.startswith("measured")
     assert seconds(found, "all_reduce", 1e9, ((4, 1),)) == pytest.approx(2e-5 + 1e9 * 1.5 / 4e9)
+
+
+@pytest.mark.parametrize(("cluster", "says"), [("foo", "unknown name 'foo'"), ("dgx-h100", "joins h100-sxm")])
+def test_a_cluster_that_one_device_asks_for_is_checked(cluster, says):
+    with pytest.raises(InputError, match=f"^cluster: .*{says}"):
+        budget.estimate("gpt2", device="4090", cluster=cluster)
+    alone, joined = (budget.estimate("gpt2", device="h100", cluster=c) for c in (None, "dgx-h100"))
+    assert alone == joined

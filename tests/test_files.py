@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from budget import files
 from budget.__main__ import main
 from budget.files import replace
 
@@ -68,3 +69,15 @@ def test_errors_are_one_line(tmp_path, capsys):
         assert main(["estimate", "mlp", "--output", str(path)]) == 2
         error = capsys.readouterr().err
         assert error.startswith("budget: --output: cannot write") and error.count("\n") == 1
+
+
+def test_a_folder_that_is_not_there_is_called_by_the_user_s_path(tmp_path):
+    path = tmp_path / "none" / "x.svg"
+    with pytest.raises(FileNotFoundError, match=r"none.x\.svg'$"):
+        files.replace(str(path), "x")
+
+
+def test_a_mark_of_the_byte_order_is_no_part_of_a_file(tmp_path):
+    path = tmp_path / "x.json"
+    path.write_text('{"a": 1}', "utf-8-sig")
+    assert files.table("device", str(path)) == {"a": 1}
