@@ -9,7 +9,7 @@ import triton.language as tl
 
 NAMES = ("none", "relu", "gelu", "gelu_tanh", "silu")
 
-# A constant stands second in a product: constexpr * tensor is no tensor in the interpreter.
+# These constants must stand second in a product: in the interpreter constexpr * tensor is no tensor.
 _SQRT_HALF = tl.constexpr(math.sqrt(0.5))
 _TWICE_SQRT_2_OVER_PI = tl.constexpr(2 * math.sqrt(2 / math.pi))
 _INV_SQRT_2PI = tl.constexpr(1 / math.sqrt(2 * math.pi))
@@ -20,7 +20,8 @@ _GELU_CUBIC = tl.constexpr(0.044715)
 def tanh(x):
     """tanh without libdevice, which the interpreter lacks.
 
-    Through the sigmoid, which cancels near zero; there, the first terms of the series.
+    It is 2 sigmoid(2 x) - 1, where the difference loses digits near zero; there the series' first terms are
+    used.
     """
     square = x * x
     series = x * (1 + square * (-1 / 3 + square * (2 / 15 - square * (17 / 315))))

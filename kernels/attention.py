@@ -82,8 +82,8 @@ def attention_packed(
     cu_seqlens_q, cu_seqlens_k: int32, [sequences + 1]; sequence i is the rows from
         cu_seqlens[i] to cu_seqlens[i + 1], the first from row 0 on. Rows after the last one
         belong to none: their output and gradients are zeros.
-    longest_q, longest_k: the longest sequence, or a bound of it (a longer one is cut off, and
-        the rest of it gives zeros).
+    longest_q, longest_k: the longest sequence, or an upper bound (a longer sequence is cut off,
+        and the rest of it gives zeros).
     The rest as in attention().
     """
     check_heads(q, k, v, dims=3)

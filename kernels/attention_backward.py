@@ -83,7 +83,8 @@ def launch_backward(
     inputs = (q, k, v, bias, dout, log_sum, delta)
     rich = bias is not None or rules.softcap > 0
     both = {"dk": dk, "dv": dv}
-    # Apart, one of the two accumulators fits the registers; the scores are computed once more.
+    # Where dK and dV do not fit the registers together, two launches have one accumulator each, and compute
+    # the scores once more.
     apart = find_settings("attention_backward_keys", q, packing, rich)["APART"]
     for outputs in ({"dk": None, "dv": dv}, {"dk": dk, "dv": None}) if apart else (both,):
         _launch_gradients("attention_backward_keys", inputs, packing, outputs, rules)
@@ -119,7 +120,7 @@ def _launch_gradients(
     outputs: dict[str, torch.Tensor | None],
     rules: Rules,
 ) -> None:
-    """Launch one of the two kernels, which take the same inputs and rules."""
+    """Launch one of the two kernels; both take the same inputs and rules."""
     of_keys = kernel == "attention_backward_keys"
     tensors = (*inputs, *outputs.values(), *cu_seqlens(packing))
 

@@ -33,8 +33,8 @@ def _keys_loop(
 ):  # fmt: skip
     """Add the queries from_query to to_query to dk (where DK) and dv (where DV).
 
-    Tiles are transposed, [keys, queries]: p and dz are then the first operand of their products
-    as they stand in registers.
+    Tiles are transposed, [keys, queries]: p and dz are then the first operand of their products (p dout,
+    dz q), and Hopper's wgmma can take a first operand from registers, but the second only from shared memory.
     """
     for start in range(from_query, to_query, BLOCK_M):
         query = (start + tl.arange(0, BLOCK_M))[None, :]

@@ -56,7 +56,7 @@ def attention_backward_queries_kernel(
     PACKED: tl.constexpr, PRECISION: tl.constexpr, DESCRIPTORS: tl.constexpr,
     HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    """dQ of a block of queries of one head; inputs as in the kernel above."""
+    """dQ of a block of queries of one head; inputs as in attention_backward_keys_kernel."""
     batch, head, block = place(heads, blocks)
     start = (blocks - 1 - block) * BLOCK_M
     q_start, seq_q = sequence(cu_seqlens_q, batch, seq_q, PACKED)

@@ -1,9 +1,9 @@
-"""The gradient of attention's bias, added up over what shares an element of it.
+"""The gradient of attention's bias, summed over all scores that share an element of it.
 
-A program takes a tile of the bias and walks over the batch entries and heads that it is repeated for (and
-over the blocks, along a dimension of size 1), computing the scores once more: two products, where the scores'
-gradient in memory would be batch x heads x seq x kv_seq numbers. Where the tiles are few, each is divided
-among several programs, whose parts torch adds up: no atomics, the same result in every run.
+A program takes a tile of the bias and walks over the batch entries and heads for which it is repeated (and
+over the blocks, along a dimension of size 1). It computes the scores once more, which is two products: in
+memory, the scores' gradient would be batch x heads x seq x kv_seq numbers. Where the tiles are few, each is
+divided among several programs, whose parts torch adds up: no atomics, the same result in every run.
 """
 
 from typing import Any
@@ -29,7 +29,9 @@ def _digit(number, size, HERE: tl.constexpr):
 
 @triton.jit
 def _digits(number, blocks_n, blocks_m, heads, N: tl.constexpr, M: tl.constexpr, HEADS: tl.constexpr):
-    """(batch, head, block of queries, block of keys) of a number, digits only along what is asked for."""
+    """(batch, head, block of queries, block of keys) of a number; 0 along dimensions that are not asked
+    for.
+    """
     block_n, number = _digit(number, blocks_n, N)
     block_m, number = _digit(number, blocks_m, M)
     head, number = _digit(number, heads, HEADS)
@@ -45,10 +47,11 @@ def _attention_backward_bias_kernel(
     ALL_QUERIES: tl.constexpr, ALL_KEYS: tl.constexpr, PRECISION: tl.constexpr, DESCRIPTORS: tl.constexpr,
     HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    """A tile of dbias [parts, batch, heads, seq_q, seq_k]: what share of its members adds up to.
+    """A tile of dbias [parts, batch, heads, seq_q, seq_k]: the sum over its share of its members, the tiles
+    of scores that read it.
 
-    ALL_HEADS, ALL_QUERIES, ALL_KEYS: dbias has one for all of them; over the batch, members go where the
-    bias has one. q, k, v and dout are tensor descriptors where DESCRIPTORS, else pointers.
+    ALL_HEADS, ALL_QUERIES, ALL_KEYS: dbias has size 1 there; where it has size 1 along the batch, members are
+    of all entries. q, k, v and dout are tensor descriptors where DESCRIPTORS, else pointers.
     """
     at_batch, at_head, at_m, at_n = _digits(tl.program_id(0), blocks_n, blocks_m, heads,
                                             not ALL_KEYS, not ALL_QUERIES, not ALL_HEADS)  # fmt: skip

@@ -1,7 +1,7 @@
-"""Attention over a cache of keys and values that is longer than what it holds: generation, step by step.
+"""Attention over a cache of keys and values with room for more than it has: generation, step by step.
 
-How much of the cache is used is a tensor, so that no shape changes from step to step: one CUDA graph serves
-them all. A batch entry's cache is one piece, or pages that a table names. The kernel is that of decoding.
+The number of keys in the cache is a tensor, so that no shape changes from step to step: one CUDA graph serves
+all steps. A batch entry's cache is one piece, or pages that a table names. The kernel is that of decoding.
 """
 
 import torch
@@ -41,10 +41,9 @@ def attention_cached(
     k, v: [batch, kv_heads, capacity, head_dim]; with a table, [pages, kv_heads, page_size, head_dim].
     lengths: int32, [batch], from 0 to the capacity. table: int32, [batch, n]: the page that holds keys
         i page_size to (i + 1) page_size of an entry; the capacity is n page_size.
-    bias: broadcasts to [batch, heads, seq, capacity].
-    Lengths and pages that do not exist raise ValueError on the CPU; on a GPU, where looking would cost a
-    synchronization, a longer length is cut off, and a page must exist.
-    The rest as in attention(). There is no gradient: q, k and v that want one raise ValueError.
+    bias: broadcasts to [batch, heads, seq, capacity]. Lengths and pages that do not exist raise ValueError on
+    the CPU; on a GPU, where a check would cost a synchronization, a longer length is cut off, and a page must
+    exist. The rest as in attention(). There is no gradient: q, k and v that require one raise ValueError.
     """
     _check(q, k, v, lengths, table)
     rules = check_rules(q, causal, window, softcap, scale)
@@ -53,7 +52,7 @@ def attention_cached(
 
 
 def _capacity(k, table):
-    """How many keys a batch entry's cache has room for."""
+    """The number of keys for which a batch entry's cache has room."""
     return k.shape[2] if table is None else table.shape[1] * k.shape[2]
 
 
@@ -141,7 +140,7 @@ def _(q, k, v, lengths, table, bias, sinks, causal, window, softcap, scale):
 
 @register_flop_formula(torch.ops.budget.attention_cached, get_raw=True)
 def attention_cached_flops(q, k, v, lengths, table, *_, out_val=None, **__) -> int:
-    """Two products with the keys that are there; on a GPU and on meta, with as many as there can be."""
+    """Two products with the keys in the cache; on a GPU and on meta, with as many as it has room for."""
     if isinstance(lengths, torch.Tensor) and lengths.device.type == "cpu":
         keys = int(lengths.sum())
     else:

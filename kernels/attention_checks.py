@@ -1,4 +1,4 @@
-"""Checks of attention's arguments, which its faces share."""
+"""Checks of arguments, shared by all public functions of attention."""
 
 import math
 
@@ -52,7 +52,7 @@ def check_sinks(q, sinks):
 
 
 def check_rules(q, causal, window, softcap, scale) -> Rules:
-    """The rules as the kernels take them; raise TypeError or ValueError for those that they cannot."""
+    """The rules in the kernels' form; raise TypeError or ValueError for rules that they do not support."""
     checks.require_bool("causal", causal)
     if window is not None:
         checks.require_int("window", window, at_least=1)

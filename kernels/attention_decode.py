@@ -1,8 +1,9 @@
 """Attention of few queries over many keys: decoding, split over the cache.
 
-One program takes all the queries that share a key head (the rows of its tile: grouped heads
-times positions) and a chunk of the keys; the chunks fill the GPU where batch and heads do not.
-A second kernel combines the chunks' outputs by their logs of the sum.
+Decoding is bound by the reads of the cache, so every key should be read once. One program takes all
+the queries that share a key head (the rows of its tile: grouped heads times positions) and a chunk
+of the keys; the chunks fill the GPU where batch and heads do not. A second kernel combines the
+chunks' outputs by their logs of the sum.
 """
 
 from typing import Any
@@ -17,8 +18,8 @@ from .attention_rules import Rules, find_settings, strides
 from .attention_tile import LOG2_E, block_ranges, key_bounds, offset
 from .launch import Prepared, launch
 
-MAX_ROWS = 64  # the rows of one program's tile
-MIN_BLOCKS = 8  # with fewer blocks of keys there is nothing to split
+MAX_ROWS = 64  # the most rows of a program's tile
+MIN_BLOCKS = 8  # with fewer blocks of keys a split does not pay
 COMBINED = 4096  # elements that a program of the second kernel holds: 32 a thread
 
 
@@ -64,7 +65,7 @@ def _attention_decode_kernel(
     total = tl.zeros((ROWS,), tl.float32)
     bounds = key_bounds(0, seq_q, seq_q, seq_k, window, CAUSAL, WINDOW)
     ranges = block_ranges(bounds, BLOCK_N)
-    # Of the keys that are there and seen, each chunk has its share, in whole blocks.
+    # The visible keys are divided evenly over the chunks, in whole blocks.
     chunk = tl.cdiv(tl.cdiv(tl.maximum(ranges[3] - ranges[0], 0), BLOCK_N), tl.num_programs(1)) * BLOCK_N
     first = ranges[0] + tl.program_id(1) * chunk
     for part in tl.static_range(3):  # as in the forward kernel, within the chunk
@@ -109,7 +110,7 @@ def _combine_kernel(
     total = tl.sum(weights, 0)
     if SINKS:
         total += tl.exp2(sink - maximum)
-    # All chunks at once: one after the other, each would wait for its own reads.
+    # All chunks are loaded at once: in a loop, each would wait for its own reads.
     inside = (part < chunks)[:, None] & (d < HEAD_DIM)[None, :]
     offsets = (part.to(tl.int64) * rows + row)[:, None] * HEAD_DIM + d[None, :]
     values = tl.load(part_out + offsets, mask=inside, other=0.0)
@@ -160,7 +161,7 @@ def launch_decode(
     kv_heads, page = k.shape[1], 0 if table is None else k.shape[2]
     seq_k = k.shape[2] if table is None else table.shape[1] * page
     chosen = find_settings("attention_decode", q)
-    # Two programs a processor, in whole blocks of keys.
+    # So many chunks that each processor has two programs, in whole blocks of keys.
     blocks = triton.cdiv(seq_k, chosen["BLOCK_N"])
     wanted = triton.cdiv(2 * settings.processors(q.device), batch * kv_heads)
     chunks = triton.cdiv(blocks, triton.cdiv(blocks, min(wanted, blocks)))
@@ -195,5 +196,5 @@ def launch_decode(
 
 
 def _rows(count: int) -> int:
-    """The rows of a tile that holds count."""
+    """The number of rows of a tile that holds count of them."""
     return max(16, triton.next_power_of_2(count))

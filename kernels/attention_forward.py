@@ -1,8 +1,8 @@
 """Attention forward: one program a block of queries and a head, a loop over blocks of keys.
 
-The softmax is online (FlashAttention-2): running maximum m and total a row, the accumulator
-rescaled when m grows. The loop is split in three, so that only the blocks at the border of
-what the queries see pay for a mask: the window's edge, the blocks seen in full, the diagonal.
+The softmax is online (FlashAttention-2): each row keeps a running maximum m and a running total, and the
+accumulator is rescaled when m grows. The loop is split in three, so that only blocks at the border of the
+visible keys pay for a mask: the window's edge, the blocks seen in full, the diagonal.
 """
 
 from typing import Any
@@ -51,7 +51,7 @@ def attend(
 ):  # fmt: skip
     """Attend to the keys from_key to to_key; query holds the rows' positions, [M, 1].
 
-    PAGE: how many keys lie together, in the pages that table names, each k_page (v_page) apart; 0: all.
+    PAGE: the keys of a page, where the cache is pages that table names, k_page (v_page) apart; 0: one piece.
     """
     for start in range(from_key, to_key, BLOCK_N):
         key = (start + tl.arange(0, BLOCK_N))[None, :]

@@ -1,7 +1,8 @@
 """Packed sequences: the rows of a buffer that belong to none of them.
 
-A buffer may be longer than its sequences, of a fixed size for a CUDA graph perhaps. No program of the
-attention kernels comes to such rows, so a kernel of its own writes their zeros: memory is written once.
+A buffer may be longer than its sequences, for instance to have a fixed size for a CUDA graph. No program of
+the attention kernels reaches such rows, so a kernel of its own writes their zeros: all memory is written just
+once.
 """
 
 import torch
@@ -17,7 +18,7 @@ def _clear_kernel(
     out, cu_seqlens, out_strides, sequences, heads, longest, rows,
     HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr,
 ):  # fmt: skip
-    """One head: of a sequence, the rows from longest on; after the last one, all rows."""
+    """For one head: a sequence's rows from longest on, or all rows after the last sequence."""
     index = tl.program_id(0) // heads
     head = (tl.program_id(0) % heads).to(tl.int64)
     start = tl.load(cu_seqlens + index)

@@ -1,4 +1,4 @@
-"""What every attention launch is told: who sees whom (Rules), packed sequences (Packing)."""
+"""The arguments that all attention launches share: who sees whom (Rules), packed sequences (Packing)."""
 
 import math
 from typing import Any, NamedTuple
@@ -51,8 +51,9 @@ def cu_seqlens(packing: Packing | None) -> tuple[torch.Tensor | None, torch.Tens
     return (None, None) if packing is None else (packing.cu_seqlens_q, packing.cu_seqlens_k)
 
 
-# How far after its end a row's numbers may be read: the largest block of queries. Then they are read without
-# a mask, which costs dK and dV up to 2.6 KB of spilled registers where a length is not divisible by 16.
+# Extra elements after each head's row of numbers: as many as the largest block of queries, so that a block is
+# read without a mask. The mask costs dK and dV up to 2.6 KB of spilled registers where a length is not
+# divisible by 16.
 ROOM = 256
 
 
@@ -63,7 +64,7 @@ def row_numbers(q: torch.Tensor) -> torch.Tensor:
 
 
 def with_room(numbers: torch.Tensor) -> torch.Tensor:
-    """numbers, copied where there is no ROOM: where a hook has packed what autograd saved, for example."""
+    """numbers, copied where they have no ROOM, for instance after a hook that packs saved tensors."""
     last = sum((size - 1) * stride for size, stride in zip(numbers.shape, numbers.stride(), strict=True))
     end = (numbers.storage_offset() + last + 1 + ROOM) * numbers.itemsize
     if numbers.stride(-1) == 1 and end <= numbers.untyped_storage().nbytes():
@@ -86,7 +87,7 @@ def longest(packing: Packing | None) -> tuple[int, int]:
 
 
 def strides(*tensors: torch.Tensor | None) -> list[tuple[int, ...]]:
-    """The strides of the tensors, of zeros where there is none."""
+    """The strides of the tensors; zeros for None."""
     return [(0, 0, 0, 0) if t is None else t.stride() for t in tensors]
 
 
@@ -95,8 +96,8 @@ def find_settings(
 ) -> dict[str, Any]:
     """The kernel's settings, block and precision arguments; not to be changed.
 
-    Their class is that of q's head dimension and dtype, of its own where there is one for packed
-    sequences or for rich logits (a bias, a soft cap).
+    Their class follows from q's head dimension and dtype; packed sequences and rich logits (a bias, a soft
+    cap) may have classes of their own.
     """
     return _find_settings(kernel, q.device, q.dtype, q.shape[-1], packing is not None, rich)
 

@@ -1,9 +1,14 @@
-"""What the attention kernels share: which keys a query sees, and the logits of a tile.
+"""The part that all attention kernels share: which keys a query sees, and the logits of a tile.
 
 Positions are aligned at the end: query i of seq_q stands at key position i + seq_k - seq_q.
-Logits are in base 2 throughout (scale and softcap come multiplied by log2 e), the unit of the
-hardware's exponential. Functions of a tile take positions of shape [R, 1] and [1, C], queries
-along either: the kernel for dK and dV works on transposed tiles.
+Logits are in base 2 throughout (scale and softcap come multiplied by log2 e), since the hardware's
+exponential is exp2: with base e each element would need one more product. Functions of a tile take positions
+of shape [R, 1] and [1, C], queries along either: the kernel for dK and dV works on transposed tiles.
+
+A tile has BLOCK_D columns, the head dimension rounded up to a power of two, as tl.arange needs it; columns
+beyond HEAD_DIM are loaded as zeros, which add nothing to a product. Rows beyond a sequence are loaded as
+zeros only where MASKED: in blocks that all queries see in full there are none, and a mask would cost a
+comparison an element.
 """
 
 # ruff: noqa: RET505 - Triton compiles what follows an `if` that returned: it needs the else.
@@ -18,8 +23,9 @@ from .activations import tanh
 LOG2_E = tl.constexpr(math.log2(math.e))
 LN_2 = tl.constexpr(math.log(2))
 
-# Arguments for which a kernel is not compiled anew where they are 1 or divisible by 16. The lengths are not
-# among them: masked reads of a bias and of a row's sums are vectors where they are divisible.
+# Triton compiles a kernel anew for an integer that is 1 or divisible by 16, but not for these. The lengths
+# are not among them: where they are divisible by 16, masked reads of a bias and of a row's sums become vector
+# loads.
 VARYING = ("blocks", "heads", "kv_heads", "window")
 
 
@@ -27,7 +33,7 @@ VARYING = ("blocks", "heads", "kv_heads", "window")
 def place(heads, blocks):
     """(batch, head, block) of a program: its place in [batch, heads, blocks].
 
-    All on the grid's first axis: the others end at 65,535.
+    All programs are on the grid's first axis: the other two end at 65,535.
     """
     index = tl.program_id(0)
     row = index // blocks
@@ -62,7 +68,7 @@ def load_rows(source, stride, batch, head, start, length, ROWS: tl.constexpr,
 
 @triton.jit
 def load_vector(base, start, length, other, ROWS: tl.constexpr, MASKED: tl.constexpr):
-    """Numbers of ROWS rows; other after length, where there is memory to be read (ROOM)."""
+    """Numbers of ROWS rows; other after length. The memory after length must be readable (ROOM)."""
     row = start + tl.arange(0, ROWS)
     value = tl.load(base + row)
     if MASKED:

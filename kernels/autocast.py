@@ -1,4 +1,4 @@
-"""torch.autocast, honoured as by torch: products in its dtype, softmax in float32 on a GPU."""
+"""torch.autocast as torch applies it: products in its dtype, softmax in float32 on a GPU."""
 
 import functools
 from collections.abc import Callable
@@ -15,9 +15,9 @@ R = TypeVar("R")
 def autocast(*, to_float32: bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Decorate a function whose first argument is a tensor: under torch.autocast its floats are cast.
 
-    To the dtype of autocast, as for F.linear and scaled_dot_product_attention; to_float32: to float32 on a
-    GPU and not at all on a CPU, as for torch.softmax. The function itself runs without autocast, which would
-    round what it keeps in float32. Float8 stays float8, and then nothing else is cast.
+    They are cast to the dtype of autocast, as for F.linear and scaled_dot_product_attention; with to_float32
+    to float32 on a GPU and not at all on a CPU, as for torch.softmax. The function itself runs without
+    autocast, which would round its float32 tensors. Float8 stays float8, and then nothing else is cast.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:

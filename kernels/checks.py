@@ -9,7 +9,7 @@ FLOATS = (*HALF, torch.float32)
 
 
 def require(condition: bool, message: str) -> None:
-    """Raise ValueError(message) unless condition holds; for messages that are quickly made."""
+    """Raise ValueError(message) unless condition holds; for messages that are cheap to make."""
     if not condition:
         raise ValueError(message)
 

@@ -51,7 +51,7 @@ def cross_entropy(
 def check_options(
     scale: object, ignore_index: object, label_smoothing: object, reduction: object
 ) -> tuple[float, float]:
-    """(scale, label_smoothing) as floats; raise TypeError or ValueError for what a loss cannot take."""
+    """(scale, label_smoothing) as floats; raise TypeError or ValueError for values out of range."""
     number = checks.require_number("scale", scale)
     smoothing = checks.require_number("label_smoothing", label_smoothing)
     if not (0 <= smoothing <= 1):
@@ -64,7 +64,9 @@ def check_options(
 
 
 def check_classes(target: torch.Tensor, ignore_index: int, classes: int) -> None:
-    """Raise ValueError for a class that does not exist, on the CPU: on a GPU it is a synchronization."""
+    """Raise ValueError for a class that does not exist; on the CPU only, as a GPU would have to
+    synchronize.
+    """
     if target.device.type == "cpu":
         chosen = target[target != ignore_index]
         inside = ((chosen >= 0) & (chosen < classes)).all()
@@ -72,7 +74,7 @@ def check_classes(target: torch.Tensor, ignore_index: int, classes: int) -> None
 
 
 def reduced(loss: torch.Tensor, target: torch.Tensor, ignore_index: int, reduction: str) -> torch.Tensor:
-    """The rows' losses as reduction asks for them."""
+    """The rows' losses, reduced."""
     if reduction == "none":
         return loss
     total = loss.sum()
@@ -116,7 +118,7 @@ def reference_cross_entropy_backward(
     first: int = 0,
     classes: int | None = None,
 ) -> torch.Tensor:
-    """The gradient of the logits; of the columns from first on, where the rows have more classes."""
+    """The gradient of the logits, or of the columns from first on where the rows have more classes."""
     z, slope = logits.to(total.dtype) * scale, 1.0
     if softcap:
         capped = torch.tanh(z / softcap)

@@ -72,7 +72,7 @@ def _cross_entropy_backward_kernel(
 ):  # fmt: skip
     """A program takes COLUMNS of one row: (softmax - target distribution) * grad * scale.
 
-    The row may be a part of one of more classes, from first on; out may be logits.
+    The row may be some columns, from first on, of a longer one with all classes; out may be logits.
     """
     row = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)

@@ -5,13 +5,13 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 
 def describe(tensor: torch.Tensor, block: list[int]) -> TensorDescriptor | None:
-    """A descriptor of tensor in tiles of block, or None where the hardware takes none.
+    """A descriptor of tensor in tiles of block, or None where the hardware cannot have one.
 
-    It wants a contiguous last dimension, and 16-byte aligned addresses and strides.
+    It needs a contiguous last dimension, and 16-byte aligned addresses and strides.
     """
     if tensor.numel() == 0 or tensor.data_ptr() % 16 or tensor.stride(-1) != 1:
         return None
-    # The stride of a dimension of size 1 means nothing, but has to be aligned.
+    # The stride of a dimension of size 1 has no meaning, but must be aligned.
     aligned = 16 * ((tensor.shape[-1] + 15) // 16)
     strides = [
         aligned if size == 1 else stride

@@ -1,6 +1,6 @@
-"""What the launches of sample_launches.py should write, in float64: the judge of settings that are tried.
+"""The exact outputs of sample_launches.py's launches, in float64, by which tune judges settings.
 
-For each launch function one of the same arguments, which returns the outputs' exact values in their order.
+Each launch function has one here with the same arguments, which returns its outputs' exact values in order.
 """
 
 import contextlib
@@ -22,14 +22,14 @@ from .rope import reference_rope
 from .softmax import reference_softmax, reference_softmax_backward
 
 HELD = 2**27  # float64 numbers of a tensor at once: a gigabyte
-ROUNDINGS = 4  # to an output's format that a kernel may be away: it rounds probabilities and gradients, too
-SUMS = 1e-5  # and sums of thousands of terms, in float32
+ROUNDINGS = 4  # a kernel's allowed error, in roundings to its output's format: it also rounds probabilities
+SUMS = 1e-5  # added to it for sums of thousands of terms in float32
 
 Outputs = list[torch.Tensor | None]
 
 
 def exact(launch: sample_launches.Launch) -> Outputs:
-    """The exact values of what launch returns; None for what has no elements."""
+    """The exact values of the tensors that launch returns; None for one without elements."""
     found: Outputs = []
 
     def instead(function: Callable[..., Outputs]) -> Callable[..., None]:
@@ -43,7 +43,7 @@ def exact(launch: sample_launches.Launch) -> Outputs:
 
 
 def distance(ours: torch.Tensor, theirs: torch.Tensor) -> float:
-    """The norm of the difference over the norm, of what is finite; infinite where that is not the same."""
+    """The norm of the difference over the norm, of finite values; infinite where others do not agree."""
     finite = theirs.isfinite()
     if not torch.equal(finite, ours.isfinite()):
         return math.inf
@@ -121,7 +121,7 @@ def _rope(x, cos, sin, positions, _out, *, interleaved, back):
 
 
 def _heads(q, k, packing: Packing | None) -> Iterator[tuple[Any, Any, slice]]:
-    """(what of the queries, what of the keys, their rows) by head of the keys and sequence."""
+    """(slices of the queries, slices of the keys, their rows) by key head and sequence."""
     group = q.shape[1] // k.shape[1]
     bounds = [(0, q.shape[2], 0, k.shape[2])]
     if packing is not None:
@@ -163,7 +163,7 @@ def _attention_backward(
 
 
 def _decode(q, k, v, bias, sinks, out, log_sum, rules, _lengths=None, table=None):
-    """All keys that there is room for: the calls' lengths say so."""
+    """Decoding with a full cache: the calls' lengths are its capacity."""
     if table is not None:
         k, v = (
             t[table.flatten().long()].unflatten(0, table.shape).transpose(1, 2).flatten(2, 3) for t in (k, v)

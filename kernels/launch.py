@@ -1,7 +1,9 @@
-"""Launches, planned once: what follows from shapes, strides, dtypes and flags is decided once for each.
+"""Launches, planned once: everything that follows from shapes, strides, dtypes and flags is decided only
+once.
 
-Below about 100 us of work for the GPU the host rules, and Triton's own launch takes 15 to 25 us: it binds
-and specializes every argument anew. A plan keeps the compiled kernel with all arguments but the tensors.
+Below about 100 us of work for the GPU the host's time dominates, and Triton's own launch takes 15 to 25 us:
+it binds and specializes every argument anew. A plan keeps the compiled kernel with all arguments but the
+tensors.
 """
 
 import functools
@@ -42,7 +44,7 @@ _remembered: list[Any] = []
 
 
 def remembered(function: Any) -> Any:
-    """functools.lru_cache for a choice that follows from its arguments and the settings."""
+    """functools.lru_cache for a function of its arguments and of the settings in force."""
 
     @functools.lru_cache(MOST)
     def cached(_state: Hashable, *args: Any) -> Any:
@@ -57,14 +59,14 @@ def remembered(function: Any) -> Any:
 
 
 def forget() -> None:
-    """Drop all plans and choices, for whoever wants to see them made."""
+    """Drop all plans and choices, so that they are made again."""
     _plans.clear()
     for cached in _remembered:
         cached.cache_clear()
 
 
 def keeps_plans(tensor: torch.Tensor) -> bool:
-    """Whether launches on tensor are planned: only where they run."""
+    """Whether launches on tensor are planned: only where kernels run, not on meta tensors."""
     return tensor.is_cuda
 
 
@@ -76,8 +78,8 @@ def launch(
 ) -> None:
     """Launch kernel, whose first arguments are tensors.
 
-    prepare is called where no plan is there for these shapes, strides, dtypes, alignments and flags: it may
-    depend on nothing else. Its sources are of the tensors, or of their aligned() copies.
+    prepare is called where there is no plan yet for these shapes, strides, dtypes, alignments and flags, and
+    may depend on nothing else. Its sources belong to the tensors, or to their aligned() copies.
     """
     first: Any = tensors[0]
     if not keeps_plans(first):
@@ -123,7 +125,7 @@ def _signature(t: torch.Tensor) -> Hashable:
 
 
 def _hooked() -> bool:
-    """Whether a profiler wants to hear of launches."""
+    """Whether a profiler has hooks on launches."""
     runtime = triton.knobs.runtime
     return bool(runtime.launch_enter_hook.calls or runtime.launch_exit_hook.calls)
 

@@ -27,8 +27,9 @@ from .settings import runs_triton
 
 __all__ = ["linear_cross_entropy"]
 
-# Logits a token in memory at a time: so many, or so many widths of hidden if that is more. Enough for the sum
-# of hidden's gradient, read and written once for them all, to take little time beside their product.
+# Logits in memory at a time, by token: so many, or so many widths of hidden if that is more. That is enough
+# for the update of hidden's gradient, one read and write for all of them, to take little time beside their
+# product.
 CLASSES_AT_HAND, WIDTHS_AT_HAND = 16_384, 4
 
 
@@ -93,7 +94,9 @@ def _check(hidden, weight, target, bias, scale, softcap, ignore_index, label_smo
 
 
 def _at_hand(hidden: torch.Tensor, weight: torch.Tensor) -> tuple[int, int]:
-    """(classes of all tokens, tokens with all classes) whose logits fill the memory that is allowed."""
+    """(classes of all tokens, tokens with all classes): how many logits fit the allowed memory, either
+    way.
+    """
     (tokens, width), classes = hidden.shape, weight.shape[0]
     some = min(classes, max(WIDTHS_AT_HAND * width, CLASSES_AT_HAND))
     rows = tokens * some // classes

@@ -39,7 +39,7 @@ from .lint_calls import CALLS, HOPPER_CALLS
 
 BASELINE = Path(__file__).with_name("lint_baseline.json")
 
-# The target, and the shared memory that one program can have.
+# The target, and the most shared memory of one program.
 TARGETS = {
     "sm90": (GPUTarget("cuda", 90, 32), 227 * 1024),
     "sm80": (GPUTarget("cuda", 80, 32), 163 * 1024),
@@ -54,7 +54,7 @@ WITHOUT_PRODUCTS = ("_delta_kernel", "_clear_kernel", "_reduce_kernel")
 
 
 class Row(NamedTuple):
-    """What became of one kernel of a call; no numbers where there are none for the target."""
+    """The result for one kernel of a call; without numbers where the target's compiler reports none."""
 
     architecture: str
     call: str
@@ -115,7 +115,7 @@ def resources(code: Any) -> tuple[int, int]:
 
 
 def assemble(ptx: str) -> str:
-    """What ptxas says of Hopper code: registers, spills, warnings."""
+    """ptxas's report on Hopper code: registers, spills, warnings."""
     with tempfile.NamedTemporaryFile("w", suffix=".ptx") as source:
         source.write(ptx)
         source.flush()
@@ -125,7 +125,7 @@ def assemble(ptx: str) -> str:
 
 
 def toolchain() -> str:
-    """What registers and spills depend on: Triton's version, and an assembler that is not its own."""
+    """The versions on which registers and spills depend: Triton's, and an assembler's that is not its own."""
     own = "TRITON_PTXAS_PATH" not in os.environ
     return triton.__version__ + ("" if own else f", ptxas {triton.knobs.nvidia.ptxas.version}")
 
@@ -162,7 +162,7 @@ def lint_call(architecture: str, call: str) -> tuple[list[Row], set[tuple[str, s
 
 
 def recording(rows: list[Row]) -> dict[str, list[int]]:
-    """A baseline: registers and spilled bytes; the most where a call launches a kernel twice."""
+    """A baseline of registers and spilled bytes; the larger ones where a call launches a kernel twice."""
     found: dict[str, list[int]] = {}
     for row in rows:
         if row.registers is not None and row.spilled is not None:
@@ -175,7 +175,7 @@ SLACK = 16  # bytes: one kernel, compiled twice, has spilled 0 and 8
 
 
 def compared(rows: list[Row], baseline: dict[str, list[int]]) -> list[Row]:
-    """rows with what is worse than the baseline."""
+    """rows, with violations where they are worse than the baseline."""
     out = []
     for row in rows:
         problem = row.problem

@@ -9,7 +9,7 @@ import torch
 from . import sample_launches as make
 from .sample_launches import Launch
 
-# What makes a call's tensors and returns its launch, on every architecture.
+# Functions that make a call's tensors and return its launch, for all architectures.
 CALLS: dict[str, Callable[[], Launch]] = {
     "matmul large": partial(make.matmul, 4096, 4096, 4096),
     "matmul medium": partial(make.matmul, 512, 4096, 4096, activation="silu", save=True),
@@ -61,7 +61,7 @@ def _both(what: str, head_dims: tuple[int, ...], **options: Any) -> dict[str, Ca
     }
 
 
-# On Hopper, which the settings are made for, also the variants. Attention above is causal.
+# On Hopper, for which the settings are made, the variants as well. Attention above is causal.
 _RICH = {"window": 1024, "softcap": 50.0, "has_bias": True}
 HOPPER_CALLS: dict[str, Callable[[], Launch]] = {
     **{f"decode {d} paged": partial(make.decode, d, page=16) for d in (64, 128)},

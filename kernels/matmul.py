@@ -164,7 +164,7 @@ def _needs_epilogue_backward(gate: torch.Tensor | None, activation: str) -> bool
 
 
 def _outputs(a, b, gate, activation, out_dtype, save):
-    """Empty (out, linear, gate_linear); what the backward pass does not read has no elements."""
+    """Empty (out, linear, gate_linear); tensors that the backward pass does not read have no elements."""
     shape = (a.shape[0], a.shape[1], b.shape[2])
     saves = save and _needs_epilogue_backward(gate, activation)
     out = a.new_empty(shape, dtype=out_dtype)
@@ -187,7 +187,7 @@ def _matmul(
     tf32: bool,
     save: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """a [B, M, K] @ b [B, K, N]; also what the backward pass needs, where save is set."""
+    """a [B, M, K] @ b [B, K, N]; with save also the tensors that the backward pass needs."""
     outputs = _outputs(a, b, gate, activation, out_dtype, save)
     inputs = (a, b, bias, gate, residual, scale_a, scale_b)
     if runs_triton(a):

@@ -1,4 +1,10 @@
-"""The Triton code of matmul.py: one persistent product kernel, split over K where tiles are few."""
+"""The Triton code of matmul.py: one persistent product kernel, split over K where tiles are few.
+
+Persistent means that there are only as many programs as run at once, each of which walks over tiles: the GPU
+starts no more, and the loop can be pipelined across tiles. Tiles that run at the same time lie in groups of
+GROUP rows, a block of the output instead of one long row, so that they read the same parts of a and b from
+the L2 cache.
+"""
 
 from typing import NamedTuple
 
@@ -15,7 +21,9 @@ from .matmul_tile import finish_tile, load_tile, store_tile
 
 @triton.jit
 def _tile_position(tile, tiles_m, tiles_n, GROUP: tl.constexpr):
-    """(batch, row, column) of a tile, in groups of GROUP rows so that neighbours share in L2."""
+    """(batch, row, column) of a tile; a group's tiles go down its GROUP rows first, then along the
+    columns.
+    """
     batch = tile // (tiles_m * tiles_n)
     within = tile % (tiles_m * tiles_n)
     first = within // (GROUP * tiles_n) * GROUP
@@ -46,15 +54,17 @@ def _matmul_kernel(
     """Each program walks over output tiles.
 
     a, b and gate are tensor descriptors where DESCRIPTORS, the outputs where STORE_DESCRIPTORS, else
-    pointers. HALVES finishes a tile in two halves, to save registers. SPLIT: a tile is a sum of
-    split_steps steps, stored as it is in out [splits * batches, M, N], a gate's in gate_linear.
+    pointers. HALVES: the epilogue takes a tile in two halves, one after the other, so that its temporaries
+    need half the registers. SPLIT: a tile is a sum of split_steps steps, stored as it is in out [splits *
+    batches, M, N], a gate's in gate_linear. There is no mask along K: tiles are zero outside the matrices
+    (load_tile).
     """
     tiles_m = tl.cdiv(M, BLOCK_M)
     tiles_n = tl.cdiv(N, BLOCK_N)
     steps = tl.cdiv(K, BLOCK_K)
     parts = batches * tl.cdiv(steps, split_steps) if SPLIT else batches
-    # Flattened, the next tile's first loads overlap this one's epilogue; of a gate's two products, ptxas may
-    # serialize the wgmma (C7515).
+    # Flattened, both loops are one, and the next tile's first loads overlap this one's epilogue; with a
+    # gate's two products ptxas may then serialize the wgmma (C7515).
     for tile in tl.range(tl.program_id(0), parts * tiles_m * tiles_n, PROGRAMS, flatten=FLATTEN):
         part, tile_m, tile_n = _tile_position(tile, tiles_m, tiles_n, GROUP)
         batch = part % batches if SPLIT else part
@@ -101,15 +111,17 @@ def _matmul_kernel(
             )  # fmt: skip
 
 
-# Elsewhere float8_e4m3fn is not a type of the tensor cores (gfx942 has another e4m3).
+# Where the tensor cores have float8_e4m3fn (gfx942 has another e4m3); elsewhere operands become float16.
 FLOAT8_ARCHITECTURES = ("sm90", "sm100", "interpreter")
 
-# The share of the processors that the tiles of a class must occupy for a smaller one not to be taken.
+# The share of the processors that a class's tiles must occupy; with less, a class of smaller tiles is tried.
 FILLED = 0.4
 
 
 class Choice(NamedTuple):
-    """How a product runs: the class of its settings, in how many parts of K, through descriptors or not."""
+    """How a product runs: its class of settings, the number of parts of K, and whether through
+    descriptors.
+    """
 
     shape_class: str
     splits: int
@@ -123,7 +135,7 @@ def choose(
 ) -> Choice:
     """The first class of the shape whose tiles, split over K where they are few, fill the processors.
 
-    A split costs a second pass over its parts, so it has at least SPLIT_STEPS steps.
+    A split costs a second pass over its parts, so each part has at least SPLIT_STEPS steps.
     """
     processors = settings.processors(device)
     for name in shape_classes(dtype, rows, columns, gated):
@@ -217,10 +229,12 @@ def _launch_product(
         block = [1, block_m, block_n // 2 if chosen["HALVES"] else block_n]
         targets = [None if t is None else describe(t, block) for t in stores]
         store_descriptors = choice.descriptors and not is_split and targets[0] is not None
-        # A float32 output that goes through shared memory takes the place of a stage of the operands.
+        # A float32 output that is stored through shared memory takes the room of one stage of the operands.
         stages = chosen["num_stages"] - (store_descriptors and out.itemsize == 4 and a.itemsize < 4)
         tiles = choice.splits * batches * triton.cdiv(rows, block_m) * triton.cdiv(columns, block_n)
-        # A constant of the kernel: the number of tiles, where they are few, would compile it for each.
+        # PROGRAMS is a constant of the kernel, so it is not the number of tiles where these are few: every
+        # number would
+        # compile the kernel anew.
         programs = settings.processors(a.device) * chosen["PER_PROCESSOR"]
         sources = (*loads, *(targets if store_descriptors else stores), bias, residual, scale_a, scale_b)
         rest = {
@@ -246,7 +260,7 @@ def _launch_product(
 
 
 def _loadable(choice: Choice, a, b, gate):
-    """The operands, copied where descriptors are wanted and their memory allows none."""
+    """The operands, copied where descriptors are asked for and their layout allows none."""
     if not choice.descriptors:
         return a, b, gate
     if choice.shape_class == "skinny":  # b is read once there, and a copy would read it twice

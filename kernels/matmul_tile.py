@@ -1,4 +1,4 @@
-"""What the kernels of matmul.py do with one tile: load it, store it, finish it with the epilogue."""
+"""One tile in the kernels of matmul.py: load it, store it, finish it with the epilogue."""
 
 # ruff: noqa: RET505 - Triton compiles what follows an `if` that returned: it needs the else.
 

@@ -1,4 +1,4 @@
-"""nn.Module faces of the kernels, and swap(), which puts them into an existing model."""
+"""The kernels as nn.Modules, and swap(), which puts them into an existing model."""
 
 import copy
 
@@ -178,10 +178,10 @@ def _replacement(module: nn.Module) -> nn.Module:
 
 
 def _rms_norm_settings(module: nn.Module) -> dict[str, object] | None:
-    """What FusedRMSNorm needs to compute what module does; None where it cannot.
+    """FusedRMSNorm's settings that compute the same as module; None where there are none.
 
-    Libraries write the layer anew for each model, so it is told by what it returns: for a random weight,
-    and an input so small that eps counts.
+    Libraries write the layer anew for each model, so it is recognized by its output: for a random weight, and
+    an input so small that eps matters.
     """
     state, eps = dict(module.named_parameters()), getattr(module, "variance_epsilon", None)
     eps = getattr(module, "eps", eps)

@@ -11,8 +11,8 @@ _LIBRARY = torch.library.Library("budget", "FRAGMENT")
 class Operator:
     """An operator that a function implements; the function's annotations are its schema.
 
-    custom_op checks at every call that no output shares memory with an input, which takes longer than a
-    small kernel: what is made into an Operator must not return its inputs or views of them.
+    custom_op checks at every call that no output shares memory with an input, which takes longer than a small
+    kernel. Here nothing checks it: the function must not return its inputs or views of them.
     """
 
     def __init__(self, name: str, function: Callable[..., Any]) -> None:

@@ -1,8 +1,9 @@
 """The Triton code of rms_norm.py.
 
-A row that fits on the chip is read once and written once; of a longer one the second read comes from the
-cache. Backward gives the gradient of the input and, from the same read, the weight's in parts that torch
-adds up: the same result in every run.
+A row that fits in registers is read once and written once; a longer row is read twice, the second time from
+the cache. Backward gives the gradient of the input and, from the same read, the weight's in parts that torch
+adds up:
+no atomics, the same result in every run. Rows are masked at their end, since COLUMNS is a power of two.
 """
 
 # ruff: noqa: RET505 - Triton compiles what follows an `if` that returned: it needs the else.
@@ -20,7 +21,7 @@ from .softmax_kernel import as_rows
 
 @triton.jit
 def _factor(weight, column, columns, offset, WEIGHT: tl.constexpr):
-    """What a normalized row is multiplied by."""
+    """The factor of a normalized row: offset + weight, or 1."""
     if WEIGHT:
         return tl.load(weight + column, mask=column < columns, other=0.0).to(tl.float32) + offset
     else:
@@ -32,7 +33,9 @@ def _elements(
     x, residual, total, row, column, rows, columns, x_stride, residual_stride,
     RESIDUAL: tl.constexpr, STORE: tl.constexpr,
 ):  # fmt: skip
-    """What is normalized, in float32: x, or x + residual, rounded to and where asked stored in total."""
+    """The elements to normalize, in float32: x, or x + residual rounded to total's dtype (STORE: and
+    stored).
+    """
     inside = (row < rows) & (column < columns)
     z = tl.load(x + row * x_stride + column, mask=inside, other=0.0)
     if RESIDUAL:
@@ -110,7 +113,7 @@ def _rms_norm_backward_kernel(
     TOTAL: tl.constexpr, WEIGHT: tl.constexpr, PARTS: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """ROWS whole rows at a time, every so manyth; a program sums its part of the weight's gradient."""
+    """ROWS whole rows at a time, in strides of all programs; each sums its part of the weight's gradient."""
     column = tl.arange(0, COLUMNS)[None, :]
     sums = tl.zeros((ROWS, COLUMNS), tl.float32)
     for start in range(tl.program_id(0) * ROWS, rows, tl.num_programs(0) * ROWS):
@@ -135,7 +138,7 @@ def _long_rms_norm_backward_kernel(
     grad_stride, grad_total_stride, x_stride, offset,
     TOTAL: tl.constexpr, WEIGHT: tl.constexpr, PARTS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """One row at a time, in steps of COLUMNS; the sums do not fit either and stay in the cache."""
+    """One row at a time, in steps of COLUMNS; the sums do not fit in registers, and stay in the cache."""
     lane = tl.arange(0, COLUMNS)
     parts += tl.program_id(0).to(tl.int64) * columns
     for index in range(tl.program_id(0), rows, tl.num_programs(0)):
@@ -157,7 +160,7 @@ def _long_rms_norm_backward_kernel(
                 tl.store(parts + column, sums, mask=column < columns)
             dx = scale * (weighted - normalized * dot)
             _store_gradient(out, dx, grad_total, row, column, rows, columns, grad_total_stride, TOTAL)
-        tl.debug_barrier()  # what one thread stored of the sums, another may load for the next row
+        tl.debug_barrier()  # another thread may load for the next row what this one has stored of the sums
 
 
 @remembered

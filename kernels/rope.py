@@ -1,7 +1,7 @@
 """Rotary position embedding (RoPE), forward and backward, out of place or in place.
 
-A pair of elements is a point in the plane, rotated by its position's angle. The gradient is rotated back:
-the same kernel with the sine's sign turned. Source: rope.
+A pair of elements is a point in the plane, rotated by its position's angle. The gradient is rotated back, by
+the same kernel with the sine's sign changed. Source: rope.
 """
 
 import torch
@@ -48,7 +48,7 @@ def rope_(
     *,
     interleaved: bool = False,
 ) -> torch.Tensor:
-    """rope() in place; returns x. Not where a gradient is wanted: it raises ValueError."""
+    """rope() in place; returns x. Raises ValueError where a gradient is required."""
     _check(x, cos, sin, positions, interleaved)
     checks.require(not (torch.is_grad_enabled() and x.requires_grad), "x: rope_ has no gradient; rope has")
     alone = all(size == 1 or stride for size, stride in zip(x.shape, x.stride(), strict=True))

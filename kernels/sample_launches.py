@@ -132,7 +132,7 @@ def cross_entropy(*, backward: bool, softcap: float = 0.0) -> Launch:
 
 
 def rms_norm(*shape: int) -> Launch:
-    """With all that the model's layers ask for: a weight and the residual's addition."""
+    """RMSNorm as a model's layers have it: with a weight and the residual's addition."""
     x, residual, weight = random(*shape), random(*shape), random(shape[-1])
     out, total = torch.empty_like(x), torch.empty_like(x)
     inverse = random(*shape[:-1], dtype=torch.float32)
@@ -145,7 +145,7 @@ def rms_norm(*shape: int) -> Launch:
 
 
 def rms_norm_backward(*shape: int) -> Launch:
-    """The gradients of what rms_norm() has."""
+    """The gradients of rms_norm()'s inputs."""
     grad, grad_total, x, weight = random(*shape), random(*shape), random(*shape), random(shape[-1])
     inverse, dweight = random(*shape[:-1], dtype=torch.float32), random(shape[-1], dtype=torch.float32)
     dx = torch.empty_like(x)
@@ -224,7 +224,7 @@ def decode(
     page: int | None = None,
     has_sinks: bool = False,
 ) -> Launch:
-    """page: of a cache in pages, of which the lengths are known on the device alone."""
+    """Decoding. page: keys of a page, where the cache is pages and lengths are known on the device alone."""
     q = random(4, heads, queries, head_dim, dtype=dtype)
     shape = (4, 8, 32768, head_dim) if page is None else (4 * 32768 // page, 8, page, head_dim)
     k, v = (random(*shape, dtype=dtype) for _ in range(2))

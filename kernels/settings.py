@@ -55,7 +55,7 @@ def overridden(key: Key, setting: Setting) -> Iterator[None]:
 
 
 def state() -> Hashable:
-    """What the settings depend on beside kernel, device and class: it belongs to the key of what is kept."""
+    """The state on which settings depend besides kernel, device and class; part of the key of every cache."""
     return _compiled_for.get(), tuple(_overrides)
 
 
@@ -75,7 +75,7 @@ def _gpu_architecture(device: torch.device) -> str:
         name = torch.cuda.get_device_properties(device).gcnArchName.split(":")[0]
         return name if name == "gfx942" else "generic"
     capability = torch.cuda.get_device_capability(device)
-    # Only the data-center chips have the shared memory that these tables count on.
+    # Only the data-center chips have as much shared memory as these tables assume.
     return {(8, 0): "sm80", (9, 0): "sm90", (10, 0): "sm100"}.get(capability, "generic")
 
 
@@ -83,7 +83,7 @@ def _gpu_architecture(device: torch.device) -> str:
 def processors(device: torch.device) -> int:
     """How many programs of a persistent kernel run side by side."""
     if device.type != "cuda":
-        return 3  # the interpreter: few, so that a program meets several tiles
+        return 3  # the interpreter: few, so that one program has several tiles
     return torch.cuda.get_device_properties(device).multi_processor_count
 
 

@@ -1,8 +1,10 @@
 """The Triton code of softmax.py.
 
-A row that fits on the chip is read once and written once (_row_kernel); a longer one is read
-twice, the second time mostly from L2 (_long_row_kernel). Exponentials are base 2, the unit of
-the hardware. Backward is one kernel of the same two forms over the output and its gradient.
+Softmax is bound by its reads and writes. A row that fits in registers is read once and written once
+(_row_kernel); a longer one is read twice, the second time mostly from L2 (_long_row_kernel). Exponentials are
+base 2, as the hardware's are. Columns beyond a row are loaded as -inf: they change neither the maximum nor
+the sum, so that a block can be a power of two for any row. Backward has the same two forms, over the output
+and its gradient.
 """
 
 # ruff: noqa: RET505 - Triton compiles what follows an `if` that returned: it needs the else.
@@ -92,8 +94,8 @@ def _long_row_kernel(
 ):  # fmt: skip
     """One row a program, in steps of COLUMNS: maximum and sum in one pass, the output in a second.
 
-    Every lane keeps its own maximum and sum, so that only the last step reduces across lanes. The second
-    pass goes backwards: what was read last is still in L2.
+    Every lane keeps its own maximum and sum, so that only the last step reduces across lanes. The second pass
+    goes backwards, as the end of the row, which was read last, is still in L2.
     """
     MASKED: tl.constexpr = CAUSAL or MASK != "none"
     row = tl.program_id(0).to(tl.int64)
@@ -120,7 +122,7 @@ def _long_row_kernel(
 
 @triton.jit
 def _weighted_gradient(grad, y, row, column, rows, columns, grad_stride, LOG: tl.constexpr):
-    """(dy, the row's weights p, what the row sums up) for rows [R, 1] and columns [1, C]."""
+    """(dy, the row's probabilities p, the terms of its sum) for rows [R, 1] and columns [1, C]."""
     inside = (row < rows) & (column < columns)
     dy = tl.load(grad + row * grad_stride + column, mask=inside, other=0.0).to(tl.float32)
     p = tl.load(y + row * columns + column, mask=inside, other=0.0).to(tl.float32)

@@ -4,9 +4,9 @@
     register()
     model = AutoModelForCausalLM.from_pretrained(..., attn_implementation="budget")
 
-A model asks for its mask once a pass (mask), every layer for its attention (attend). A mask stays a rule
-where the kernel has it: causal or not, a window, which keys are padding, how much of a static cache is used.
-Only what it has not (chunks, images that see both ways, sequences packed into one) is written out.
+A model asks for its mask once a pass (mask), and each layer for its attention (attend). A mask stays a rule
+where the kernel has that rule: causal or not, a window, padded keys, the used part of a static cache. Only
+other masks (chunks, images that see both ways, sequences packed into one) are written out.
 """
 
 from collections.abc import Callable
@@ -20,9 +20,9 @@ from .attention_decode import MAX_ROWS
 
 
 class Mask(NamedTuple):
-    """What a model's layers are told: who sees whom, as the kernel takes it.
+    """The mask that a model's layers get, in the kernel's terms.
 
-    window: the last keys that a query sees, where that is fewer than all.
+    window: how many of the last keys a query sees, where that is fewer than all.
     padding: additive, [batch, 1, 1, keys], -inf for keys that no query sees; None where there are none.
     used: how many keys of a static cache are there, if not all: int32 [batch] where only the device knows.
     written: makes the whole mask, additive, [batch, 1, queries, keys], for a layer of another window.
@@ -36,16 +36,16 @@ class Mask(NamedTuple):
 
     @property
     def ndim(self) -> int:
-        """That of a mask written out: generate() makes masks beforehand, and models ask."""
+        """The number of dimensions of a written mask: models ask for it where generate() made the mask."""
         return 4
 
 
 def register(name: str = "budget") -> None:
     """Make attn_implementation=name of transformers run budget's attention; again is harmless.
 
-    Causal or not, with grouped heads, sliding windows, soft caps, sinks, padding, caches and masks of one's
-    own. For what the kernel has not, the model's forward pass raises ValueError: dropout in training, a head
-    dimension out of range.
+    Causal or not, with grouped heads, sliding windows, soft caps, sinks, padding, caches and the user's own
+    masks. The model's forward pass raises ValueError where the kernel lacks something: dropout in training, a
+    head dimension out of range.
     """
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface
@@ -67,10 +67,11 @@ def mask(
     dtype: torch.dtype = torch.float32,
     **rest: Any,
 ) -> Mask | torch.Tensor | None:
-    """A model's mask: None where its layers' is_causal says all, a Mask, or one written out, additive.
+    """A model's mask: None where the layers' is_causal is enough, a Mask, or one written out, additive.
 
-    The arguments are those of transformers.masking_utils.sdpa_mask. allow_is_causal_skip: it is the causal
-    mask, cut to a window or chunks of local_size, and no more; allow_is_bidirectional_skip: all see all.
+    The arguments are those of transformers.masking_utils.sdpa_mask. allow_is_causal_skip: the mask is just
+    the causal one, cut to a window or chunks of local_size; allow_is_bidirectional_skip: every query sees
+    every key.
     """
     from transformers.masking_utils import causal_mask_function, prepare_padding_mask, sdpa_mask
 
@@ -113,7 +114,7 @@ def mask(
 
 
 def _all(there: torch.Tensor, used: int | torch.Tensor | None) -> bool:
-    """Whether all keys, or the first of them that are used, are there."""
+    """Whether no key, or none of the first ones that are used, is padding."""
     if isinstance(used, torch.Tensor):
         there = there | (torch.arange(there.shape[1], device=there.device) >= used[:, None])
     return bool(there[:, : used if isinstance(used, int) else None].all())
@@ -162,7 +163,7 @@ def attend(
     if position_bias is not None:
         bias = position_bias if bias is None else position_bias + bias
     if bias is not None:
-        # A mask may be as long as a cache, of which the layer has used less; and it may have fewer heads.
+        # A mask may be as long as the cache, of which the layer uses less; and it may have fewer heads.
         bias = bias[..., : key.shape[2]].to(query.device)
         bias = bias if bias.dtype in (torch.float32, query.dtype) else bias.to(query.dtype)
     width = value.shape[-1]
@@ -177,7 +178,7 @@ def attend(
 
 
 def _steps(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> bool:
-    """Whether these are for attention_cached: few queries, no gradient."""
+    """Whether attention_cached can take these: few queries, no gradient."""
     rows = query.shape[2] * (query.shape[1] // key.shape[1])
     trained = torch.is_grad_enabled() and any(t.requires_grad for t in (query, key, value))
     return rows <= MAX_ROWS and value.shape[-1] == key.shape[-1] and not trained

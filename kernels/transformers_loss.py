@@ -18,10 +18,11 @@ def causal_lm_loss(
 ) -> torch.Tensor:
     """model(**inputs, labels=labels).loss of a causal language model of transformers, in less memory.
 
-    labels: int64, [batch, seq], what inputs have as tokens; -100 is not foretold. Each position foretells the
-        next, as there. reduction: "mean", "sum" or "none" ([batch, seq], the last position 0).
-    ValueError: the model's logits are more than its head's, scaled and capped as its config says (the first
-    call looks, with one token), or it adds a loss of its own (output_router_logits).
+    labels: int64, [batch, seq], aligned with the input tokens; as in transformers each position predicts
+        the next one's label, and a label of -100 is ignored.
+    reduction: "mean", "sum" or "none" ([batch, seq], the last position 0).
+    Raises ValueError where the model's logits are more than its head's, scaled and capped by its config (the
+    first call compares, with one token), or where it adds a loss of its own (output_router_logits).
     """
     if getattr(model.config, "output_router_logits", False):
         raise ValueError("model: its config's output_router_logits adds a loss that is not made here")
@@ -37,7 +38,7 @@ def causal_lm_loss(
 
 
 def _after(config: Any) -> dict[str, float | None]:
-    """What a model does with its head's product, as linear_cross_entropy's scale and softcap."""
+    """What a model applies to its head's product, as linear_cross_entropy's scale and softcap."""
     scale = getattr(config, "logit_scale", None) or 1.0  # Cohere's
     scale /= getattr(config, "logits_scaling", None) or 1.0  # Granite's
     return {"scale": scale, "softcap": getattr(config, "final_logit_softcapping", None)}  # Gemma's
@@ -45,7 +46,7 @@ def _after(config: Any) -> dict[str, float | None]:
 
 @torch.no_grad()
 def _look(model: torch.nn.Module, inputs: dict[str, Any]) -> None:
-    """Raise ValueError unless model's logits of one token are what is made of its hidden state here."""
+    """Raise ValueError unless the model's logits of one token equal those made here from its hidden state."""
     names = [name for name in ("input_ids", "inputs_embeds") if inputs.get(name) is not None]
     if len(names) != 1:
         raise ValueError("inputs: expected input_ids or inputs_embeds")

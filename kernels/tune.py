@@ -3,8 +3,8 @@
 Tries the values in SPACE around the settings in force, on the launches of lint_calls.py with random
 data. What spills or does not fit is found by compiling, on all cores, before anything runs; a candidate
 counts only if its output is right, beside float64 (exact.py). Triton's do_bench flushes the L2 cache before
-every sample, and the candidates take turns. settings.toml (or --output) then says what was measured, on
-what. Exit status 2 where there is no GPU, 1 where the settings in force are wrong.
+every sample, and the candidates take turns. settings.toml (or --output) then has the measurement and the
+machine. Exit status 2 where there is no GPU, 1 where the settings in force give wrong results.
 """
 
 # ruff: noqa: T201 - a command prints.
@@ -35,7 +35,7 @@ from .lint_calls import CALLS
 from .sample_launches import Launch, tensors_on
 from .settings import Key, Setting, overridden
 
-# What is tried, where a kernel has such a setting.
+# The values to try, for kernels that have the setting.
 SPACE: dict[str, tuple[Any, ...]] = {
     "BLOCK_M": (32, 64, 128, 256),
     "BLOCK_N": (32, 64, 128, 256),
@@ -139,7 +139,7 @@ def best(launch: Launch, key: Key, candidates: Sequence[Setting]) -> tuple[Setti
 
 
 def provenance(call: str, taken: float) -> str:
-    """What was measured, and on what: settings do not carry over to other versions."""
+    """The measurement, the device and the versions: settings do not carry over to other versions."""
     name = torch.cuda.get_device_name()
     versions = f"torch {torch.__version__}, Triton {triton.__version__}, CUDA {torch.version.cuda}"
     return f"{call}: {taken * 1e6:.1f} us, {name}, {versions}, {datetime.date.today()}"  # noqa: DTZ011
