@@ -134,3 +134,8 @@ def test_a_straggler_makes_kernels_and_no_collective_take_longer():
     slow = estimate("gpt2", layout="dp=8,zero=1,straggler=1.085", **asked).times
     assert slow.forward == pytest.approx(1.085 * one.forward)
     assert slow.communication <= one.communication * (1 + 1e-12)
+
+
+def test_goodput_in_python_is_the_command_s_json(capsys):
+    assert main(["goodput", "--devices", "16384", "--format", "json"]) == 0
+    assert goodput(16384).to_dict() == json.loads(capsys.readouterr().out)

@@ -17,7 +17,6 @@ EXAMPLES = """examples:
   budget goodput --devices 1024 --checkpoint 2min --restart 30min
   budget goodput --devices 1024 --interval 3600            a checkpoint an hour
 """
-SCHEMA = "budget.goodput/1"
 
 
 def flags(parser: ArgumentParser) -> None:
@@ -47,11 +46,11 @@ def run(args: Namespace) -> int:
         restart_s=read("--restart", args.restart or RESTART_S, SECONDS, zero=True),
         interval_s=None if args.interval is None else read("--interval", args.interval, SECONDS),
     )
-    write(_answer(int(devices), found, "" if args.mtbf else "a device's failures: Llama 3's"), args)
+    write(_answer(found, "" if args.mtbf else "a device's failures: Llama 3's"), args)
     return 0
 
 
-def _answer(devices: int, g: Goodput, foot: str) -> Answer:
+def _answer(g: Goodput, foot: str) -> Answer:
     rows = [
         ("training", g.fraction),
         ("checkpoints", g.checkpoints),
@@ -63,14 +62,9 @@ def _answer(devices: int, g: Goodput, foot: str) -> Answer:
     usual = seconds(young(g.checkpoint_s, g.mtbf_s))
     best = f"a checkpoint every {seconds(g.interval_s)} of training (Young's formula: {usual})"
     return Answer(
-        data=lambda: {
-            "schema": SCHEMA,
-            "devices": devices,
-            "failures_per_day": g.failures_per_day,
-            **g._asdict(),
-        },
+        data=g.to_dict,
         records=lambda: table,
-        text=lambda: f"goodput {g.fraction:.1%} on {devices:,} devices\n{often}\n{best}",
+        text=lambda: f"goodput {g.fraction:.1%} on {g.devices:,} devices\n{often}\n{best}",
         tables=lambda: (table,),
         foot=foot,
     )

@@ -22,6 +22,8 @@ CHECKPOINT_S, RESTART_S = 60.0, 600.0
 # former are part of a layout's prediction. Source: stragglers-2025.
 JOBS, MANY, WASTED, WASTED_MOST = 3079, 128, 0.078, 0.213
 
+SCHEMA = "budget.goodput/1"
+
 
 class Goodput(NamedTuple):
     """fraction: the share of the time that is training, each step once. The others are seconds, or shares."""
@@ -34,11 +36,16 @@ class Goodput(NamedTuple):
     checkpoints: float  # the share of the time in which checkpoints are written
     lost: float  # the share of training that failures undo
     restarts: float
+    devices: int = 1
 
     @property
     def failures_per_day(self) -> float:
         """How often the job fails."""
         return 86400 / self.mtbf_s
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON object of `budget goodput`."""
+        return {"schema": SCHEMA, "failures_per_day": self.failures_per_day, **self._asdict()}
 
 
 def goodput(
@@ -79,6 +86,7 @@ def goodput(
         checkpoints=written,
         lost=max(1 - done - written - restarts, 0.0),
         restarts=restarts,
+        devices=devices,
     )
 
 
