@@ -19,7 +19,7 @@ from ._attention import written_out
 from .formats import weights
 from .networks import captured, network, pictures, side
 from .rows import Asked, NotCoveredError, Part, before, device, measured, stack, whole
-from .software import differs
+from .software import differs, programs
 from .table import Row, text_of
 
 COLUMNS = (
@@ -45,7 +45,6 @@ FLASH = re.compile(r"\b(?:fa|flash[-_ ]att(?:n|ention))[ =:]*(?:(1|on)|0|off)\b"
 # Words for an engine without CUDA graphs (its host starts the kernels), and for torch.compile with them
 # (GRAPHS). Source: torch-compile.
 NO_GRAPHS = re.compile(r"enforce[-_ ]eager|(?:without|no|disable)[-_ ](?:cuda[-_ ]?)?graph")
-FOLDS = "ultralytics"  # batch norms into convolutions, before it predicts. Source: ultralytics-fuse
 # Words for a benchmark without a server.
 OFFLINE = re.compile(r"bench_latency|bench_one_batch(?!_server)|offline|text-generation-benchmark")
 GRAPHS = re.compile(r"cuda[-_ ]?graph|reduce-overhead|max-autotune")
@@ -169,8 +168,8 @@ def _exported(row: Row, model: str, software: str) -> dict[str, Any]:
     if captured(model):
         return {}
     if load(software).allocator == "torch":
-        folds = {"fuse": "batch_norm"} if FOLDS in text_of(row, "engine", "notes") else {}
-        return folds | (versions.EAGER if written_out(row, software, "forward") else {})
+        own: dict[str, Any] = next(iter(programs("predicts", text_of(row, "engine", "notes"))), {})
+        return own | (versions.EAGER if written_out(row, software, "forward") else {})
     if not kernel or re.search(kernel, text_of(row, "engine", "notes")):
         return {}
     return {**versions.EAGER, **differs(software).get("exported", {})}

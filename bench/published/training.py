@@ -25,7 +25,7 @@ from .rows import (
     stack,
     whole,
 )
-from .software import differs
+from .software import differs, said
 from .table import Row, text_of
 from .techniques import adapters, documents, fused, optimizer
 from .usual import EMPTY, filled
@@ -75,7 +75,7 @@ def asked(row: Row) -> Iterator[Asked]:
 def usual_stack(row: Row) -> str:
     """The stack of a run whose software has none: torch as it is, where a row names it and no compiler."""
     named = re.search(r"\b(py)?torch\b", text_of(row, "engine", "source"))
-    return "torch-eager" if named and "compil" not in text_of(row) else "torch-compile"
+    return said()["training"]["as_it_is" if named and "compil" not in text_of(row) else "compiled"]
 
 
 def step(row: Row, on: Device, batch: int, seq: int, gpus: int) -> Part:
