@@ -58,7 +58,7 @@ GPU = {
         (1, 32, 1, 65536, 128, 8),
     ),
 }
-# Sequences of one batch entry, one after the other; queries and keys are of each.
+# Lengths of the sequences of one batch entry, one after the other; each has as many queries as keys.
 PACKED = {FIT: ((8, 16, 2048, 2048, 128),), HELD: ((16, 32, 1024, 1024, 64),)}
 BACKENDS = {
     "cudnn": SDPBackend.CUDNN_ATTENTION,
@@ -67,7 +67,7 @@ BACKENDS = {
     "math": SDPBackend.MATH,
 }
 OURS = ("triton", "torch")
-CHUNK = 2**27  # scores in float64 that are held at once: a gigabyte
+CHUNK = 2**27  # scores in float64 in memory at once: a gigabyte
 
 
 def cases() -> list[Case]:
@@ -171,7 +171,7 @@ def _exact(function, tensors, train: bool) -> list[torch.Tensor]:
 
 
 def _varlen(q, key, value, bounds, longest, causal):
-    """torch's own for sequences one after the other. Raises RuntimeError where it has none."""
+    """torch's own attention for sequences one after the other. Raises RuntimeError where it has none."""
     try:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError as error:
@@ -205,7 +205,7 @@ def _by(backend, sdpa):
 
 
 def _supported(function) -> bool:
-    """Whether a backend takes this case at all: they say no by a RuntimeError."""
+    """Whether a backend takes this case; one that does not raises RuntimeError."""
     try:
         function()
     except RuntimeError:

@@ -1,4 +1,4 @@
-"""Generation from a cache that is used in part: SDPA with a mask, SDPA of that part, and this project's."""
+"""Generation from a partly filled cache: SDPA with a mask, SDPA of the filled part, and this project's."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from budget.bench.cases import FIT, HELD, Case, operators, parametrize, random, shaped
 from budget.bench.record import Built
 
-# One step of one head; `!` marks what nobody wants a gradient of.
+# One step of one head; `!` marks inputs without a gradient.
 LINES = (
     ("scores", "!q: b h r k, !key: b h t k -> score: b h r t", "contract"),
     ("softmax", "score: -> prob:", "softmax"),

@@ -10,7 +10,7 @@ from budget.bench.cases import FIT, HELD, Case, compiled, operators, parametrize
 from budget.bench.record import Built
 
 PLAIN, GELU, BATCHED, GATED, FP8, TRAIN = "plain", "gelu", "batched", "gated", "fp8", "train"
-# The last are of few rows by many weights, as in a network's forward pass, or of more than a cache holds.
+# The last ones have few rows and many weights, as in a network's forward pass, or more than a cache holds.
 CPU_FIT = (
     (1, 1024, 1024), (8, 512, 512), (16, 64, 64), (64, 64, 64), (32, 1024, 256), (64, 1024, 512),
     (64, 3072, 768), (128, 256, 1024), (256, 256, 256), (512, 512, 512), (128, 2304, 768), (512, 128, 2048),
@@ -44,7 +44,7 @@ GPU_HELD = [
 GPU_HELD += [(8, 8192, 8192), (4096, 5120, 1280)]
 
 
-# The kinds beside plain: what follows the product, and how it runs.
+# The kinds besides plain: what follows the product, and how it runs.
 GPU_GATED = {FIT: ((4096, 4096, 4096), (8192, 14336, 4096)), HELD: ((4096, 14336, 4096),)}
 GPU_FP8 = {FIT: ((4096, 4096, 4096), (8192, 8192, 8192)), HELD: ((8192, 14336, 4096),)}
 GPU_TRAIN = {FIT: ((8192, 4096, 4096), (8192, 1024, 1024)), HELD: ((4096, 14336, 4096), (8192, 768, 3072))}

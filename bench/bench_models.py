@@ -1,7 +1,7 @@
 """Whole networks, eager: forward passes and training steps.
 
-Small ones, of the split `fit`, teach calibration what an operator costs the host and how far whole networks
-are off; those that people ask about are held out.
+Small ones, in the split `fit`, show calibration the host's time for an operator and the errors of whole
+networks; networks that people ask about are held out.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ SMALL = [
         {"batch": 128},
     ),
 ]
-# On a GPU the same networks at the sizes that are trained on one, and some that a processor has no time for.
+# On a GPU the same networks at sizes that are trained there, and some that take a processor too long.
 LARGER = [
     ("llama-500m", HELD, {"model": llama(22, 1280, 20, 4, 3456)}, {"batch": 4, "seq": 2048}),
     ("vit-base", HELD, {"model": vit(12, 768, 12, 224, 16)}, {"batch": 64, "image": 224}),

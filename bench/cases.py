@@ -1,4 +1,4 @@
-"""What is measured: a case has a name, sizes, and the operators or the model that budget predicts it from."""
+"""Cases to measure: each has a name, sizes, and the operators or the model from which budget predicts it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-FIT, HELD = "fit", "held"  # what calibration learns from, and what it never sees
+FIT, HELD = "fit", "held"  # splits: calibration learns from the first, and never sees the second
 MODES = ("forward", "train")
 Table = Mapping[str, Iterable[Any]]  # by split, the shapes
 
@@ -16,8 +16,8 @@ Table = Mapping[str, Iterable[Any]]  # by split, the shapes
 class Case(NamedTuple):
     """One thing to measure, in as many implementations as its suite has.
 
-    workload: what budget predicts it from, as it stands in the record (budget/measured/record.py).
-    quick: part of --quick; what is not runs in the full suite only, on a GPU.
+    workload: budget's input for the prediction, as in the record (budget/measured/record.py).
+    quick: part of --quick; the others run in the full suite only, on a GPU.
     """
 
     suite: str
@@ -67,6 +67,6 @@ def torch_dtype(name: str) -> torch.dtype:
 
 
 def compiled(function: Callable) -> Callable:
-    """torch.compile for these shapes alone: what an earlier case compiled must not make them dynamic."""
+    """torch.compile for these shapes alone: an earlier case's compilation must not make them dynamic."""
     torch._dynamo.reset()  # noqa: SLF001 - the only name it has
     return torch.compile(function, dynamic=False)

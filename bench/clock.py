@@ -1,13 +1,13 @@
-"""A clock for pytest-benchmark that stands still except for what was measured elsewhere.
+"""A clock for pytest-benchmark that only moves by times that were measured elsewhere.
 
 A device's time is not the host's: a kernel is measured with the device's own events, or a processor's
-own clock, and the benchmarked function then advances this clock by what was measured. Everything
-behind it (statistics, --benchmark-save, -compare, -compare-fail) works on device seconds.
+own clock, and the benchmarked function then advances this clock by that time. So everything in
+pytest-benchmark (statistics, --benchmark-save, -compare, -compare-fail) works on device seconds.
 """
 
 
 class Clock:
-    """Seconds that pass only when told; callable, as pytest-benchmark's `timer` must be."""
+    """Seconds that pass only by advance(); callable, as pytest-benchmark's `timer` must be."""
 
     def __init__(self):
         self.now = 0.0

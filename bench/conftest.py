@@ -22,7 +22,7 @@ from budget.measured.alone import alone
 
 
 def pytest_addoption(parser):
-    """The flags that `pytest bench/` has besides pytest-benchmark's."""
+    """The flags of `pytest bench/` in addition to pytest-benchmark's."""
     group = parser.getgroup("budget")
     group.addoption("--quick", action="store_true", help="the quick suite: two minutes on two cores")
     group.addoption(
@@ -75,9 +75,9 @@ def pytest_configure(config):
 
 STATE = pytest.StashKey[tuple]()
 LEFT = pytest.StashKey["Left"]()
-EVERY_S = 20  # between two words about how long it takes
-QUICK = ("torch", "triton", "cudnn", "flash", "varlen", "cublas_gelu")  # on a GPU: what need not be compiled
-LAST = ("bench_attention", "bench_models")  # of a run: what takes longest
+EVERY_S = 20  # between two messages about the time that is left
+QUICK = ("torch", "triton", "cudnn", "flash", "varlen", "cublas_gelu")  # on a GPU: without compilation
+LAST = ("bench_attention", "bench_models")  # run last: they take longest
 
 
 def pytest_report_header(config):
@@ -113,14 +113,14 @@ def _runs(item, where: str, mode: str) -> bool:
 
 
 class Left:
-    """How many groups are left, and how long they take if they are like those before."""
+    """How many groups are left, and how long they will take if they are like those before."""
 
     def __init__(self, groups: int):
         self.groups, self.done, self.start = groups, 0, time.monotonic()
         self.said = self.start
 
     def one_more(self) -> str:
-        """What to say after a group, if it is time to say something."""
+        """The message after a group; None where the last one was recent."""
         self.done, now = self.done + 1, time.monotonic()
         if now - self.said < EVERY_S:
             return ""
@@ -180,14 +180,14 @@ def pytest_benchmark_update_machine_info(config, machine_info):
 
 
 def pytest_benchmark_update_json(config, benchmarks, output_json):
-    """What the extra_info says already, or nobody reads, would be half of the file."""
+    """Drop what is in the extra_info already, or what nobody reads: it would be half of the file."""
     for entry in output_json["benchmarks"]:
         entry.update(params=None, options={})
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session, exitstatus):
-    """What was measured is in pytest-benchmark's file now: the journal has done its work."""
+    """Remove the journal once pytest-benchmark's file has everything."""
     journal = session.config.stash[STATE][3]
     try:
         result = yield

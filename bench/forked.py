@@ -1,4 +1,4 @@
-"""A process of its own that measures: it answers in lines of JSON, and what goes wrong is an answer, too."""
+"""A process of its own that measures: it answers in lines of JSON, and its errors are answers, too."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ CRASHED = {"status": "crash", "error_text": "the process ended"}
 
 
 class Forked:
-    """A child of this process that does some work, which says its answers and may wait to be told to go on.
+    """A child of this process that does some work, sends answers, and may wait for go().
 
-    work: called with what says an answer, and what waits; an error of its is its last answer.
+    work: called with a function that sends an answer and one that waits; its error is the last answer.
     """
 
     def __init__(self, work: Callable[[Say, Wait], None]):

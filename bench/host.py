@@ -1,8 +1,8 @@
-"""What the host does before a kernel starts: `python -m budget.bench.host`, on a processor, without a GPU.
+"""The host's time before a kernel starts: `python -m budget.bench.host`, on a processor, without a GPU.
 
 Microseconds of this thread for one call of a public function, on tensors of the processor that are taken for
 a GPU's, with Hopper's settings; nothing is compiled, and the launch itself is a function that does nothing.
-The least of --rounds averages counts: on a shared machine everything else is other programs.
+The least of --rounds averages counts: on a shared machine everything above it is due to other programs.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from triton.runtime.jit import JITFunction
 
 from budget.kernels import launch, settings
 
-CALLS = 200  # of which each round is the average
+CALLS = 200  # in a round, which is their average
 
 
-# No mocks for what is called while the time runs: they take longer than what they replace.
+# Functions that run during the measurement are no mocks: mocks take longer than what they replace.
 def _yes(_tensor: torch.Tensor) -> bool:
     return True
 

@@ -1,7 +1,7 @@
-"""What is measured is on disk at once: an interrupted run goes on where it was, and loses nothing.
+"""A journal of results, on disk at once: an interrupted run goes on where it was, and loses nothing.
 
 One line of JSON for each group of implementations that were measured together. The file is kept until
-pytest-benchmark has saved the whole run. Lines of other versions or other code are not taken up.
+pytest-benchmark has saved the whole run. Lines of other versions or other code are ignored.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from typing import Any
 
 
 class Journal:
-    """Measured groups by their key; `fingerprint` says for which code and versions they hold."""
+    """Measured groups by their key; `fingerprint` is of the code and versions with which they were
+    measured.
+    """
 
     def __init__(self, path: str, fingerprint: Mapping[str, Any]):
         self.path = path

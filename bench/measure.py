@@ -6,7 +6,7 @@ long ones are called behind a flush of the L2 and a spin that hides the launch.
 
 A processor's single thread is timed with its own clock, which stands while others run: on a shared
 machine it is the only honest one. Several threads are timed by the wall clock, and each round notes how
-long they waited for a processor (Linux's schedstat), so that a disturbed record can be told and repeated.
+long they waited for a processor (Linux's schedstat), so that a disturbed record is recognized and repeated.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-SHORTEST_S = 3e-4  # a round repeats what is shorter, so that reading the clock does not count
+SHORTEST_S = 3e-4  # a round repeats shorter calls, so that reading the clock does not matter
 GRAPH_S = 2e-3  # calls shorter than this are launched by a CUDA graph: else the launch is measured
 LEAST_GRAPH_S = 2e-4  # one replay of a graph: events resolve half a microsecond
 LEAST_STEPS_S = 2e-2  # of a network's steps between two events
@@ -28,7 +28,7 @@ FLUSH_BYTES = 256 * 2**20  # more than any L2
 SPIN_CYCLES = 2_000_000  # about a millisecond, in which the host launches what is to be measured
 MOST_SETS = 64  # of inputs in turn
 CLEAN = 0.05  # a round is disturbed if its threads waited for longer than this share of it
-AGAIN = 4  # times the budget: until then what has no undisturbed round is taken again
+AGAIN = 4  # times the budget, within which cases without an undisturbed round are repeated
 
 Functions = Mapping[str, Sequence[Callable[[], Any]]]
 
@@ -124,7 +124,7 @@ def _inner(function: Callable[[], Any], clock: Callable[[], float]) -> int:
 
 
 def _waiting(single: bool) -> float:
-    """Seconds that this process's threads have waited for a processor so far; 0 where Linux does not say."""
+    """Seconds that this process's threads have waited for a processor so far; 0 where it is not known."""
     if single:
         return 0.0
     total = 0

@@ -65,8 +65,8 @@ def build(
 ) -> Callable[[], Tensor]:
     """One forward pass or training step of a workload (budget/measured/record.py); returns a loss or a mean.
 
-    attention: the implementation that transformers takes. wrap: makes the network what is called, such as
-    torch.compile. mark: told when the network is there, and in each step when a phase is over.
+    attention: transformers' attn_implementation. wrap: a function of the network, such as torch.compile,
+    whose result is called. mark: called when the network is made, and in each step when a phase is over.
     """
     dtype = getattr(torch, {"fp32": "float32", "bf16": "bfloat16"}.get(settings["dtype"], settings["dtype"]))
     train = settings["mode"] == "train"
@@ -140,7 +140,7 @@ def _hugging_face(
 
     fields = {k: v for k, v in s["model"].items() if k not in ("model_type", "architectures")}
     kind = s["model"]["model_type"]
-    # Dropout is off: budget does not count it.
+    # Dropout is off: the workloads have none.
     off = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0} if kind == "gpt2" else {}
     off |= (
         {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0} if kind in ("bert", "vit") else {}

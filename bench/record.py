@@ -1,4 +1,4 @@
-"""From a case to a record: build, verify, measure, verify again, refuse what cannot be, describe."""
+"""From a case to a record: build, verify, measure, verify again, refuse impossible results, describe."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ FOLDER = os.path.dirname(__file__)
 
 
 class Built(NamedTuple):
-    """Implementations of a case, functions of its inputs to a tensor or several, and what they should give.
+    """Implementations of a case, functions from its inputs to a tensor or several, and the exact result.
 
-    reference: of the same inputs, the exact result, in float64; yardstick is the implementation whose
-    error the others may have twice. None where a network is measured, whose loss must be finite.
-    inputs: makes a set of them; as many are made as a GPU needs to find none in its L2. Without,
-    the functions take no arguments.
+    reference: the exact result for the same inputs, in float64; the others may have twice the error of the
+    implementation `yardstick`. None for a network, whose loss must be finite.
+    inputs: makes a set of inputs; so many are made that a GPU finds none in its L2. Without it the functions
+    take no arguments.
     """
 
     functions: Mapping[str, Callable[..., Any]]
@@ -49,7 +49,7 @@ class Built(NamedTuple):
     inputs: Callable[[], tuple[Any, ...]] | None = None
 
     def calls(self, sets: int) -> dict[str, list[Callable[[], Any]]]:
-        """Of each implementation a call for each of the sets of inputs."""
+        """By implementation, a call for each set of inputs."""
         made = [self.inputs() for _ in range(sets)] if self.inputs else [()]
         return {name: [partial(f, *x) for x in made] for name, f in self.functions.items()}
 
@@ -66,8 +66,8 @@ def take(
 ):
     """The group of records of a case: {implementation: {"seconds": [...], "extra_info": {...}}}.
 
-    only: the implementations to measure, of those that the case has (all). verified: against float64; there
-    is nothing to verify where torch is measured alone.
+    only: the implementations to measure (default: all of the case's). verified: whether to compare with
+    float64; where torch is measured alone there is nothing to verify.
     """
     torch.manual_seed(0)
     built = build(case, where)
@@ -101,7 +101,7 @@ def take(
 
 
 def _peak(call: Callable[[], Any], where: torch.device) -> dict[str, int]:
-    """Bytes that a call holds at its peak, beyond what is there before it; nothing for a processor."""
+    """Bytes that a call holds at its peak, beyond those before it; nothing for a processor."""
     if where.type != "cuda":
         return {}
     call()  # workspaces that stay
@@ -140,7 +140,7 @@ def _errors(case: Case, built: Built, calls: Mapping[str, Sequence[partial]]) ->
 
 
 def parts(result: Any) -> Sequence[torch.Tensor]:
-    """A result, or the several that there are."""
+    """A result as a sequence: of one tensor, or several."""
     return (result,) if isinstance(result, torch.Tensor) else result
 
 
@@ -155,7 +155,7 @@ def _rows(t: torch.Tensor) -> torch.Tensor:
 
 
 def facts(case: Case, device: Device) -> dict[str, Any]:
-    """What does not depend on the implementation: sizes, FLOPs, bytes, the predicted time."""
+    """The facts of a case that all implementations share: sizes, FLOPs, bytes, the predicted time."""
     workload = {**case.workload, "dtype": case.dtype}
     work = workloads.work(workload)
     known = {
@@ -173,7 +173,7 @@ def facts(case: Case, device: Device) -> dict[str, Any]:
 
 
 def rates(facts: Mapping[str, Any], seconds: float, device: Device) -> dict[str, Any]:
-    """FLOP/s and B/s, their shares of what the device has, and how far the prediction was off."""
+    """FLOP/s and B/s, their shares of the device's peaks, and the prediction's error."""
     flops, moved = facts["flops"] / seconds, facts["bytes"] / seconds
     predicted = facts["predicted_s"]
     measured = device.measured.get({"bfloat16": "bf16", "float8": "fp8"}.get(facts["dtype"], facts["dtype"]))
@@ -211,7 +211,7 @@ def _refuse(case: Case, name: str, facts: Mapping[str, Any], seconds: float, dev
 
 
 def sensed(where: torch.device) -> dict[str, Any]:
-    """Clocks, power, temperature and throttling of a GPU, as its driver tells; load of a processor."""
+    """Clocks, power, temperature and throttling of a GPU, from its driver; the load of a processor."""
     if where.type == "cpu":
         return {"load": os.getloadavg()[0]} if hasattr(os, "getloadavg") else {}
     return sensors.read()
@@ -219,12 +219,12 @@ def sensed(where: torch.device) -> dict[str, Any]:
 
 @cache
 def this_device(where: torch.device) -> Device:
-    """The device that is measured, as the data has it. Raises InputError for one that it does not have."""
+    """The measured device's entry in the data. Raises InputError where there is none."""
     return devices.load("auto" if where.type == "cuda" else "cpu")
 
 
 def versions() -> dict[str, str]:
-    """Of everything that settings and times depend on."""
+    """The versions of everything on which settings and times depend."""
     import platform
 
     found = {"python": platform.python_version(), "torch": torch.__version__}
@@ -247,8 +247,8 @@ def versions() -> dict[str, str]:
 
 
 def source_hash() -> str:
-    """Of the files of the kernels and the suites: other code, other measurements. What a campaign chooses of
-    them, and what it makes of the results (bench/campaign/), changes no measurement.
+    """A hash of the kernels' and suites' files: other code, other measurements. Files of bench/campaign/ do
+    not count: what it selects, and what it makes of the results, changes no measurement.
     """
     from budget import kernels
 

@@ -1,4 +1,4 @@
-"""What a GPU's driver tells of it: through NVML where that is at hand, else nvidia-smi."""
+"""A GPU's sensors, from its driver: through NVML where it is installed, else nvidia-smi."""
 
 from __future__ import annotations
 

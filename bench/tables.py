@@ -2,7 +2,7 @@
 
     python -m budget.bench.tables [--write]
 
-Of each device the newest records: a row a case, with its implementations beside each other; where there is
+The newest records of each device: a row a case, with its implementations beside each other; where there is
 one alone, a row a suite. First the devices that have run this project's kernels.
 """
 

@@ -1,7 +1,7 @@
-"""What the gate of a campaign checks, as data: a name, the function that makes the check, its sizes.
+"""The checks of a campaign's gate, as data: a name, the function that makes the check, its sizes.
 
-Worst risk first: what a broken compiler or a broken descriptor would get wrong. `tiny` has the sizes for
-Triton's interpreter.
+The worst risks come first: results that a broken compiler or descriptor would get wrong. `tiny` has the sizes
+for Triton's interpreter.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SMALL = {
 
 
 class Entry(NamedTuple):
-    """One check: the kernel that it is of, what makes it, sizes on a GPU and in the interpreter."""
+    """One check: its kernel, the function that makes it, its sizes on a GPU and in the interpreter."""
 
     kernel: str
     make: Callable[..., gate.Check]

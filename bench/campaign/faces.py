@@ -18,7 +18,7 @@ from .gate import Check
 
 
 def _check(function, exact, inputs, wrap) -> Check:
-    """function as wrap makes it callable; the exact result of the same inputs in float64."""
+    """The check of a wrapped function, with the exact result for the same inputs in float64."""
     held: list = []  # compiled and captured once, at the first run
 
     def run():
@@ -75,7 +75,7 @@ def graphed_attention(device, *shape) -> Check:
 
 
 def graphed_decode(device, b, h, t, k) -> Check:
-    """attention_cached in a CUDA graph, of caches that are longer in the second run than when it was made."""
+    """attention_cached in a CUDA graph, whose caches have grown in the second run since it was captured."""
     inputs = [
         random(b, n, s, k, device=device, dtype="bfloat16") for n, s in ((h, 1), (h // 4, t), (h // 4, t))
     ]

@@ -1,6 +1,7 @@
-"""Errors on a GPU: which a process cannot go on after, and any of them in a line."""
+"""Errors on a GPU: whether a process can go on after one, and each as one line."""
 
-# What a driver says when nothing can follow. A launch that is refused says "Triton Error", and all goes on.
+# Messages of a driver after which nothing works. A refused launch says "Triton Error", and the process can go
+# on.
 LOUD = (
     "CUDA error", "CUBLAS_STATUS", "CUDNN_STATUS", "cudaError", "device-side assert",
     "misaligned address", "illegal memory access", "illegal instruction", "unspecified launch failure",

@@ -1,6 +1,6 @@
 """After a campaign, on the same machine: the kernels' tests compiled, and the tools that look inside.
 
-Each command has a share of the time that is left; what it printed last goes into follow.txt.
+Each command has a share of the time that is left; the end of its output goes into follow.txt.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .parent import say, stop
 
 TOP = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 TINY = [sys.executable, "-m", "budget.bench.campaign.checks"]
-KEPT = 6000  # characters of what a command printed last
+KEPT = 6000  # characters at the end of a command's output
 # name, share of the time, command, variables
 COMMANDS = (
     (
@@ -68,5 +68,5 @@ def _output(command: list[str], environment: Mapping[str, str], limit: float) ->
     try:
         return f"{process.communicate(timeout=max(limit, 1.0))[0]}\nexit status {process.returncode}"
     except subprocess.TimeoutExpired:
-        stop(process)  # and what it started: that may hold the pipe
+        stop(process)  # and its children, which may hold the pipe
         return f"{process.communicate()[0]}\nstopped after {limit:.0f} s"

@@ -25,13 +25,13 @@ from budget.kernels.matmul_reference import reference_matmul
 
 from ..cases import random, torch_dtype
 
-SCORES = 2**27  # in float64 that are held at once: a gigabyte
+SCORES = 2**27  # in float64 in memory at once: a gigabyte
 ROUNDINGS = 4
 Outputs = Sequence[torch.Tensor]
 
 
 class Check(NamedTuple):
-    """A kernel's outputs, what they should be, and torch's in the same format where it has the feature."""
+    """A kernel's outputs, their exact values, and torch's in the same format where it has the feature."""
 
     run: Callable[[], Outputs]
     exact: Callable[[], Outputs]

@@ -1,4 +1,4 @@
-"""The gate's checks of what works by rows: softmax, losses, norms, rotations."""
+"""The gate's checks of kernels that work by rows: softmax, losses, norms, rotations."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""What a campaign has measured, into the checkout: records, settings, a profile, pages. No GPU is needed.
+"""Bring a campaign's results into the checkout: records, settings, a profile, pages. No GPU is needed.
 
     python -m budget.bench.campaign import DIR [DIR ...]
 
-Of several folders the later ones win. The records go to bench/results/DEVICE as a file of pytest-benchmark's,
+Later folders win over earlier ones. The records go to bench/results/DEVICE as a file of pytest-benchmark's,
 the gate and the summary beside it as text; settings that were found faster replace those in
 kernels/settings.toml.
 """
@@ -54,7 +54,7 @@ def main(options: argparse.Namespace) -> int:
 
 
 def _check(runs: Sequence[tuple[str, Lines]], any_source: bool) -> None:
-    """Raise RefusedError for what other sources measured, before anything is written."""
+    """Raise RefusedError for results of other sources, before anything is written."""
     from ..record import source_hash
 
     here = source_hash()
@@ -88,7 +88,7 @@ def entries(lines: Lines) -> Iterator[dict[str, Any]]:
 
 
 def stats(seconds: Sequence[float]) -> dict[str, Any]:
-    """What pytest-benchmark says of seconds."""
+    """pytest-benchmark's statistics of seconds."""
     quartiles = statistics.quantiles(seconds, n=4) if len(seconds) > 1 else [seconds[0]] * 3
     return {
         "min": min(seconds), "max": max(seconds), "mean": statistics.fmean(seconds),
@@ -173,7 +173,7 @@ def _provenance(found: Mapping[str, Any], line: Mapping[str, Any], machine: Mapp
 
 
 def _profile(folder: str, device: str) -> None:
-    """Make the device's profile from its records, and say how well it predicts the others."""
+    """Make the device's profile from its records, and print how well it predicts the others."""
     if _command("budget", "calibrate", folder, "--device", device, "--profiles", PROFILES) == 0:
         made = os.path.join(PROFILES, f"{device}.json")
         _command("budget", "validate", folder, "--device", device, "--profile", made)

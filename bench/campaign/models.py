@@ -1,8 +1,8 @@
-"""Whole training steps: peak memory, memory by phase and step time, beside what was predicted before.
+"""Whole training steps: peak memory, memory by phase and step time, beside earlier predictions.
 
 Each network runs in a process of its own, forked from a worker that has imported everything and never touched
-the GPU: what is measured is what a person's program would hold. Several of them, when they have to compile
-first, do that at the same time and are then measured one after the other.
+the GPU, so that it holds as much memory as a user's program. Networks that have to compile first do so at the
+same time, and are then measured one after the other.
 """
 
 from __future__ import annotations
@@ -49,9 +49,10 @@ def run(
     provenance: Callable[[torch.device], Any],
     alive: Callable[[str], None],
 ) -> list[dict[str, Any]]:
-    """What became of each network: the group of its record, or why there is none.
+    """The result for each network: the group of its record, or the reason why there is none.
 
-    provenance: asked in the child, as it may touch the device. alive: told when a network is ready, measured.
+    provenance: called in the child, as it may touch the device. alive: called when a network is ready, and
+    when it has been measured.
     """
     children = [_Network(where, spec, provenance) for spec in specs]
     try:
@@ -62,7 +63,7 @@ def run(
         found = []
         for child in children:
             found.append(child.measured())
-            if len(children) > 1:  # NVML tells the whole device's memory
+            if len(children) > 1:  # NVML reports the whole device's memory
                 for entry in found[-1].get("group", {}).values():
                     entry["extra_info"]["used_mib"] = None
             alive(f"{child.spec['case']} is measured")
@@ -87,7 +88,7 @@ class _Network(Forked):
         super().__init__(work)
 
     def start(self, timeout: float) -> None:
-        """Until it is ready; a child that says anything else, or nothing, has given its answer."""
+        """Wait until it is ready; anything else that a child says, or nothing, is its answer."""
         self.answer = self.said(timeout)
 
     def measured(self) -> dict[str, Any]:
@@ -100,7 +101,7 @@ class _Network(Forked):
 
 
 def predicted(workload: Mapping[str, Any], device: Any) -> dict[str, Any]:
-    """Budget's answer before anything runs: the peak, what it holds, the step."""
+    """Budget's prediction before anything runs: the peak, its tensors, the step."""
     e = budget.estimate(workload["model"], device=device, **settings(workload))
     return {
         "predicted_peak_bytes": int(e.memory.peak), "predicted_at": e.memory.at,
@@ -111,7 +112,7 @@ def predicted(workload: Mapping[str, Any], device: Any) -> dict[str, Any]:
 
 
 def measured(where: torch.device, case: str, implementation: str) -> Iterator[dict[str, Any]]:
-    """Two steps; and when asked again, what they held and how long a step takes."""
+    """Run two steps; when asked again, return their memory and the time of a step."""
     used_before = sensors.read().get("memory.used") if where.type == "cuda" else None  # by other processes
     device = record.this_device(where)
     c = find_case("models", case, where.type)

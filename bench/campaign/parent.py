@@ -1,7 +1,7 @@
-"""A campaign's parent: gives tasks to workers, keeps what they answer, outlives whatever becomes of them.
+"""A campaign's parent: gives tasks to workers, keeps their answers, and outlives them.
 
-It loads neither torch nor CUDA. A worker that nothing is heard of is killed (`hang`), one that ends by itself
-is replaced (`crash`, or a CUDA error that it has written), and the next task is one of another kernel.
+It loads neither torch nor CUDA. A silent worker is killed (`hang`), one that ends by itself is replaced
+(`crash`, or a CUDA error that it has written), and the next task is one of another kernel.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from io import FileIO
 from typing import Any, TextIO
 
-HARD = ("hang", "crash", "cuda_error")  # what ends a worker
+HARD = ("hang", "crash", "cuda_error")  # results that end a worker
 FAILURES = 2  # of these, and a kernel's other tasks are skipped
 STARTING_S = 90.0  # until a worker has imported torch
 CLOSING_S = 10.0  # before the end: the summary is written
@@ -72,7 +72,7 @@ class Worker:
     def run(
         self, task: str, given: Mapping[str, Any], timeout: float, end: float = math.inf
     ) -> dict[str, Any] | str:
-        """The answer to a task; `hang` where nothing is heard for so long, or until end; or `crash`."""
+        """The answer to a task; `hang` after so much silence, or at the end; or `crash`."""
         try:
             self.process.stdin.write(json.dumps([task, given]).encode() + b"\n")
             self.process.stdin.flush()
@@ -109,7 +109,7 @@ class Worker:
 
 
 class Records:
-    """The lines of a campaign, on disk as soon as they are there; printed where the disk takes no more."""
+    """The lines of a campaign, each on disk at once; printed where the disk is full."""
 
     def __init__(self, folder: str):
         self.path = os.path.join(folder, "records.jsonl")
@@ -223,7 +223,7 @@ class Parent:
         return answer
 
     def given(self, task: Mapping[str, Any]) -> dict[str, Any]:
-        """What a task needs of the answers before it."""
+        """The earlier answers that a task needs."""
         if task["do"] not in ("search", "again"):
             return {}
         return {"winners": [line["tuned"] for line in (*self.before, *self.records.lines) if "tuned" in line]}

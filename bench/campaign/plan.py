@@ -26,7 +26,7 @@ STAGES = {
 FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # of the suites
 CANDIDATES = os.path.join(os.path.dirname(__file__), "candidates.toml")
 FORKS = "forks"  # a worker that never touches the GPU: its children do
-NEWEST, BUNDLED = "newest", "bundled"  # assemblers: the one that was carried, and Triton's own
+NEWEST, BUNDLED = "newest", "bundled"  # assemblers: the one that was brought along, and Triton's own
 SILENT_S = 25.0  # after which a worker hangs
 COMPILING_S = 75.0  # where torch.compile starts its processes
 LAG = 20  # checks
@@ -38,7 +38,8 @@ class Task(NamedTuple):
     """One thing to do; its result is one line.
 
     kernel: two failures of it skip the rest of its tasks. do and what: the worker's function and its
-    arguments. lane: the kind of worker, "" or FORKS. silent_s: how long nothing may be heard of it.
+    arguments.
+    lane: the kind of worker, "" or FORKS. silent_s: how long the worker may be silent.
     """
 
     id: str
@@ -110,7 +111,7 @@ HEADLINE_ON_CPU = (
 
 
 def candidates() -> list[dict[str, Any]]:
-    """What settings are tried: a case, a kernel, its class, and what differs from the settings in force."""
+    """The settings to try: a case, a kernel, its class, and the changes to the settings in force."""
     with open(CANDIDATES, "rb") as file:
         return tomllib.load(file)["try"]
 
@@ -142,7 +143,9 @@ def _environment() -> Iterator[Task]:
 
 
 def _gate(on: str) -> Iterator[Task]:
-    """With Triton's own assembler only products, LAG checks later: what it is said to get wrong."""
+    """The gate's checks; with Triton's own assembler only products, which it is reported to get wrong, LAG
+    checks later.
+    """
     order = [(i, NEWEST, name) for i, name in enumerate(CHECKS)]
     if on == "cuda":
         order += [
@@ -166,7 +169,7 @@ def _headline(on: str) -> Iterator[Task]:
 
 
 def _calibration(on: str) -> Iterator[Task]:
-    """Networks last: many operators say more a second."""
+    """Calibration's cases, networks last: operators give more records a second."""
     if on == "cpu":
         return
     for suite, module in sorted(suites().items(), key=lambda item: item[0] == "models"):
@@ -181,7 +184,9 @@ OURS_IN_NETWORKS = ("gpt2-train", "llama-500m-train")
 
 
 def _networks(on: str) -> Iterator[Task]:
-    """Eager ones alone, as NVML tells the whole device's memory; what compiles first, together."""
+    """Eager networks one by one, as NVML reports the whole device's memory; those that compile first,
+    together.
+    """
     if on == "cpu":
         specs = (("mlp-8-8-8-train", "torch"), ("gpt2-tiny-train", "torch"))
         what = {"specs": [{"case": case, "implementation": how} for case, how in specs]}

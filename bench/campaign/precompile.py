@@ -42,15 +42,15 @@ from budget.kernels import lint, settings
 from . import checks, tune
 from .plan import NEWEST, find_case, suites, tasks
 
-UNSEEN = "transformers"  # its models look at numbers, which tensors on the meta device do not have
+UNSEEN = "transformers"  # its models read values, which tensors on the meta device do not have
 META, ARCHITECTURE = torch.device("meta"), "sm90"
 Setting = tuple[str, str, str]  # a kernel, an architecture, a class
 
 
 def share_cache() -> None:
-    """Let processes share Triton's cache of this project's kernels: keyed by Triton's version, not by the
-    bytes of its compiler's files, as a wheel for another Python has other bytes and generates the same code;
-    and what one process compiles, the others wait for.
+    """Let processes share Triton's cache of this project's kernels. Its key has Triton's version, not the
+    bytes of the compiler's files: a wheel for another Python has other bytes, but generates the same code.
+    While one process compiles a kernel, the others wait for it.
     """
     compiler.get_cache_key = _keyed(compiler.get_cache_key)
     cache.FileCacheManager.get_group = _waited(cache.FileCacheManager.get_group)
@@ -74,7 +74,7 @@ def _ours(src: Any) -> bool:
 
 
 def _waited(get_group: Any) -> Any:
-    """A kernel that is not there is compiled next: by one process, while the others wait here for it."""
+    """Called for a kernel that the cache lacks: one process compiles it next, and the others wait here."""
 
     def found(self: Any, filename: str) -> Any:
         group = get_group(self, filename)
@@ -108,7 +108,9 @@ def _release() -> None:
 
 
 def tell(alive: Callable[[str], None]) -> None:
-    """Say that this process is alive while a kernel is compiled, here or in another: that may take long."""
+    """Report that this process is alive while a kernel is compiled, here or elsewhere, which may take
+    long.
+    """
 
     def watch() -> None:
         while True:
@@ -138,15 +140,15 @@ def _listen(src: Any, metadata: Any, metadata_group: Any, times: Any, cache_hit:
 
 
 def misses() -> list[str]:
-    """The kernels that were not in the cache since this was asked last."""
-    _release()  # of one that did not compile
+    """The kernels that were not in the cache since the last call."""
+    _release()  # the lock of a kernel that did not compile
     found = _missed.copy()
     _missed.clear()
     return found
 
 
 class _Kernels(TorchDispatchMode):
-    """Meta tensors take the way of CUDA tensors through this project's operators."""
+    """Within, meta tensors go through this project's operators as CUDA tensors do."""
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if function.namespace == "budget":
@@ -169,7 +171,7 @@ def compiling() -> Iterator[tuple[list[tuple[str, Any]], set[Setting]]]:
 
 
 def pieces(assembler: str = NEWEST) -> list[str]:
-    """What is compiled together: checks by name, cases as suite/name, each once, in the plan's order."""
+    """The pieces that are compiled: checks by name, cases as suite/name, each once, in the plan's order."""
     found: dict[str, None] = {}
     for task in (t for t in tasks("cuda") if t.assembler == assembler):
         if task.do == "check" and task.kernel != UNSEEN:
@@ -215,9 +217,9 @@ def compile_piece(piece: str) -> dict[str, Any]:
 
 
 def _make_launcher(kernel: Any) -> None:
-    """Compile what calls a kernel: before Triton 3.7 it is C, another for each signature.
+    """Compile a kernel's launcher: before Triton 3.7 it is C code, one for each signature.
 
-    A worker's first call would wait for it.
+    Otherwise a worker's first call would wait for it.
     """
     if hasattr(nvidia, "make_launcher") and _has_libcuda():
         with contextlib.suppress(Exception):  # the worker will meet it too, and say so
@@ -226,7 +228,7 @@ def _make_launcher(kernel: Any) -> None:
 
 @functools.cache
 def _has_libcuda() -> bool:
-    """Whether a driver is here, against which it is linked."""
+    """Whether there is a driver here, against which the launcher is linked."""
     try:
         return bool(nvidia.library_dirs())
     except (AssertionError, OSError, subprocess.SubprocessError):

@@ -1,10 +1,10 @@
-"""What a campaign takes along: `python -m budget.bench.campaign prepare`, without a GPU.
+"""Prepare the files that a campaign takes along: `python -m budget.bench.campaign prepare`, without a GPU.
 
 The folder (bench/prepared, which git ignores) has
 
     ptxas.xz   an assembler that is newer than the one in Triton, out of NVIDIA's wheel
-    cache.zip  every kernel of the plan, compiled with it and with Triton's own
-    plan.json  for which sources and versions that holds
+    cache.zip  every kernel of the plan, compiled with it and with Triton's own plan.json  the sources and
+    versions for which these are valid
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .refused import RefusedError
 AT = " @ "  # in the name of a candidate for settings (tune.py)
 WHEEL = "nvidia-cuda-nvcc==13.4.92"
 PTXAS = "nvidia/cu13/bin/ptxas"
-LARGEST = 40 * 2**20  # of the folder: it travels with a checkout
+LARGEST = 40 * 2**20  # bytes of the folder, which travels with a checkout
 SPILLED, SHARED = 64, 227 * 1024  # bytes that a candidate may have on its stack, and share
 ENVIRONMENT = {"TRITON_STORE_BINARY_ONLY": "1"}  # cubins and their facts, nothing that people read
 
@@ -43,7 +43,7 @@ def main(options: argparse.Namespace) -> int:
 
 
 def prepare(folder: str, wheel: str = "", triton: str = "", jobs: int = 0) -> str:
-    """Fill the folder, beginning with what is there; what became of it in one line.
+    """Fill the folder, keeping what is valid; returns one line about the result.
 
     wheel: NVIDIA's, else it is fetched with pip. triton: that of the machine to come, a version (fetched
     with pip) or a wheel; "": the one that is installed.
@@ -88,9 +88,9 @@ def environment(base: Mapping[str, str], cache: str, assembler: str = "") -> dic
 
 
 def unpack(folder: str, cache: str, assembler: str, log: TextIO) -> bool:
-    """Put what was prepared to where the workers look; whether a newer assembler was there.
+    """Unpack the prepared files where the workers look for them; whether there is a newer assembler.
 
-    What other sources or versions left in it is not found, and compiled anew.
+    Files of other sources or versions are not found, and are compiled anew.
     """
     os.makedirs(cache, exist_ok=True)
     try:
@@ -126,7 +126,7 @@ def _unpacked(folder: str, cache: str, assembler: str, log: TextIO) -> bool:
 
 
 def _grouped(folder: str) -> None:
-    """Write the file by which Triton knows that a kernel's files are complete, with the paths of here."""
+    """Write the file that tells Triton that a kernel's files are complete, with this machine's paths."""
     names = [name for name in os.listdir(folder) if not name.startswith("__grp__")]
     group = {"child_paths": {name: os.path.join(folder, name) for name in names}}
     for name in names:

@@ -1,4 +1,4 @@
-"""What the caller of a campaign got wrong, in one line."""
+"""An error of a campaign's caller, in one line."""
 
 
 class RefusedError(Exception):

@@ -22,12 +22,12 @@ from .prepare import environment, unpack
 from .refused import RefusedError
 from .summary import gate, summary
 
-LOGGED = 2**20  # bytes of log.txt that are kept: all of a folder is to be below 4 MB
-COMPILERS = 12  # processes for each assembler; they give way to what is measured
-REACHED = ("ok", "wrong", "error", "hang", "crash", "cuda_error")  # a task that is not done again
+LOGGED = 2**20  # bytes of log.txt that are kept: a whole folder should stay below 4 MB
+COMPILERS = 12  # processes for each assembler; they yield to measurements
+REACHED = ("ok", "wrong", "error", "hang", "crash", "cuda_error")  # results of tasks that are not done again
 # Four networks are compiled at once; and asking for a GPU must not keep forked children from using it.
 WORKERS = {"TORCHINDUCTOR_COMPILE_THREADS": "4", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
-UNREACHED_SHARE = 0.5  # of a follow-up's time, for what the run before it did not reach
+UNREACHED_SHARE = 0.5  # of a follow-up's time, for tasks that the run before it did not reach
 
 
 def run(options: argparse.Namespace) -> int:
@@ -66,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _gpu() -> bool:
-    """Whether a driver tells of a GPU; whether torch can use it, the worker says."""
+    """Whether a driver lists a GPU; whether torch can use it, the worker finds out."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return os.path.exists("/dev/nvidia0")
@@ -89,7 +89,9 @@ def _environments(options: argparse.Namespace, scratch: str, log: TextIO) -> dic
 
 
 def _runs(assembler: str) -> bool:
-    """Whether this machine can run it: not for another processor, not on a disk that allows no programs."""
+    """Whether this machine can run an assembler: it may be for another processor, or on a disk without
+    programs.
+    """
     try:
         subprocess.run([assembler, "--version"], check=True, capture_output=True, timeout=30)  # noqa: S603
     except (OSError, subprocess.SubprocessError) as error:
@@ -114,7 +116,9 @@ def _compile(environments: Mapping[str, Mapping[str, str]], log: TextIO) -> list
 
 
 def _stages(options: argparse.Namespace, parent: Parent, start: float, end: float) -> None:
-    """Run the stages: each ends when its share of the time is over; what one leaves is for the later ones."""
+    """Run the stages: each ends when its share of the time is over; time that one leaves goes to later
+    ones.
+    """
     plan, shares = _plan(parent, end)
     names = options.stages.split(",") if options.stages else list(shares)
     if unknown := [name for name in names if name not in shares]:
@@ -170,7 +174,7 @@ def _tell(answer: Mapping[str, Any]) -> None:
 
 
 def _close(records: Records, folder: str) -> None:
-    """Write what people read; the records are there already."""
+    """Write the files for people; the records are on disk already."""
     found = [line["environment"] for line in records.lines if "environment" in line]
     texts = {
         "env.json": json.dumps(found[0] if found else {}, indent=1) + "\n",

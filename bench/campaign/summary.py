@@ -1,4 +1,6 @@
-"""A campaign's summary: predictions beside outcomes, the gate, ratios to torch, what was not reached."""
+"""A campaign's summary: predictions beside outcomes, the gate, ratios to torch, tasks that were not
+reached.
+"""
 
 from __future__ import annotations
 

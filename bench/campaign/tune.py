@@ -1,7 +1,7 @@
-"""Settings of kernels, tried on a campaign's cases; and the cases again with what was found.
+"""Settings of kernels, tried on a campaign's cases; then the cases again with the settings that were found.
 
-A candidate counts if it gives the exact result, beside float64. The fastest then take turns with those for
-more rounds, and one is kept where it is faster by more than the noise.
+A candidate counts if its result is right, compared with float64. The fastest then take turns with the
+settings in force for more rounds, and one is kept where it is faster by more than the noise.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def tried(
 ) -> dict[str, Any]:
     """The settings in force, those of each candidate, by the number of its line (0: in force).
 
-    winners: what was found before; a class that several cases look for goes on from there.
+    winners: settings that were found before; a class that several cases use goes on from there.
     """
     entry = next(
         e for e in candidates() if (e["case"], e["kernel"], e["class"]) == (case, kernel, shape_class)
@@ -62,7 +62,7 @@ def _kept(winners: Winners) -> dict[Key, Mapping[str, Any]]:
 
 
 def named(function: Callable[..., Any], where: torch.device, name: str) -> Callable[..., Any]:
-    """function with the settings of a candidate, by what follows the case in its name."""
+    """function with the settings of the candidate whose name follows the case's."""
     kernel, shape_class, setting = json.loads(name)
     return with_settings(function, {(kernel, shape_class): setting})
 
@@ -93,7 +93,7 @@ def with_settings(
 def search(
     where: torch.device, case: str, kernel: str, shape_class: str, winners: Winners = ()
 ) -> dict[str, Any]:
-    """The fastest candidate of a class, as {"tuned": ...}, and what became of the others."""
+    """The fastest candidate of a class, as {"tuned": ...}, and the results of the others."""
     c, built = _built(where, case)
     key, known = (kernel, shape_class), tried(where, case, kernel, shape_class, winners)
     functions = {n: with_settings(built.functions["triton"], {key: s}) for n, s in known.items()}

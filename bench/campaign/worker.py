@@ -1,10 +1,10 @@
-"""A campaign's worker: imports torch once, then runs the tasks that it is told, one line of JSON each.
+"""A campaign's worker: imports torch once, then runs the tasks that it is given, one line of JSON each.
 
     python -m budget.bench.campaign.worker cuda [forks]
 
-Reads a task a line from stdin, its id and what it needs of the answers before it. Answers on the descriptor
-that stdout was, while everything printed goes to stderr. A CUDA error ends the process: nothing after it
-would be right. A worker of `forks` never touches the device, so that its children can.
+Reads a task a line from stdin: its id, and the earlier answers that it needs. Answers on the descriptor that
+was stdout, while everything printed goes to stderr. A CUDA error ends the process: nothing after it would be
+right. A worker of `forks` never touches the device, so that its children can.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def alive(what: str) -> None:
 
 
 def _answer(task: Task, where: torch.device, given: Mapping[str, Any]) -> dict[str, Any]:
-    """What the task found, or why it found nothing."""
+    """The task's result, or why there is none."""
     try:
         return {"status": "ok", **DO[task.do](where, **task.what, **given)}
     except AssertionError as error:  # a result that is wrong, or above the roofline
@@ -98,7 +98,7 @@ def _answer(task: Task, where: torch.device, given: Mapping[str, Any]) -> dict[s
 
 
 def environment(where: torch.device, name: str) -> dict[str, Any]:
-    """Versions and clocks; or what the device can do at most."""
+    """Versions and clocks; or the device's measured peak rates."""
     if name == CEILINGS[0]:
         return {
             "environment": {"versions": _versions(), "source": record.source_hash(), **_properties(where)}
@@ -187,7 +187,7 @@ def again(where: torch.device, case: str, winners: Any = ()) -> dict[str, Any]:
 
 
 def planted(where: torch.device, how: str) -> dict[str, Any]:
-    """What can become of a task, for the test of the parent."""
+    """Every possible end of a task, for the test of the parent."""
     if how == "hang":
         time.sleep(1000)
     if how == "crash":
@@ -203,7 +203,7 @@ def _free(where: torch.device) -> None:
 
 
 def provenance(where: torch.device) -> dict[str, Any]:
-    """Which device, versions and sources a result is of."""
+    """The device, versions and sources of a result."""
     device = record.this_device(where)
     fingerprint = {
         "versions": _versions(),

@@ -103,7 +103,7 @@ def _key(program: Mapping[str, Any]) -> str:
 
 
 def _import_all() -> None:
-    """What the children need, once, before any fork; none of it may touch the GPU."""
+    """Import everything that the children need, once, before any fork; none of it may touch the GPU."""
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     for library in LIBRARIES:
         try:
@@ -119,7 +119,7 @@ def _import_all() -> None:
 def _answer(
     program: Mapping[str, Any], configs: Mapping[str, Any], on: str, end: float
 ) -> dict[str, Any] | None:
-    """What a program measured, or what became of it; None where there is no time for it."""
+    """A program's measurement, or its error; None where there is no time for it."""
     left, started = end - time.monotonic(), time.monotonic()
     if left < SHORTEST_S:
         return None
@@ -129,7 +129,7 @@ def _answer(
 
 
 def forked(program: Mapping[str, Any], config: Mapping[str, Any], on: str, limit: float) -> dict[str, Any]:
-    """What a program measures in a process of its own, which ends after `limit` seconds."""
+    """A program's measurement in a process of its own, which ends after `limit` seconds."""
 
     def work(say: Say, _: Wait) -> None:
         os.setsid()  # what it starts, a compiler's processes, ends with it

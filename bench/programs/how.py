@@ -1,6 +1,6 @@
-"""How each program is written: as a person would, with transformers, peft, timm and torchvision.
+"""The programs, written as a person would, with transformers, peft, timm and torchvision.
 
-Each function takes a program (programs.toml) and a config, and returns seconds; imports are those that the
+Each function takes a program (programs.toml) and a config, and returns seconds; it imports only what the
 program needs.
 """
 
@@ -26,7 +26,7 @@ HEADS = {
 
 
 def generate(p: Program, config: Mapping[str, Any], where: torch.device) -> dict[str, Any]:
-    """Seconds until the first token and of each after it, of `model.generate`."""
+    """Seconds until `model.generate`'s first token, and of each later one."""
     net = transformers_network(config, DTYPES[p["dtype"]], where, HEADS[""]).eval()
     ids = torch.randint(1000, (p["batch"], p["input_len"]), device=where)
     how = {"do_sample": False, "pad_token_id": 0, "attention_mask": torch.ones_like(ids)}
@@ -64,7 +64,7 @@ def forward(p: Program, config: Mapping[str, Any], where: torch.device) -> dict[
 
 
 def train(p: Program, config: Mapping[str, Any], where: torch.device) -> dict[str, Any]:
-    """Seconds of an optimizer's step of transformers' Trainer, with what it does by default."""
+    """Seconds of an optimizer's step of transformers' Trainer, with its defaults."""
     import transformers
 
     pure = p["precision"] == "bf16"
@@ -154,7 +154,7 @@ def inputs_of(p: Program, config: Mapping[str, Any], where: torch.device, dtype:
 
 
 class Texts(torch.utils.data.Dataset):
-    """Random tokens, as long as each other."""
+    """Random texts of equal length."""
 
     def __init__(self, p: Program, samples: int):
         self.p, self.samples = p, samples
@@ -199,7 +199,7 @@ def rounds(step: Callable[[], Any], where: torch.device) -> list[float]:
 
 
 def timed(call: Callable[[], Any], where: torch.device) -> float:
-    """Seconds of a call and of what it has started."""
+    """Seconds of a call, with the work that it has started on the device."""
     wait(where)
     start = time.perf_counter()
     call()
@@ -208,7 +208,7 @@ def timed(call: Callable[[], Any], where: torch.device) -> float:
 
 
 def wait(where: torch.device) -> None:
-    """Until the device has done what it was told."""
+    """Wait until the device has finished."""
     if where.type == "cuda":
         torch.cuda.synchronize()
 

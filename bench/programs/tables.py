@@ -1,4 +1,4 @@
-"""What programs measured, as tables that `python -m budget.bench.published` predicts."""
+"""Programs' measurements as tables that `python -m budget.bench.published` predicts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TABLES = {  # name: what its programs do, its columns
 def write(folder: str, answers: Sequence[Answer], configs: Mapping[str, Any], gpu: str) -> list[str]:
     """Write a table of each kind into the folder, measured or not; their paths.
 
-    gpu: what a row says of the device where nothing was measured.
+    gpu: a row's device where nothing was measured.
     """
     paths = []
     for name, (kinds, columns) in TABLES.items():
@@ -86,7 +86,7 @@ def _trained(answer: Answer, config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _notes(p: Mapping[str, Any], config: Mapping[str, Any]) -> Iterable[str]:
-    """What no column says."""
+    """The facts of a row for which there is no column."""
     if p.get("compile"):
         yield "torch.compile"
     if p["does"] == "train":

@@ -1,10 +1,10 @@
-"""A scaling experiment on this machine: train small networks on real data, then fit a law to what came out.
+"""A scaling experiment on this machine: train small networks on real data, then fit a law to the results.
 
     python -m budget.bench.scaling run [--family mlp|text] [--minutes 10] [--out FILE]
     python -m budget.bench.scaling report [--records FILE] [--picture FILE]
 
 `run` goes on where an interrupted one stopped: every training is on disk as soon as it ends. It needs torch
-and scikit-learn (compute-budget[scaling]) and uses one thread. docs/scaling.md tells what came out here.
+and scikit-learn (compute-budget[scaling]) and uses one thread. docs/scaling.md has the results of one run.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 RECORDS = os.path.join(HERE, "records.jsonl")
-BUSY = 1.5  # of load a processor, from which a machine counts as busy with other things
+BUSY = 1.5  # load a processor from which a machine counts as busy
 
 
 def main(argv: list[str]) -> int:

@@ -75,7 +75,7 @@ def _unique(images, labels):
 
 
 def shifted(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Augmented: each image moved by up to a pixel each way, what comes in as its edge was."""
+    """Augmented: each image moved by up to a pixel each way, filled with its edge."""
     square = torch.nn.functional.pad(images.view(-1, 1, 8, 8), (1, 1, 1, 1), mode="replicate")
     windows = square.unfold(2, 8, 1).unfold(3, 8, 1).reshape(len(images), 9, 64)
     which = torch.randint(0, 9, (len(images),), generator=generator)
@@ -83,9 +83,9 @@ def shifted(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 def text() -> Text:
-    """The library's source and documentation, cleaned: known characters, no tests, no tables, no twice.
+    """The library's source and documentation, cleaned: known characters, no tests, no tables, no duplicates.
 
-    Files are told apart by the hash of their names, so that no part of one is in two splits.
+    A file's split follows from the hash of its name, so that no part of one is in two splits.
     """
     parts: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
     seen = set()

@@ -41,7 +41,7 @@ def law(records: list[dict]) -> _fit.Fit:
 
 
 def held_out(records: list[dict]) -> list[tuple[dict, float, float, float]]:
-    """The largest network, which the law of the smaller ones has never seen."""
+    """The largest network, predicted by the law of the smaller ones."""
     largest = max(r["params"] for r in records)
     smaller = [r for r in records if r["params"] < largest]
     if len(smaller) < _fit.LEAST or len({r["params"] for r in smaller}) < 3:
@@ -59,7 +59,7 @@ def interval(fit: _fit.Fit, params: float, data: float) -> tuple[float, float, f
 
 
 def text(family: Family) -> str:
-    """The law and what was held out, for people."""
+    """The law and the held-out losses, as text."""
     c, errors, unit = family.fit.constants, family.fit.errors(), UNITS[family.name]
     lines = [
         f"{family.name}: {len(family.records)} trainings, loss = E + A / params^alpha + B / {unit}^beta",

@@ -21,7 +21,7 @@ class Perceptron(nn.Sequential):
 
 
 class Layer(nn.Module):
-    """Attention and an MLP, each behind a norm and added to what came in."""
+    """Attention and an MLP, each behind a norm and added to its input."""
 
     def __init__(self, d_model, heads):
         super().__init__()

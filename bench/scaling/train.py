@@ -54,7 +54,7 @@ PLANS = {"mlp": perceptrons, "text": decoders}
 
 
 def record(run: Run, rate: float | None, texts: data.Text | None) -> dict:
-    """Train, and say what it took and what came out."""
+    """Train, and return the record: the cost and the loss."""
     start, cpu = time.time(), time.thread_time()
     found = _perceptron(run, rate) if run.family == "mlp" else _decoder(run, rate, texts)
     estimate, steps = found.pop("estimate"), found.pop("steps")
@@ -90,7 +90,9 @@ def tune(run: Run, texts: data.Text | None) -> tuple[float, dict[float, float]]:
 
 
 def _perceptron(run: Run, rate: float) -> dict:
-    """Epochs over the same samples, augmented, until validation gets no better; the best weights are kept."""
+    """Epochs over the same samples, augmented, until validation stops improving; the best weights are
+    kept.
+    """
     tiny = run.sizes[0] == 10
     split = data.digits(run.data, run.seed, classes=run.sizes[-1], components=10 if tiny else 0)
     torch.manual_seed(run.seed)
