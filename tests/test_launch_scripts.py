@@ -204,6 +204,15 @@ def test_deepspeed_s_stage_is_in_its_file_s_name(tmp_path, name, zero, left):
     assert (told.layout.get("zero"), told.left, told.settings["precision"]) == (zero, left, "master")
 
 
+@pytest.mark.parametrize(("name", "zero"), [("ds_z3_config.json", 3), ("zero2.json", 2), ("ds.json", None)])
+def test_a_script_s_deepspeed_file_says_its_stage_by_its_name(tmp_path, name, zero):
+    line = "deepspeed --num_gpus 8 train.py --model_name_or_path gpt2 --per_device_train_batch_size 2 --bf16"
+    told = read(written(tmp_path, "a.sh", f"{line} --deepspeed {name}"))
+    assert told.layout == ({"zero": zero, "devices": 8} if zero else {})
+    assert told.left == (() if zero else ("deepspeed",))
+    assert told.settings.get("precision") == ("master" if zero else None)
+
+
 def test_a_file_beside_that_is_broken_is_named(tmp_path):
     written(tmp_path, "ds.json", "{")
     line = "torchrun train.py --model_name_or_path gpt2 --per_device_train_batch_size 2 --deepspeed ds.json"

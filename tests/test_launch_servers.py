@@ -11,6 +11,7 @@ from budget.errors import InputError
 from budget.launch import read
 from budget.launch._servers import STARTS, started
 from budget.launch._table import arguments
+from budget.read import preset
 
 
 @pytest.mark.parametrize(
@@ -26,6 +27,9 @@ from budget.launch._table import arguments
         ("docker run vllm/vllm-openai:latest Qwen/Qwen3-8B", "vllm", "vllm"),
         ("./bin/llama-server --model Qwen/Qwen3-8B -ngl 99 -fa on --jinja -b 2048", "llama_cpp", "llama.cpp"),
         ("llama-cli -m Qwen/Qwen3-8B -ngl 99 -p hello -n 32", "llama_cpp", "llama.cpp"),
+        ("python -m llama_cpp.server --model Qwen/Qwen3-8B --n_gpu_layers -1", "llama_cpp", "llama.cpp"),
+        ("mlx_lm.server --model Qwen/Qwen3-8B --port 8080", "mlx", "mlx"),
+        ("python -m mlx_lm generate --model Qwen/Qwen3-8B --prompt hi --max-tokens 99", "mlx", "mlx"),
         ("docker run ghcr.io/ggml-org/llama.cpp:server-cuda -m Qwen/Qwen3-8B", "llama_cpp", "llama.cpp"),
     ],
 )
@@ -196,7 +200,7 @@ def test_what_cannot_be_served_is_said(tmp_path, capsys, line, more, problem):
 def test_other_lines_start_no_server():
     assert started([["torchrun", "train.py", "--tp", "2"]]) == []
     assert arguments(started([["vllm", "serve", "x", "-q", "awq"]]))["quantization"] == "awq"
-    assert set(STARTS) == {"vllm", "sglang", "tensorrt-llm", "llama.cpp", "ollama", "tgi"}
+    assert set(STARTS) == {"vllm", "sglang", "tensorrt-llm", "llama.cpp", "mlx", "ollama", "tgi"}
 
 
 def test_the_server_of_llama_cpp_divides_its_context_over_its_places(tmp_path, capsys):
@@ -296,3 +300,18 @@ def test_a_path_of_windows_keeps_its_parts(tmp_path):
     line = r"llama-server.exe -m C:\models\Meta-Llama-3-8B-Instruct-Q4_K_M.gguf -c 8192 -ngl 99"
     told = read(written(tmp_path, "a.cmd", line))
     assert (told.model, told.settings["quantize"]) == ("llama-3-8b", "q4_k_m")
+
+
+@pytest.mark.parametrize(
+    ("file", "model", "few"),
+    [
+        ("llama-2-7b-chat.Q5_K_S.gguf", "llama-2-7b", "q5_k_s"),  # TheBloke's
+        ("models/Qwen2.5-7B-Instruct.i1-Q4_K_M.gguf", "qwen2.5-7b", "q4_k_m"),  # mradermacher's
+        ("/models/Meta-Llama-3-8B-Instruct-Q4_K_M.gguf", "llama-3-8b", "q4_k_m"),
+        ("/models/Meta-Llama-3-8B-Instruct.fp16.gguf", "llama-3-8b", None),
+        ("/models/Meta-Llama-3-8B-Instruct-F16.gguf", "llama-3-8b", None),
+    ],
+)
+def test_a_file_s_name_says_its_network_and_its_bits(tmp_path, file, model, few):
+    told = read(written(tmp_path, "a.sh", f"llama-server -m {file} -c 4096"))
+    assert (preset.plain(told.model), told.settings.get("quantize")) == (model, few)

@@ -39,6 +39,8 @@ def run(args: Namespace, rest: list[str]) -> int:
     """Print the comparison."""
     models, rest = words(rest)
     models = [name for word in models for name in ([word] if os.path.exists(word) else word.split(","))]
+    if any(word.partition("=")[0] == "--run" for word in rest):
+        raise InputError("--run", "compare takes models; allowed: budget estimate --run FILE --device A,B")
     if not models and not args.module:
         raise InputError("usage", "name the models to compare")
     if rest and not models:

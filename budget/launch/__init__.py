@@ -32,7 +32,7 @@ from ._unread import why
 
 CALLER = ("nnodes", "nproc_per_node", "gradient_accumulation_steps")  # a script's caller often sets these
 ROOTS = ("/", ".", "~", "$")  # beginnings of a path, and of no name on the hub
-FILE = re.compile(r"(-\d{5}-of-\d{5})?\.gguf$")  # the end of a GGUF file's name
+FILE = re.compile(r"([-.]fp?16)?(-\d{5}-of-\d{5})?\.gguf$", re.IGNORECASE)  # the end of a file's name
 FILES = ("deepspeed", "config_file")  # fields that are paths of other launch files
 CONFIGURES = ("config", "extra_llm_api_options")  # a server's fields that are paths of files of its flags
 PROGRAMS = ("stack", "model", "mode", "batch", "global")  # settings of such a file that are the program's own

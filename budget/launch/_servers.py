@@ -10,12 +10,17 @@ from ..named import Any
 from ._shared import Told, degree, one_of, when, whole
 
 # Commands that start a server: programs, as patterns of consecutive words, and containers that run one.
-# Sources: vllm-serve, sglang-server, trtllm-serve, llama-server, tgi-launcher, ollama-context.
+# Sources: vllm-serve, sglang-server, trtllm-serve, llama-server, llama-cpp-python, mlx-lm-server,
+# tgi-launcher, ollama-context.
 STARTS = {
     "vllm": (r"vllm serve", r"vllm\.entrypoints\.(openai\.)?api_server"),
     "sglang": (r"sglang serve", r"sglang\.launch_server"),
     "tensorrt-llm": (r"trtllm-serve serve", r"trtllm-serve"),
-    "llama.cpp": (r"(\S*/)?llama-(server|cli)(\.exe)?",),
+    "llama.cpp": (r"(\S*/)?llama-(server|cli)(\.exe)?", r"llama_cpp\.server"),
+    "mlx": (
+        r"(\S*/)?mlx_lm\.(server|generate)",
+        r"mlx_lm (server|generate)",
+    ),
     "ollama": (r"(\S*/)?ollama (run|pull|serve)",),
     "tgi": (r"(\S*/)?text-generation-launcher",),
 }

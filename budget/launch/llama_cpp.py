@@ -1,4 +1,7 @@
-"""llama.cpp's server, `llama-server -m FILE`, or its container, and their flags. Source: llama-server."""
+"""llama.cpp's server, `llama-server -m FILE`, its container, or the one of llama-cpp-python, and their flags.
+
+Sources: llama-server, llama-cpp-python.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,7 @@ def _split(parts: Any) -> Told:
 
 FIELDS: dict[str, Any] = {
     "serves": _servers.serves(STACK), "model": "model", "hf_repo": "model", "hf_file": _last,
-    "model_url": _last, "docker_repo": _last, "ctx_size": _context,
+    "model_url": _last, "docker_repo": _last, "ctx_size": _context, "n_ctx": _context,
     **{name: whole("serving.places") for name in ("parallel", "n_parallel")},
     **dict.fromkeys(("gpu_layers", "n_gpu_layers"), _layers),
     "cache_type_k": one_of("cache_type_k", TYPES, "k"), "cache_type_v": one_of("cache_type_v", TYPES, "v"),
@@ -47,9 +50,9 @@ SILENT = (
     *_servers.SILENT, "alias", "api_", "batch_size", "cache_prompt", "cache_reuse", "chat_",
     "check_", "color", "cont_batching", "conversation", "dry_", "fit", "frequency_", "jinja", "keep",
     "main_gpu", "metrics", "min_p", "mlock", "mmap", "n_predict", "no_context_shift", "no_mmap",
-    "no_warmup", "no_webui", "numa", "offline", "path", "poll", "predict", "presence_", "prio", "props",
-    "reasoning_", "repeat_", "rope_", "samplers", "slot", "sps", "ssl_", "temp", "threads",
-    "timeout", "top_", "verbose", "warmup", "webui", "xtc_", "yarn_",
+    "n_batch", "n_threads", "no_warmup", "no_webui", "numa", "offline", "path", "poll", "predict",
+    "presence_", "prio", "props", "reasoning_", "repeat_", "rope_", "samplers", "slot", "sps", "ssl_",
+    "temp", "threads", "timeout", "top_", "verbose", "warmup", "webui", "xtc_", "yarn_",
 )  # fmt: skip
 is_mine = _servers.starts(STACK)
 

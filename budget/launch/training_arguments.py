@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from ..named import Any
-from ._shared import LIGER, Beside, Told, one_network, optimizer, saved, several, targets, when, whole
+from ._shared import LIGER, Beside, Told, one_network, optimizer, saved, several, staged, targets, when, whole
 
 STACK = "transformers"
 # Fields of training on preferences or rewards alone, for files that show it by nothing else.
@@ -29,6 +29,11 @@ def _beside(name: str) -> Callable[[Any], Told]:
     def told(value: Any) -> Told:
         if isinstance(value, Beside):
             return {f"file {name}": value}
+        if name == "deepspeed" and "unsaid" not in (named := staged(value)):  # ds_z3_config.json
+            file = Beside(value)
+            file.form, file.told = "deepspeed", {"layout.zero": named["layout.zero"]}
+            file.known = file.left = ()
+            return {f"file {name}": file}
         return {"beside": name} if value is not False else {}
 
     return told

@@ -156,11 +156,16 @@ def captured(found: Mapping[str, Any]) -> bool:
     )
 
 
+# A type behind a dot, as TheBloke's files have it, llama-2-7b.Q4_K_M, and mradermacher's, x.i1-Q4_K_M.
+DOTTED = re.compile(r"\.(?:i1-)?(?=I?Q\d\w*$)", re.IGNORECASE)
+
+
 def few_bits(name: str) -> tuple[str, str] | None:
     """The preset and the format of a name that says in which few bits its weights are, or None."""
     from ..plan.gguf import FORMATS as GGUF  # only where no preset has the name
 
     name = re.sub(r"(?<=/)[^/_-]+_(?=\w+-)", "", name)  # bartowski/Qwen_Qwen3-8B-GGUF: whose it was
+    name = DOTTED.sub("-", name)
     begins, _, last = re.sub("-gguf(?=-|$)", "", name.lower().replace(":", "-")).rpartition("-")
     if begins.endswith("-ud"):  # Unsloth's own types of each network: the nearest
         begins, last = begins.removesuffix("-ud"), next(iter(nearest(f"ud-{last}", GGUF)), last)
