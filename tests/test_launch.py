@@ -219,6 +219,7 @@ BAD = {
     "b.sh": ("--num-layers 2 --hidden-size 'x", "cannot be read"),
     "train_gpt2.py": ("batch_size = 12\n", "train_gpt2.py is Python, which is never run; allowed: "),
     "c.sh": ("torchrun --nproc_per_node=8 train.py config/train_gpt2.py", "has its settings in Python"),
+    "e.sh": ("tune run lora_finetune_single_device --config llama3_1/8B_lora", "tune cp RECIPE FILE"),
     "d.sh": ("python3 -m verl.trainer.main_ppo trainer.nnodes=1", "in turn; allowed: budget serve MODEL"),
     "j.yaml": ("actor_rollout_ref:\n  model:\n    path: gpt2\n", "in turn; allowed: budget serve MODEL"),
     "big.json": ('{"a": "' + "x" * 1_000_000 + '"}', "more than 1,000,000 bytes"),

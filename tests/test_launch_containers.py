@@ -134,3 +134,10 @@ def test_a_dockerfile_trains_what_its_command_does(tmp_path):
     line = ["python", "train.py", "--model_name_or_path", "gpt2", "--per_device_train_batch_size", "4"]
     told = read(written(tmp_path, "Dockerfile", f"FROM pytorch/pytorch\nCMD {json.dumps(line)}\n"))
     assert (told.form, told.model, told.settings["batch"]) == ("training_arguments", "gpt2", 4)
+
+
+@pytest.mark.parametrize(("asked", "tp"), [("H100:8", 8), ("{H100: 4}", 4), ("H100", None)])
+def test_a_task_of_skypilot_says_how_many_devices_a_node_has(tmp_path, asked, tp):
+    text = f"resources:\n  accelerators: {asked}\nrun: |\n  vllm serve Qwen/Qwen3-8B"
+    told = read(written(tmp_path, "a.yaml", f"{text} --tensor-parallel-size $SKYPILOT_NUM_GPUS_PER_NODE\n"))
+    assert (told.model, told.left, told.layout.get("tp")) == ("Qwen/Qwen3-8B", (), tp)

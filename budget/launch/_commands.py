@@ -1,7 +1,7 @@
 """The commands of a shell's text, each as its words, and those of a table's containers, as in Compose,
 Kubernetes and similar files: an image, a command, its arguments, an environment.
 
-Nothing is run. Sources: compose, kubernetes.
+Nothing is run. Sources: compose, kubernetes, skypilot-yaml.
 """
 
 from __future__ import annotations
@@ -62,13 +62,23 @@ def contained(table: Any, outside: Mapping[str, str] | None = None, deep: int = 
         for one in table:
             yield from contained(one, known, deep + 1)
     elif isinstance(table, Mapping) and deep < DEEPEST:
-        known |= _environment(table)
+        known |= {**_sky(table), **dict(_environment(table))}
         text = " ".join(_text(name, table[name]) for name in COMMAND if name in table)
         for words in commands(text, known) if text.strip() else ():
             yield [*(f"{name}={value}" for name, value in known.items()), *words]
         for name, one in table.items():
             if isinstance(one, Mapping | list) and name not in (*COMMAND, *ENVIRONMENT):
                 yield from contained(one, known, deep + 1)
+
+
+def _sky(table: Mapping[str, Any]) -> dict[str, str]:
+    """The variable in which a task of SkyPilot finds the devices of a node. Source: skypilot-yaml."""
+    resources = table.get("resources")
+    asked = resources.get("accelerators") if isinstance(resources, Mapping) else None
+    if isinstance(asked, Mapping) and len(asked) == 1:  # {H100: 8}
+        asked = ":".join(map(str, *asked.items()))
+    found = re.fullmatch(r"[^:,{}]+(?::(\d+))?", asked) if isinstance(asked, str) else None
+    return {"SKYPILOT_NUM_GPUS_PER_NODE": found[1] or "1"} if found else {}
 
 
 def _text(name: str, told: Any) -> str:

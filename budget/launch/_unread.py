@@ -10,7 +10,9 @@ import re
 
 PYTHON = "Python, which is never run; allowed: the model and flags, as gpt2 --batch 12 --accumulate 5"
 IN_TURN = "generates, scores and trains in turn; allowed: budget serve MODEL, and budget estimate MODEL"
+RECIPE = "runs torchtune's own recipe by its name; allowed: its file, by tune cp RECIPE FILE.yaml"
 KNOWN = {
+    r"\btune run\b": RECIPE,
     r"\bverl\.|\bactor_rollout_ref\b": IN_TURN,
     r"\btrain\.py config/\w+\.py\b": f"has its settings in {PYTHON}",  # nanoGPT
 }
