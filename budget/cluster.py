@@ -67,7 +67,7 @@ class Cluster(NamedTuple):
 
     sold: the ids of the devices that it is sold with, the usual one first. records: what was measured on this
     machine, by collective and number of nodes: seconds before the first byte, and bytes/s as
-    NCCL's tests count them on the bus (measured/collectives.py). all_reduce: see Stack.
+    NCCL's tests count them on the bus (measured/collectives.py). all_reduce, call_s: see Stack.
     """
 
     id: str
@@ -79,6 +79,7 @@ class Cluster(NamedTuple):
     notes: str
     records: Mapping[tuple[str, int], tuple[float, float]] = {}
     all_reduce: AllReduce | None = None
+    call_s: float = 0.0
 
     @property
     def node(self) -> int:

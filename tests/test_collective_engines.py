@@ -57,3 +57,22 @@ def test_it_is_for_few_bytes_and_does_not_leave_the_node():
     np.testing.assert_allclose(
         seconds(own, "all_reduce", sizes, 8), [seconds(own, "all_reduce", x, 8) for x in sizes]
     )
+
+
+def test_what_no_graph_starts_takes_longer_for_each_collective(tmp_path):
+    import json
+
+    import budget
+    from budget.table import load
+
+    own = load("stacks", "faster-transformer.json")
+    asked = {"mode": "decode", "device": "a100-80gb", "layout": "tp=8", "batch": 1, "seq": 64}
+    waits = []
+    for us in (0, 30):
+        path = tmp_path / f"mine-{us}.json"
+        path.write_text(json.dumps({**own, "call_us": us}))
+        found = budget.estimate("llama-2-13b", stack=str(path), **asked)
+        waits.append(found.times.communication)
+    calls = sum(c.what.times for c in found.ran[0].communications)
+    assert calls >= 2 * 40  # two all-reduces a layer
+    assert waits[1] - waits[0] == pytest.approx(calls * 30e-6)

@@ -69,4 +69,4 @@ def groups(layout: Layout, software: Stack) -> float:
 def cluster_of(device: Device, cluster: object, software: Stack) -> Cluster:
     """What joins the devices, as a stack uses it. Raises InputError."""
     own = nearest(software.all_reduce, device.generation) if software.all_reduce else None
-    return joining(device, cluster)._replace(all_reduce=own)
+    return joining(device, cluster)._replace(all_reduce=own, call_s=software.call_us * 1e-6)

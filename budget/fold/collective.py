@@ -46,6 +46,7 @@ def seconds(
     least = times[0]
     for other in times[1:]:
         least = minimum(least, other)
+    least = least + cluster.call_s
     if cluster.records:
         least = _as_measured(cluster, kind, size, group, least)
     if cluster.all_reduce and kind == "all_reduce" and cluster.tiers[0].link.kind == "switch":

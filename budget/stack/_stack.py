@@ -85,6 +85,7 @@ class Stack(NamedTuple):
     share: float = 1  # of an engine, the part of the device's memory that its process takes by default
     cache_share: float = 1  # and the part of what weights and activations leave that its cache takes
     request_ms: float = 0  # what a request to its server takes besides the steps
+    call_us: float = 0  # by which a collective takes longer that its host starts, and no graph
     captures: float = 0  # of an engine, the longest sequence whose tokens its graphs cover; 0: any
     # How often a step moves a recurrent state: once where it is updated in place, more often where it is
     # copied out before and back afterwards. Source: llama-cpp-states.
