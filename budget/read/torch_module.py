@@ -230,9 +230,7 @@ def _watched(recorder: Recorder) -> Iterator[None]:
 
 @contextmanager
 def silent() -> Iterator[None]:
-    """Within, torch does not print the errors that it raises, nor a module to standard output, which is for
-    answers.
-    """
+    """Within, torch prints no errors that it also raises, and a module nothing to standard output."""
     log = logging.getLogger("torch._subclasses.fake_tensor")
     level = log.level
     log.setLevel(logging.CRITICAL)
@@ -246,9 +244,7 @@ def silent() -> Iterator[None]:
 
 
 def _loss(out: Any) -> Any:
-    """The start of the backward pass: the output's `loss`, the sum of several losses, or of its first
-    tensor.
-    """
+    """The start of the backward pass: the output's `loss`, or the sum of several, or of its first tensor."""
     named = out.get("loss") if isinstance(out, Mapping) else getattr(out, "loss", None)
     trained = [t for t in tensors_in(named) if t.requires_grad]
     if not trained:
