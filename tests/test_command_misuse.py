@@ -25,6 +25,8 @@ def refused(capsys, *args):
 
 
 WRONG = [
+    (["estimate", "--config", ""], "--config: got ''; allowed: a file"),
+    (["estimate", "--run", ""], "--run: got ''; allowed: a launch file"),
     (["estimate", "gpt3-xxl"], "gpt3"),
     (["estimate", "gpt2", "--device", "h2000"], "did you mean"),
     (["estimate", "gpt2", "--batch", "0"], "batch: got 0"),

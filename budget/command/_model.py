@@ -136,6 +136,8 @@ def source(args: Namespace, rest: list[str]) -> tuple[str, list[str]]:
     bare, flags = words(rest)
     if len(bare) > 1:
         raise too_many(bare[1])
+    if args.config == "":  # a shell's variable that is not set
+        raise InputError("--config", "got ''; allowed: a file, a folder, or - for standard input")
     named = [x for x in (*bare, args.arch, args.config) if x is not None]
     if len(named) > 1:
         raise InputError("model", "name one of PRESET, --arch and --config, not several")
