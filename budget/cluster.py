@@ -239,8 +239,8 @@ def usual(device: Device) -> Cluster:
 
 def _assumed(device: Device, records: Mapping[tuple[str, int], tuple[float, float]]) -> Cluster:
     """A node of eight with the device's own links, or of four on PCIe; its own network card, or one of 100
-    Gbit/s a node. Assumed. Of a device that is sold without any link, what was measured on this machine.
-    Raises InputError where nothing was.
+    Gbit/s a node. Assumed. For a device that is sold without any link, the links measured on this machine.
+    Raises InputError where none was.
     """
     if device.intra is None and records:
         best = max(bandwidth for _, bandwidth in records.values())

@@ -103,8 +103,8 @@ def settings(
 ) -> dict[str, Any]:
     """The default of each setting: the network's own optimizer, else the stack's settings, else UNSAID.
 
-    Of the stack's settings those are left out that this dtype or this network cannot have; a torch module
-    takes those of OF_MODULES alone. A class of transformers that has no SDPA runs its family's attention.
+    Settings of the stack that this dtype or this network cannot have are left out; a torch module takes those
+    of OF_MODULES alone. A class of transformers that has no SDPA runs its family's attention.
     Precision is that of trained weights: frozen ones, beside adapters or in few bits, stay as they are.
     Raises InputError.
     """

@@ -140,7 +140,7 @@ def _joined(
     counted: Counted, task: Task, target: Device, cluster: Any, software: Stack
 ) -> tuple[Counted, float, Cluster | None]:
     """On several devices: what was counted, with what they keep beside their programs; the number of their
-    process groups; and their cluster. Of one device a cluster is checked and no more.
+    process groups; and their cluster. For one device a cluster is only checked.
     """
     if cluster is None and (task.layout is None or counted[-1] is None):
         return counted, 0.0, None

@@ -1,7 +1,8 @@
 """The package's own data: tables in JSON, each read once (data/README.md).
 
 Not TOML, whose parser takes as long to import as half an estimate. Of the standard library's json only the
-scanner in C, where there is one: what is around it compiles six patterns, a thirtieth of an estimate.
+scanner in C is imported, where there is one: the rest compiles six patterns, which takes a thirtieth of an
+estimate.
 """
 
 from __future__ import annotations

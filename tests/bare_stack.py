@@ -1,4 +1,4 @@
-"""A stack without what was fitted to it: what its kernels reach alone, whatever the rows that the fit has."""
+"""A stack without its fitted factors: its kernels' rates alone, whatever rows the fit has."""
 
 import json
 from pathlib import Path

@@ -4,6 +4,6 @@ from budget.__main__ import main
 
 
 def run(capsys, *args):
-    """Its exit status, what it says and its errors."""
+    """A command's exit status, its output and its errors."""
     status = main(list(args))
     return status, *capsys.readouterr()

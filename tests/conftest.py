@@ -49,7 +49,7 @@ def pytest_report_header():
 
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
 def pytest_collection_modifyitems(config, items):
-    """Of a test with the mark `every(n)`, all cases that are not each n-th are slow."""
+    """All but each n-th case of a test with the mark `every(n)` are slow."""
     seen = Counter()
     for item in items:
         mark = item.get_closest_marker("every")
@@ -70,7 +70,7 @@ def _drawn(item):
 
 
 def pytest_collection_finish():
-    """What is imported by now stays: to look through it for garbage takes half a second each time."""
+    """Keep the garbage collector from all that is imported by now: to look through it takes half a second."""
     gc.collect()
     gc.freeze()
 

@@ -46,7 +46,7 @@ PATCHES = 4096  # of a picture at most: some classes look at numbers, and run on
 
 
 def families() -> list[str]:
-    """Those that are networks of their own, or text with a tower of images."""
+    """The families that are networks of their own, or text with a tower of images."""
     table = {kind: hf_families.load(kind) for kind in hf_families.known()}
     table = {kind: family for kind, family in table.items() if "code" not in family}  # transformers has none
     return [kind for kind, family in table.items() if "nested" not in family or "tower" in family]
@@ -98,7 +98,7 @@ def read_fields(kind: str, name: str) -> tuple[str, ...]:
 
 @contextmanager
 def watched(cls: type, part: str, seen: set[str]) -> Iterator[None]:
-    """What is read of a config's class, into `seen`, behind the name of the part that it is."""
+    """Record in `seen` the fields that are read of a config's class, behind the name of its part."""
     original = cls.__getattribute__
 
     def watch(self: Any, key: str) -> Any:
@@ -154,7 +154,7 @@ def variations(kinds: list[str], rng: random.Random) -> Iterator[tuple[str, str,
 
 
 def _patches(fields: Mapping[str, Any]) -> int:
-    """Those of the largest picture; 0 where there is none, or no such."""
+    """Patches of the largest picture; 0 where there is no picture."""
     most = 0
     for table in (fields, *(value for value in fields.values() if isinstance(value, dict))):
         sides = [table.get(name) for name in ("image_size", "patch_size")]
@@ -189,7 +189,7 @@ def judged(task: tuple[str, str, dict[str, Any], bool]) -> tuple[str, str]:
 
 
 def command(kind: str, name: str, fields: dict[str, Any], train: bool) -> str:
-    """What judges a variation again."""
+    """The command that judges a variation again."""
     table = {"model_type": kind, **({"architectures": [name]} if name else {}), **fields}
     told = shlex.quote(json.dumps(table))
     return f"python tests/differential.py --config {told}{' --train' if train else ''}"

@@ -1,4 +1,4 @@
-"""What a config's class counts in transformers, and here: parameters, forward and backward FLOPs."""
+"""Parameters, forward and backward FLOPs of a config's class, in transformers and here."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def without_looks() -> Iterator[None]:
 
 
 def ends(kind: str, name: str) -> tuple[str, ...]:
-    """How the outputs that are trained are called; what is pooled is one where a family has nothing else."""
+    """The names of outputs that are trained; a pooled one is among them where a family has no other."""
     family = hf_families.load(kind)
     pooled = "pooling" in family.get("set", {}) or family.get("classes", {}).get(name) == "projected"
     return ("logits", "embeds", "last_hidden_state", *(("pooler_output",) if pooled else ()))
@@ -136,7 +136,7 @@ class Nowhere:
 
 
 def ours(kind: str, name: str, fields: dict[str, Any], train: bool = False) -> tuple[int, int, int]:
-    """The same of this package. Raises InputError."""
+    """This package's counts. Raises InputError."""
     table = {"model_type": kind, **fields, **({"architectures": [name]} if name else {})}
     arch, config = hf_config.read(table)
     if towered(kind) and arch not in wholes(hf_families.load(kind)).values():

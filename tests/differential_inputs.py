@@ -1,4 +1,4 @@
-"""What transformers' classes run on, at one small size: tests/differential.py gives it to them."""
+"""Inputs of transformers' classes, at one small size, for tests/differential.py."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def tower_field(kind: str) -> str:
 
 
 def tower_fields(kind: str) -> list[str]:
-    """The same of all its towers."""
+    """The fields of all towers of a text model."""
     further = hf_families.load(kind).get("further_towers", {}).values()
     return [name for name in (tower_field(kind), *(told["tower_field"] for told in further)) if name]
 
@@ -55,7 +55,7 @@ def image_field(kind: str) -> str:
 
 
 def inputs(kind: str, name: str, config: Any) -> dict[str, Any]:
-    """What a class runs on."""
+    """The inputs on which a class runs."""
     ids = torch.zeros(BATCH, SEQ, dtype=torch.long)
     arch = hf_families.load(kind)["arch"]
     if arch == "encoder_decoder":
@@ -98,7 +98,7 @@ def patches_in_a_row(kind: str, vision: Any) -> tuple[torch.Tensor, dict[str, An
 
 
 def patches_with_places(vision: Any) -> tuple[torch.Tensor, dict[str, Any]]:
-    """The same, each patch with its column and row (Gemma 4)."""
+    """Patches in a row, each with its column and row (Gemma 4)."""
     across = GRID * vision.pooling_kernel_size
     places = torch.cartesian_prod(torch.arange(across), torch.arange(across)).repeat(BATCH, 1, 1)
     return torch.ones(BATCH, across**2, 3 * vision.patch_size**2), {"image_position_ids": places}

@@ -43,7 +43,7 @@ class Case(NamedTuple):
 
     @property
     def told(self) -> dict[str, Any]:
-        """The call, and what of the config varies."""
+        """The call, and the fields of the config that vary."""
         wide = {"vocab": self.config["vocab_size"]} if self.family.size == "seq" else {}
         drops = {"dropout": True} if any(self.config[k] for k in self.family.dropout) else {}
         return {**self.call, **wide, **drops}
@@ -124,7 +124,7 @@ def what_runs_again(rng: random.Random, family: Family, call: Mapping[str, Any])
 
 
 def ours(case: Case) -> Real:
-    """The same by this package. Raises InputError."""
+    """This package's answer. Raises InputError."""
     # Where calls are recorded, autograd adds two gradients into a third tensor.
     asked = {"device": "h100", "execution": "eager", "gradient_sums": "new", **case.call}
     found = estimate(case.config, **asked)

@@ -23,7 +23,7 @@ from budget.read.torch_module import MIXED
 
 
 def outcome(module, inputs):
-    """What a real forward and backward give: the output, gradients, buffers."""
+    """The results of a real forward and backward pass: the output, gradients, buffers."""
     torch.manual_seed(1)
     out = module(*inputs)
     (out if out.dim() == 0 else out.float().sum()).backward()
@@ -31,7 +31,7 @@ def outcome(module, inputs):
 
 
 def facts(module):
-    """What an estimate may not change."""
+    """The facts of a module that an estimate may not change."""
     own = [(n, id(p), p.requires_grad, p._version, id(p.grad)) for n, p in module.named_parameters()]
     flags = [(m.training, sorted(vars(m)), len(m._forward_hooks)) for m in module.modules()]
     state = (torch.get_rng_state().tolist(), random.getstate(), torch.get_default_dtype())
@@ -56,7 +56,7 @@ def touched(build, mode="train"):
 
 
 def problems(seed):
-    """What is wrong with the estimate of a seed's module; nothing if nothing is."""
+    """The errors in the estimate of a seed's module; none if it is right."""
     found = []
     try:
         outcome(*made(seed))
@@ -69,7 +69,7 @@ def problems(seed):
 
 
 def differences(answer, torch_s):
-    """What an estimate says that torch does not run."""
+    """How an estimate differs from what torch runs."""
     found = []
     if answer.flops[:2] != torch_s[:2]:
         found.append(f"FLOPs {answer.flops[:2]}, torch {torch_s[:2]}")

@@ -97,7 +97,7 @@ def test_a_program_is_replayed():
 
 
 def test_what_is_cached_is_held_as_long_as_there_is_room():
-    """Of any stack on torch: no less than what is allocated, and given back at the device's end."""
+    """For any stack on torch: no less than what is allocated, and given back at the device's end."""
     how = {"stack": "torch-eager", "dtype": "fp16", "memory_format": "channels_last"}
     roomy = budget.estimate("resnet50", batch=64, device="h100", **how)
     assert (

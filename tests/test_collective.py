@@ -65,14 +65,14 @@ def test_a_group_that_sends_alone_has_all_cards():
 
 
 def test_an_all_to_all_sends_beyond_the_node_what_is_for_others():
-    """Of 32 devices 24 are in other nodes."""
+    """24 of 32 devices are in other nodes."""
     card = 50e9 * DGX.tiers[1].link.reached
     assert seconds(DGX, "all_to_all", LARGE, 32) == near(LARGE * 24 / 32 / card)
 
 
 @pytest.mark.parametrize(("members", "copies"), [(32, 2), (32, 4), (8, 3)])
 def test_a_token_goes_once_to_each_node_and_device(members, copies):
-    """Of all choices of experts for a token of the first node, or device: to how many others it goes."""
+    """Over all choices of experts for a token of the first node, or device: to how many others it goes."""
     there = members // 8 if members > 8 else members
     choices = list(itertools.product(range(there), repeat=copies))
     others = sum(len(set(choice) - {0}) for choice in choices) / len(choices)
@@ -229,7 +229,7 @@ def test_heldrows(same, nodes, least, most, bound):
     [("gb200-nvl72", 1, 2**26, 0.10), ("dgx-", 1, 2**26, 0.22), ("dgx-h100", 2, 0, 0.22)],
 )
 def test_kernels_of_experts_take_about_what_an_all_to_all_of_every_copy_takes(name, nodes, least, bound):
-    """Of TensorRT-LLM and DeepEP, which sends a token once to a device that has several of its experts."""
+    """TensorRT-LLM's, and DeepEP's, which sends a token once to a device that has several of its experts."""
     rows = [
         r
         for r in ROWS

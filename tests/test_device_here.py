@@ -24,7 +24,7 @@ def test_the_processor_of_this_machine():
 
 
 def test_a_processor_serves_with_llama_cpp_from_weights_of_16_bits(monkeypatch, folder):
-    """What people run there; its bandwidth is assumed, which is said beside what is made of it."""
+    """A usual run on a processor; its bandwidth is assumed, and answers say so."""
     monkeypatch.setattr(device.profile, "_measured", lambda folder: [])
     for mode in ("prefill", "decode"):
         e = budget.estimate("llama-3-8b", mode=mode, seq=128, device="cpu")

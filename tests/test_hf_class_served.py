@@ -71,7 +71,7 @@ def test_equals_transformers(kind, fields):
 
 @pytest.mark.slow
 def test_a_window_ends_its_cache():
-    """Of its layer a cache has as many keys as the window; a token sees itself and all but one of them."""
+    """A layer's cache has as many keys as the window; a token sees itself and all but one of them."""
     fields = {**SMALL, **AFMOE}
     found = estimate({"model_type": "afmoe", **fields}, mode="decode", batch=BATCH, seq=SEQ, dtype="fp32")
     row = 2 * BATCH * SMALL["num_key_value_heads"] * SMALL["head_dim"] * 4

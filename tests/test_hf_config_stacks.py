@@ -174,7 +174,7 @@ LONG = ("qwen3_next", 200, {}), ("qwen3_5_text", 64, {"linear_num_key_heads": 4}
 
 @pytest.mark.parametrize(("kind", "seq", "fields"), LONG)
 def test_states_pass_from_chunk_to_chunk(kind, seq, fields, monkeypatch):
-    """Of several chunks of 64, the first one's state needs no gradient, the last one's has none."""
+    """With several chunks of 64, the first one's state needs no gradient, the last one's has none."""
     for module in (differential_counts, differential_inputs):
         monkeypatch.setattr(module, "SEQ", seq)
     assert judge(kind, "", {**base(kind), **fields}, train=True) == ("equal", "")
@@ -266,7 +266,7 @@ def test_any_value_is_read_or_named(family, data):
 
 
 def test_layers_heads_as_transformers_writes_them():
-    """Of ten layers and more, layers are called "05", ..., "29"."""
+    """With ten layers and more, layers are called "05", ..., "29"."""
     written = AutoConfig.for_model("gemma4_text").to_dict()
     arch, config = hf_config.read(written)
     assert (arch, config.full_head_dim) == ("gemma4", written["per_layer_config"]["05"]["head_dim"])

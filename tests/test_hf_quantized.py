@@ -89,7 +89,7 @@ def test_gptq_of_some_modules_leaves_the_others():
 
 
 def test_a_cache_in_few_bits_has_scales():
-    """Of ModelOpt: `k_scale` and `v_scale` of each layer."""
+    """ModelOpt's: `k_scale` and `v_scale` of each layer."""
     told = {"quant_method": "modelopt", "quant_algo": "FP8", "ignore": ["lm_head"]}
     assert stored(LLAMA, **told, kv_cache_scheme={"num_bits": 8}) == stored(LLAMA, **told) + 3 * 8
 

@@ -56,7 +56,7 @@ def test_an_encoder_does_not_run_while_its_decoder_makes_a_token(name):
 
 
 def test_a_window_is_computed_by_a_kernel_and_not_around_it():
-    """Of causal pairs, those that a window lets through, counted one by one."""
+    """The causal pairs that a window lets through, counted one by one."""
     t, w = 256, 64
     pairs = [(i, j) for i in range(t) for j in range(i + 1)]
     share = sum(i - j < w for i, j in pairs) / len(pairs)
@@ -72,7 +72,7 @@ def test_a_window_is_computed_by_a_kernel_and_not_around_it():
 
 @pytest.mark.parametrize(("seq", "cached"), [(16, 16), (1, 16), (4, 16)])
 def test_a_causal_kernel_goes_through_the_pairs_that_count(seq, cached):
-    """Of the last queries of a sequence, pairs counted one by one."""
+    """The pairs of a sequence's last queries, counted one by one."""
     pairs = sum(key <= query for query in range(cached - seq, cached) for key in range(cached))
     o = op("scores", "q: b h s k, k: b h t k -> w: b h s t", b=1, h=1, s=seq, t=cached, k=8)
     kernel = o._replace(
@@ -115,7 +115,7 @@ def test_counts_stay_in_full_and_an_encoder_is_not_causal():
 
 
 def test_a_graph_merges_products_of_one_input():
-    """Of a Llama's layer: queries, keys and values are one product, gate and up another one."""
+    """In a Llama's layer queries, keys and values are one product, gate and up another one."""
     e = budget.estimate("llama-3-8b", mode="decode", seq=1024)
     launches = {
         x: sum(w.launches * w.times for w in works(e.program.nodes, "bfloat16", x) if w.form == "matmul")

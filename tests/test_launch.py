@@ -3,30 +3,13 @@
 import json
 
 import pytest
-from launch_files import read_as, written
+from launch_files import AXOLOTL, FACTORY, TITAN, read_as, written
 
 from budget import estimate
 from budget.__main__ import main
 from budget.errors import InputError
 from budget.launch import read
 
-TITAN = """
-[model]
-name = "llama3"
-flavor = "8B"
-[optimizer]
-name = "AdamW"
-lr = 3e-4
-[training]
-local_batch_size = 2
-seq_len = 4096
-compile = true
-[parallelism]
-data_parallel_shard_degree = -1
-tensor_parallel_degree = 8
-[activation_checkpoint]
-mode = "selective"
-"""
 DEEPSPEED = {"train_micro_batch_size_per_gpu": 4, "gradient_accumulation_steps": 8, "bf16": {"enabled": True},
              "zero_optimization": {"stage": 3, "offload_optimizer": {"device": "cpu"}}, "aio": {"x": 1},
              "optimizer": {"type": "AdamW", "params": {"lr": "auto"}}}  # fmt: skip
@@ -44,35 +27,6 @@ per_device_train_batch_size: 4
 bf16: true
 optim: adafactor
 fsdp: full_shard
-"""
-AXOLOTL = """
-base_model: meta-llama/Meta-Llama-3-8B
-adapter: qlora
-load_in_4bit: true
-sequence_len: 4096
-micro_batch_size: 2
-gradient_accumulation_steps: 4
-lora_r: 32
-lora_target_modules: [q_proj, v_proj]
-bf16: auto
-gradient_checkpointing: true
-sample_packing: true
-torch_compile: true
-plugins: [axolotl.integrations.liger.LigerPlugin]
-liger_rms_norm: true
-liger_fused_linear_cross_entropy: true
-datasets: [{path: x}]
-"""
-FACTORY = """
-model_name_or_path: Qwen/Qwen2.5-7B-Instruct
-stage: sft
-finetuning_type: lora
-lora_target: all
-cutoff_len: 2048
-per_device_train_batch_size: 1
-quantization_bit: 8
-bf16: true
-enable_liger_kernel: true
 """
 FILES = {
     "a.toml": (
@@ -273,45 +227,3 @@ def test_a_file_s_degrees_are_a_layout(tmp_path, capsys, name, flags, layout, de
     told = json.loads(capsys.readouterr().out)
     assert layout.items() <= told["layout"].items()
     assert told["device"]["count"] == devices
-
-
-def test_adapters_and_policies_have_the_file_s_names(tmp_path):
-    axolotl = read(written(tmp_path, "a.yaml", AXOLOTL + "\npeft_use_dora: true\n"))
-    factory = read(written(tmp_path, "b.yaml", FACTORY + "\nuse_dora: true\nuse_rslora: true\n"))
-    titan = read(written(tmp_path, "c.toml", TITAN + 'selective_ac_option = "op"\n'))
-    assert axolotl.settings["use_dora"] is True
-    assert (factory.settings["use_dora"], factory.settings["use_rslora"]) == (True, True)
-    assert titan.settings["recompute"] == "keep_second_products"
-
-
-def test_adapters_are_read_as_each_tool_calls_them(tmp_path):
-    """LLaMA-Factory's OFT, TRL's LoRA beside TrainingArguments, and what trains beside an adapter."""
-    oft = FACTORY.replace("finetuning_type: lora", "finetuning_type: oft") + "\nadditional_target: lm_head\n"
-    factory = read(written(tmp_path, "a.yaml", oft)).settings
-    assert (factory["oft_block_size"], factory["adapter_dtype"]) == (32, "fp32")
-    assert factory["modules_to_save"] == "head"
-    assert not {"lora_rank", "lora_targets"} & factory.keys()
-    trl = "per_device_train_batch_size: 4\nuse_peft: true\nload_in_4bit: true\nlora_target_modules: q_proj\n"
-    ours = read(written(tmp_path, "b.yaml", trl)).settings
-    assert (ours["lora_rank"], ours["lora_dropout"]) == (16, 0.05)
-    assert (ours["lora_targets"], ours["quantize"]) == ("q_proj", "nf4")
-    assert "lora_rank" not in read(written(tmp_path, "c.yaml", trl.replace("use_peft: true", ""))).settings
-    more = "\nlora_modules_to_save: [embed_tokens, lm_head]\npeft_autocast_adapter_dtype: false\n"
-    saved = read(written(tmp_path, "d.yaml", AXOLOTL + more)).settings
-    assert (saved["modules_to_save"], saved.get("lora_dtype", "")) == ("embed,head", "")
-
-
-@pytest.mark.parametrize(
-    ("more", "said"),
-    [
-        ("finetuning_type: freeze", "finetuning_type: got 'freeze'; allowed: full, lora, oft"),
-        ("finetuning_type: oft\noft_rank: 4", "oft_rank: "),
-        ("additional_target: nothing", "additional_target: got 'nothing'; allowed: embed_tokens, lm_head"),
-    ],
-)
-def test_adapters_that_are_not_modelled_are_refused(tmp_path, more, said):
-    kind = "finetuning_type: lora\n"
-    text = FACTORY.replace(kind, "" if "finetuning_type" in more else kind)
-    with pytest.raises(InputError) as error:
-        read(written(tmp_path, "a.yaml", f"{text}\n{more}\n"))
-    assert str(error.value).startswith(said)

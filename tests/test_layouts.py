@@ -237,7 +237,7 @@ def test_experts_whose_devices_have_all_tokens_are_added_up(model, mode):
 @pytest.mark.parametrize("precision", ["pure", "autocast", "master"])
 @pytest.mark.parametrize("layout", ["pp=2", "pp=2,dp=2,zero=3", "pp=2,tp=2"])
 def test_the_part_of_weights_gradients_depends_on_no_precision(layout, precision):
-    """Of a linear layer's backward pass one half makes weights' gradients, of attention's nothing."""
+    """Half of a linear layer's backward pass makes weights' gradients, none of attention's does."""
     own = {"layers": 6, "d_model": 64, "heads": 4, "d_ff": 256}
     split = f"{layout},stages=1+5"
     e = small(split, config=own, precision=precision, attention="eager", batch=1, global_batch=8)

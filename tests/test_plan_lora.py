@@ -138,7 +138,7 @@ def test_all_linear_is_peft_s(family):
 
 @pytest.mark.parametrize(("name", "way"), [("resnet50", ""), ("deepspeech2", "all-linear, or ")])
 def test_a_network_without_queries_is_told_which_targets_there_are(name, way):
-    """What it is told to type is taken."""
+    """The flag that the error suggests is accepted."""
     field = "lora_targets: missing, as"
     with pytest.raises(InputError, match=f"^{field} {name} has no queries; allowed: {way}names of products"):
         estimate(name, lora_rank=4)

@@ -25,7 +25,7 @@ BATCH, SEQ = 4, 256
 
 
 class Discarding(torch.autograd.Function):
-    """What runs without a graph, and again with one before its gradient arrives."""
+    """A part that runs without a graph, and again with one before its gradient arrives."""
 
     @staticmethod
     def forward(ctx, held, run, *args):
@@ -165,7 +165,7 @@ def test_a_step_s_peak_is_that_of_a_checkpoint_around_the_module(case):
 
 
 def growth(of):
-    """What two layers more hold."""
+    """How much two more layers hold."""
     few, many = (of(num_hidden_layers=n) for n in (4, 6))
     return many - few
 
@@ -225,7 +225,7 @@ WIDE_BYTES = 2 * 80 * 2 * 32 * 2  # an expert's hidden units of a micro-batch, t
 
 
 def kept(**how):
-    """What the forward pass leaves, of a layer."""
+    """The bytes that a layer's forward pass leaves."""
     e = estimate("transformer", config=BY_HAND, batch=2, seq=32, device="h100", precision="pure", **how)
     return e.memory.activations / 8
 

@@ -162,7 +162,7 @@ def test_a_captured_network_generates_a_token(name, billions):
 
 @pytest.mark.slow
 def test_an_audio_spectrogram_transformer_is_a_vit_b_whose_patches_overlap():
-    """Of 16 x 16 at strides of 10, from 128 bands and 1,024 frames; its page says 86.6 million."""
+    """Patches of 16 x 16 at strides of 10, from 128 bands and 1,024 frames; its page says 86.6 million."""
     d, patches = 768, ((128 - 16) // 10 + 1) * ((1024 - 16) // 10 + 1)
     layer = 4 * (d * d + d) + (2 * d * 3072 + 3072 + d) + 2 * 2 * d
     stem, head = (16 * 16 * d + d) + 2 * d + (patches + 2) * d, 2 * 2 * d + (d + 1) * 527

@@ -19,7 +19,7 @@ DATASHEET = profiles.load(os.path.join(FOLDER, "datasheet.json"))
 
 @pytest.fixture(autouse=True)
 def folder(folder):
-    """Of a user's data folder of its own (conftest.py): the profiles."""
+    """The profiles in a user's data folder of its own (conftest.py)."""
     return profiles.user_folder()
 
 

@@ -29,7 +29,7 @@ def answer(path, capsys):
 
 
 def asks(kind, row):
-    """What a prediction of a row is made of, or why there is none."""
+    """The parts of a row's prediction, or the reason why there is none."""
     try:
         return [(a.quantity, a.unit, a.parts, a.work, a.of is None) for a in kind.asked(row)]
     except (NotCoveredError, InputError) as why:
@@ -61,7 +61,7 @@ def test_nothing_measured_and_no_id_tells_what_is_estimated(name, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MEASURED)
 def test_nothing_measured_and_no_id_tells_the_answer(name, tmp_path, capsys):
-    """Of a few rows through the command: the same predictions."""
+    """A few rows through the command have the same predictions."""
     rows = some(name, 40)
     known, again = (
         answer(written(tmp_path / f"{n}.csv", r), capsys) for n, r in (("a", rows), ("b", twice(name, rows)))

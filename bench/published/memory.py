@@ -86,7 +86,7 @@ class InTurn(NamedTuple):
     of: Callable[[Sequence[Estimate]], float]
 
     def __call__(self, found: Sequence[Estimate]) -> float:
-        """Of the longest, and of all lengths in turn."""
+        """The larger of the longest length's and that of all lengths in turn."""
         return max(self.of(found[:1]), float(found[1].in_turn))
 
 

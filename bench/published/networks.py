@@ -27,7 +27,7 @@ def network(row: Row, software: str, seq: int) -> tuple[Any, dict[str, Any]]:
     for theirs, ours in differs(software).get("networks", {}).items():
         name = re.sub(rf"^{theirs}", ours, name, flags=re.IGNORECASE)
     complete = {"layers", "d_model", "heads", "vocab"} <= sizes.keys()
-    # Of a name and its size, `phi-1.5 1.3 B`, the columns tell whether it is that network.
+    # Where a name has a size behind it, `phi-1.5 1.3 B`, the columns say whether it is that network.
     found = named(name) or named(re.sub(r" [\d.]+ [mb]$", "", name.lower())) if complete else likely(name)
     if captured(found):
         return found, {}

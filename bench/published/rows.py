@@ -149,7 +149,7 @@ def before(row: Row, name: str, begin: tuple[int, ...]) -> bool:
     word = re.sub(r"-(eager|20[12]\d)$", "", name).replace("-", ".")
     named, bare = rf"{word}(?: eager)? v?(\d+)\.(\d+)", r"(?:^|\bv|\brelease/)(\d+)\.(\d+)|"
     # Any other version may be another thing's where a row does not name this one; a version counts before a
-    # date. Of what is told by its date no version says which it is.
+    # date. Software that is distinguished by its date has no version that says which one it is.
     own = bool(re.search(word, text_of(row, "engine", "source")))
     known = rf"{bare * own}{named}|{CONTAINER}" if begin < (2000,) else DATE
     for column in ("engine_version", "engine", "source"):

@@ -79,7 +79,7 @@ def _settings(row: Row) -> tuple[Any, dict[str, Any]]:
     tp, experts = whole(row, "tp", 1), [max(whole(row, f"moe_{axis}", 1), 1) for axis in ("tp", "ep")]
     # Engines divide experts over tp's devices, whole ones or a part of each: as many bytes and FLOPs on each.
     shares = math.prod(experts)
-    # Of n devices with whole experts (tp n, ep n) the source has tp n^2, and experts n by n: counted twice.
+    # For n devices with whole experts (tp n, ep n) the source has tp n^2, and experts n by n: counted twice.
     if experts[0] == experts[1] and shares == tp:
         tp = shares = experts[0]
     if shares not in (1, tp):

@@ -30,7 +30,8 @@ EXAMPLES = """examples:
 The profile goes to $XDG_DATA_HOME/compute-budget/profiles, if it predicts no
 worse than the one there.
 """
-# Of a processor's suite: others on a shared host slow it for minutes, and all that is measured then.
+# How often a processor's suite runs: others on a shared host slow it for minutes, with all measurements in
+# them.
 PASSES = 2
 WORSE = 1.05  # times the old profile's errors: less is within what another run of the suite gives
 
@@ -69,7 +70,7 @@ def run(args: Namespace) -> int:
 
 
 def _own(chosen: device.Device, name: str) -> list[record.Record]:
-    """The records of a device. Of a processor only those that calibration measured here: many machines have
+    """The records of a device. For a processor only those that calibration measured here: many machines have
     processors of the same name, and a checkout comes with records of some.
     """
     if chosen.vendor != HERE:

@@ -84,7 +84,7 @@ class Device(NamedTuple):
     provenance: str
     uncertainty: float
     notes: str
-    # Of its architecture: sm90, gfx942, tpu, apple9 (Source: metal-families); its kernels are chosen by it.
+    # Its architecture's name: sm90, gfx942, tpu, apple9 (Source: metal-families); kernels are chosen by it.
     generation: str = ""
     host: Link | None = None  # to the host's memory; its own bandwidth where the two share one memory
 

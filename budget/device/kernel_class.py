@@ -46,11 +46,12 @@ class KernelClass(NamedTuple):
     narrow: float = 0.0  # the same of the peak in float8, or int8 for products of int8 by int8; 0: as share
     units: str = ""  # the format in which float32 is multiplied (tf32); `share` is still of float32's peak
     vector: float = 1.0  # the rate of all other arithmetic, of the ordinary units' peak
-    # Of the ordinary units' peak, the rate of batched products whose matrices are no multiples of 16 bytes,
-    # where a library has no better kernels for them; 0: it has.
+    # The rate of batched products whose matrices are no multiples of 16 bytes, over the ordinary units' peak;
+    # 0:
+    # the library has better kernels for them.
     unaligned: float = 0.0
     ordinary: float = 0.0  # of the ordinary units' peak, the rate of products that never use tensor units
-    # Of attention, a head size up to which heads are small, and the rate of small ones on tensor units.
+    # For attention, the size up to which heads are small, and the rate of small ones on tensor units.
     small: tuple[float, float] = (0.0, 1.0)
     edge: tuple[float, ...] = (0.0, 0.0, 0.0)  # of M, N, K: the rate is times M / (M + edge), ...
     tile: tuple[int, ...] = ()  # rows and columns of an output tile, where whole waves of tiles run (a GPU)

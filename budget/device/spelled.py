@@ -91,8 +91,8 @@ def near(name: str) -> str:
 
 
 def several(name: str, devices: Any) -> tuple[str, Any]:
-    """A name without how many it says there are, and how many are meant. Raises InputError where `devices`
-    says something else. Of what a cloud rents (`p4d.24xlarge`) `devices` are those of several.
+    """A device's name without a number of devices in it, and this number. Raises InputError where `devices`
+    is another one. For what a cloud rents (`p4d.24xlarge`) `devices` may be those of several.
     """
     told = _slice(name)
     if told is None and find(name):

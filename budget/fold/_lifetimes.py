@@ -1,7 +1,7 @@
 """Lifetimes: a program as changes of the bytes alive, from each tensor's writer to its last reader.
 
-Of a block with many repetitions the first two and the last are walked. In between memory grows by the same
-amount each time, which is what the second repetition adds. Gradients to which products add
+In a block with many repetitions only the first two and the last are walked. In between memory grows by the
+same amount each time, which is what the second repetition adds. Gradients to which products add
 (plan/gradient_fusion.py) lie in buffers that exist before anything runs.
 """
 
@@ -177,7 +177,7 @@ class Lifetimes:
 
     @property
     def of_loss(self) -> Size:
-        """Of what is kept when a micro-batch's forward pass ends, the bytes that head and loss made."""
+        """Bytes that head and loss made and that are still kept when a micro-batch's forward pass ends."""
         found: dict[str, Size] = {}
         for o, made, *_ in self.events:
             if o is not None and o.phase == "forward" and o.tag in (HEAD, LOSS):

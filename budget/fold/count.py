@@ -83,7 +83,7 @@ def training(model: Model) -> Iterator[tuple[Tensor, Op, Size]]:
 
 
 def modelled(model: Model) -> tuple[str, ...]:
-    """Of which parts the pointwise FLOPs and the bytes moved are a model, not those of torch's own calls
+    """The parts whose pointwise FLOPs and bytes moved are a model, not those of torch's own calls
     (tests/test_moved.py has the tolerances); contractions, parameters and lifetimes are exact all the same.
     """
     ops = (o for o, _ in walk(model.nodes) if o.phase == "forward")

@@ -47,8 +47,8 @@ def held(
 def idle(spread: Spread, memory: Memory, pools: Sequence[str]) -> Size:
     """Bytes that streams' own pools hold at the peak without use. pools: see POOLS in stack/_parse.py.
 
-    In a pipeline weights stay gathered and whole gradients wait for the last micro-batch (zero 1). Of many
-    micro-batches, gradients are there at the peak of arrays of sizes, whose kinds are not known.
+    In a pipeline weights stay gathered and whole gradients wait for the last micro-batch (zero 1). For arrays
+    of sizes it is not known what is alive at the peak; with several micro-batches, all gradients count there.
     """
     zero, found = spread.layout.zero, 0
     if "gradients" in pools and zero == 3:

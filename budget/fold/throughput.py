@@ -41,7 +41,7 @@ def throughput(
 
 def peak(kernels: Iterable[Timed], forms: Mapping[str, KernelClass], device: Device, dtype: str) -> Size:
     """The peak FLOP/s of a program's products: the dtype's, or that of another format for products in its
-    `units`. Of a program with both: all FLOPs over the seconds that they take at their own peaks. Derived.
+    `units`. For a program with both: all FLOPs over the seconds that they take at their own peaks. Derived.
     """
     usual = device.rate(dtype)
     if not any(form.units for form in forms.values()):

@@ -96,7 +96,9 @@ class Op(NamedTuple):
         return tuple([_select(self, save) for save in self._saves(needs)])
 
     def kept(self, needs: Collection[str]) -> tuple[Tensor, ...]:
-        """Of what the backward pass reads, the tensors that are neither its inputs nor its outputs."""
+        """The tensors that the backward pass reads and that are neither inputs nor outputs of the
+        operator.
+        """
         return tuple([_select(self, save) for save in self._saves(needs) if save.name])
 
     def _saves(self, needs: Collection[str]) -> Sequence[Save]:

@@ -120,7 +120,7 @@ def table(estimates: Sequence[Estimate]) -> Table:
     rate = RATE._replace(heading=f"{units.pop()}/s") if len(units) == 1 else EACH_RATE
     decodes = all(e.task.workload.mode == "decode" for e in estimates)
     found = [*FOUND, rate, MBU if decodes else MFU]
-    # Of one model on several devices; beside models there is no room.
+    # Only for one model on several devices: beside models there is no room.
     if _same(MODEL, estimates) and not _same(DEVICE, estimates) and any(map(DOLLARS.get, estimates)):
         found.append(DOLLARS)
     whole = _whole(estimates)
@@ -173,7 +173,7 @@ def _narrowly(estimates: Sequence[Estimate]) -> str:
 
 
 def knee(estimates: Sequence[Estimate]) -> str:
-    """Of one question at several batches: the smallest that reaches nine tenths of the highest rate."""
+    """For one question at several batches, the smallest batch with nine tenths of the highest rate."""
     differ = [f.key for f in (MODEL, *ASKED) if not _same(f, estimates)]
     fit = [e for e in estimates if e.fits]
     if set(differ) - {"step"} != {"batch"} or not fit:

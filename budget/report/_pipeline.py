@@ -33,7 +33,7 @@ def passes(e: Estimate) -> list[Ran]:
 
 
 def _seconds(stage: Seconds, p: Pass) -> float:
-    """Of one pass through all that a rank has of the layers."""
+    """The seconds of one pass through all of a rank's layers."""
     parts = {
         FORWARD: stage.forward,
         BACKWARD: stage.backward,

@@ -137,7 +137,7 @@ def test_flop_counts_are_torchs():
 
 
 def test_flops_of_a_cache():
-    """Of the keys that are there, not of those that there is room for."""
+    """FLOPs are of the keys in the cache, not of those for which it has room."""
     q = tensor(2, 4, 1, 16, grad=False)
     assert flops(lambda: attention_cached(q, CACHE, CACHE, LENGTHS)) == 4 * 4 * 16 * (7 + 12)
 

@@ -116,7 +116,7 @@ def test_empty(shape, where):
 
 
 def test_scores_only_know_distances():
-    """What it is for: the product of a query and a key depends on how far apart they stand."""
+    """Its purpose: the product of a query and a key depends only on their distance."""
     q, k = (random((1, 1, 1, 32), torch.float32, generator=generator(i)) for i in range(2))
     cos, sin = table(60, 16, torch.float32)
     at = lambda x, p: rope(x, cos, sin, torch.tensor([p], device=DEVICE))  # noqa: E731 - a shorter name

@@ -153,7 +153,7 @@ def test_generates_the_same_tokens(name, cache, padded, steps, calls, in_torch):
 
 
 def test_packed_sequences_and_a_mask_of_ones_own(calls, in_torch):
-    """What no rule of the kernel says is written out: exact, and seen to be."""
+    """A mask that is no rule of the kernel is written out: exact, and seen to be."""
     (eager, ours), ids = models("llama"), tokens()
     positions = torch.cat((torch.arange(8), torch.arange(LENGTH - 8))).expand(2, -1).to(DEVICE)
     prefix = (

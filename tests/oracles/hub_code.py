@@ -19,7 +19,7 @@ Fields = Mapping[str, Any]
 
 
 class Attention(nn.Module):
-    """Of grouped heads, from one projection or three."""
+    """Attention with grouped heads, from one projection or three."""
 
     def __init__(
         self, width: int, heads: int, groups: int = 0, head: int = 0, *,
@@ -67,7 +67,9 @@ class MLP(nn.Module):
 
 
 class Mixture(nn.Module):
-    """Of gated MLPs, a token goes to some of them, and through those that are shared, which are one."""
+    """A mixture of gated MLPs: a token goes to some of them, and to the shared ones, which are one wide
+    MLP.
+    """
 
     def __init__(self, width: int, inner: int, experts: int, active: int, shared: int = 0) -> None:
         super().__init__()
@@ -119,7 +121,7 @@ def build(kind: str, fields: Fields) -> nn.Module:
 
 
 def _plain(c: Fields, mlp: Fields | None = None, **attention: Any) -> nn.Module:
-    """LLaMA's, with attention and MLP as they are told."""
+    """LLaMA's layers, with the given attention and MLP."""
     width, heads = c["hidden_size"], c["num_attention_heads"]
     groups, inner = c.get("num_key_value_heads", 0), c["intermediate_size"]
     layers = [

@@ -92,7 +92,7 @@ def step(kind: str, cls: str, attention: str) -> tuple[dict[str, Any], dict[str,
         torch.set_default_dtype(before)
     config.architectures = [cls]
     given, sizes = _inputs(kind, cls, config)
-    # What batch norms do in training, they do not otherwise.
+    # Batch norms have other kernels in training.
     module.train(any(isinstance(m, torch.nn.BatchNorm2d) for m in module.modules()))
 
     def forward() -> torch.Tensor:

@@ -69,8 +69,8 @@ def _peak(
     training: bool, around: Callable[[], AbstractContextManager[Any]],
     optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
 ) -> dict[str, int]:  # fmt: skip
-    """The same of so many steps. Of one, the optimizer's states are there, for each weight; nothing where a
-    weight has no gradient, and so no states.
+    """The peak of so many steps. With a single one, the optimizer's states exist before it, but not for
+    weights without a gradient.
     """
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)

@@ -75,7 +75,7 @@ class Rule(Record):
     tracks: int = 0  # kernels that it starts in training alone: a batch norm counts its batches
     apart: int = 0  # kernels that eager code starts in addition to the fused kernel that it is part of
     calls: int = 1  # the host's calls for it, with those for the product that it is part of
-    # Of kinds that widen weights in few bits. Up to `rows` rows are multiplied by the same kernel; for more
+    # For kinds that widen weights in few bits. Up to `rows` rows are multiplied by the same kernel; for more
     # rows a kernel widens the weights first. ordinary: the fraction of the ordinary units' rate, where it
     # runs on these.
     rows: float = 1
