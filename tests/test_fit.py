@@ -72,9 +72,9 @@ def test_the_fewest_devices_hold_it_and_half_as_many_do_not(name, settings):
 
 @pytest.mark.slow
 def test_the_fewest_devices_are_whole_nodes_between_two_powers_of_two():
-    settings = {"device": "t4", "seq": 1024}
+    settings = {"device": "rtx-a4000", "seq": 1024}
     n = fit("llama-2-7b", "devices", **settings).largest
-    assert n % 4 == 0  # which a node of T4s has
+    assert n % 4 == 0  # which a node of A4000s has
     assert n & (n - 1)
     assert not budget.estimate("llama-2-7b", devices=2 * n // 3, **settings).fits
 
