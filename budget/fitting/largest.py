@@ -74,7 +74,8 @@ def fit(model: object, solve: str = "", **settings: Unpack[Settings]) -> Fit:
 
     bool(budget.fit("llama-3-8b", device="h100")); budget.fit("gpt2", "batch", device="a100").largest
 
-    solve: batch, seq, image or layers, to find the largest that fits; or devices, to find the fewest.
+    solve: batch, seq, image or layers, to find the largest that fits; or devices, to find the fewest of 1, 2,
+    4, ..., or of three quarters of these in whole nodes.
     settings: those of budget.estimate. Raises InputError.
     """
     given = said(settings)
