@@ -252,3 +252,9 @@ def test_the_smallest_image_is_one_that_the_network_takes(name):
     side, answer = largest(name, "image", device="a100-40gb")
     assert answer is not None and answer.fits
     assert side >= 64
+
+
+def test_what_fits_at_no_size_is_said(capsys):
+    status, out, _ = run(capsys, "fit", "llama-3-8b", "--device", "4090", "--solve", "seq")
+    assert status == 1
+    assert out.startswith("llama-3-8b does not fit RTX 4090, whatever the seq: ")

@@ -99,7 +99,8 @@ def _lines(found: Fit) -> Iterator[str]:
         yield f"{name} fits {device}{size}: {_used(now)}"
         return
     verdict = "fits" if now.fits else "does not fit"
-    yield f"{name} {verdict} {device}: {_used(now)}"
+    any_size = f", whatever the {found.solve}" if found.solve not in ("", DEVICES) else ""
+    yield f"{name} {verdict} {device}{any_size}: {_used(now)}"
     yield from (f"  {describe(c, now)}" for c in _shown(found))
     if now.searched and advice.changes:
         yield "  on layouts near this one; an estimate with these flags searches for a faster one"
