@@ -58,7 +58,7 @@ def _run(args: list[str]) -> int:
     if sys.stdout is None:
         raise InputError("output", "standard output is closed; allowed: an open one")
     from . import command  # here, where Ctrl-C is one line
-    from .command._parser import Parser, left_over
+    from .command._parser import Parser
 
     if args[:1] == ["help"] and len(args) > 1:
         args = [args[1], "--help"]
@@ -82,6 +82,8 @@ def _run(args: list[str]) -> int:
     module.flags(parser)
     known, rest = parser.parse_known_args(args[1:])
     if rest and not parser.open:
+        from .command._left_over import left_over
+
         raise left_over(rest, parser.flags(), f"allowed: those of budget {args[0]} --help")
     status: int = module.run(known, rest) if parser.open else module.run(known)
     return status

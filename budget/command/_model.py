@@ -19,7 +19,7 @@ from ..read.source import resolve
 from ..size import number
 from ..stack import usual
 from ._lists import how_many, names, side, size, sizes
-from ._parser import Parser, Several, left_over, too_many
+from ._parser import Parser, Several
 
 DEFAULT_ARCH = "transformer"
 
@@ -135,6 +135,8 @@ def source(args: Namespace, rest: list[str]) -> tuple[str, list[str]]:
     """The name of the model, and the architecture's flags. Raises InputError for several models."""
     bare, flags = words(rest)
     if len(bare) > 1:
+        from ._left_over import too_many
+
         raise too_many(bare[1])
     if args.config == "":  # a shell's variable that is not set
         raise InputError("--config", "got ''; allowed: a file, a folder, or - for standard input")
@@ -211,6 +213,8 @@ def architecture_flags(cls: type[Settings], args: Namespace, rest: list[str]) ->
     parser = architecture_parser(cls)
     values, left = parser.parse_known_args(rest)
     if left:
+        from ._left_over import left_over
+
         known = [_flag(name) for name in cls.fields]
         known += [_flag(name) for name in vars(args) if name != "techniques"]
         raise left_over(left, known, "allowed: those that --help has")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from functools import cache
 from types import SimpleNamespace
 
-from ..errors import InputError, unknown
+from ..errors import InputError
 from ..named import Any, NoReturn
 
 # argparse has its headings translated by gettext, which takes as long to import as argparse itself.
@@ -34,29 +34,6 @@ class Several(Action):
         """Keep the value."""
         before = getattr(args, self.dest, self.default)
         setattr(args, self.dest, value if before is self.default else f"{before},{value}")
-
-
-def left_over(words: Sequence[str], known: Iterable[str], where: str) -> InputError:
-    """The error for arguments that nothing takes: an unknown flag, or a word too many."""
-    flag = next((word for word in words if word.startswith("-")), None)
-    if flag is not None:
-        return unknown("flag", flag, known, of_another(flag) or where)
-    return too_many(words[0])
-
-
-def of_another(flag: str) -> str:
-    """Which command has a flag that this one has not; "" for none."""
-    from .explain import flags_of_commands
-
-    command = flags_of_commands().get(flag.lstrip("-").replace("_", "-"), "").partition(":")[0]
-    return f"it is a flag of budget {command}" if command else ""
-
-
-def too_many(word: str) -> InputError:
-    """The error for a word that nothing takes, which may be one of a list."""
-    number = f"; a number has a flag, as --devices {word}" if word.isdecimal() else ""
-    way = "; a list is one word: 784,256,10 or tp=8,pp=2" if re.fullmatch(r"(\w+=)?\d+", word) else ""
-    return InputError("usage", f"{word!r} is one argument too many{number}{way}")
 
 
 class Parser(ArgumentParser):

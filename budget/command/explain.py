@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from textwrap import fill
 
 from .. import arch, device, stack, table
@@ -13,6 +12,7 @@ from ..defaults import CHOICES
 from ..errors import unknown
 from ..layout import Layout
 from ..plan import fields
+from ._left_over import flags_of_commands
 from ._parser import Parser
 
 HELP = "what a word of an answer means, or a source that it names"
@@ -55,19 +55,6 @@ def run(args: Namespace, rest: Sequence[str]) -> int:
     print(fill(" ".join(entry["text"].split()), 79))
     print(fill(f"source: {_source(entry.get('source'))}", 79, break_on_hyphens=False))
     return 0
-
-
-FLAGS_OF = ("estimate", "serve", "fit", "scale", "goodput")  # the first that has a flag tells it
-
-
-def flags_of_commands() -> dict[str, str]:
-    """What each flag means, in its help's words, behind its command."""
-    found: dict[str, str] = {}
-    for command in FLAGS_OF:
-        parser = Parser(prog=f"budget {command}")
-        import_module(f"{__package__}.{command}").flags(parser)
-        found = {**{flag: f"{command}: {told}" for flag, told in parser.meanings().items()}, **found}
-    return found
 
 
 def _value(asked: str, flags: Mapping[str, str]) -> str:

@@ -1,0 +1,43 @@
+"""Arguments that a command does not take: what they are instead, and the flags of other commands."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from importlib import import_module
+
+from ..errors import InputError, unknown
+from ._parser import Parser
+
+FLAGS_OF = ("estimate", "serve", "fit", "scale", "goodput")  # the first that has a flag tells it
+
+
+def flags_of_commands() -> dict[str, str]:
+    """What each flag means, in its help's words, behind its command."""
+    found: dict[str, str] = {}
+    for command in FLAGS_OF:
+        parser = Parser(prog=f"budget {command}")
+        import_module(f"{__package__}.{command}").flags(parser)
+        found = {**{flag: f"{command}: {told}" for flag, told in parser.meanings().items()}, **found}
+    return found
+
+
+def left_over(words: Sequence[str], known: Iterable[str], where: str) -> InputError:
+    """The error for arguments that nothing takes: an unknown flag, or a word too many."""
+    flag = next((word for word in words if word.startswith("-")), None)
+    if flag is not None:
+        return unknown("flag", flag, known, of_another(flag) or where)
+    return too_many(words[0])
+
+
+def of_another(flag: str) -> str:
+    """Which command has a flag that this one has not; "" for none."""
+    command = flags_of_commands().get(flag.lstrip("-").replace("_", "-"), "").partition(":")[0]
+    return f"it is a flag of budget {command}" if command else ""
+
+
+def too_many(word: str) -> InputError:
+    """The error for a word that nothing takes, which may be one of a list."""
+    number = f"; a number has a flag, as --devices {word}" if word.isdecimal() else ""
+    way = "; a list is one word: 784,256,10 or tp=8,pp=2" if re.fullmatch(r"(\w+=)?\d+", word) else ""
+    return InputError("usage", f"{word!r} is one argument too many{number}{way}")
