@@ -125,3 +125,9 @@ def test_a_device_whose_prices_nobody_read_has_what_its_answers_take(capsys):
     usd = budget.estimate("gpt2", device="4090").cost()["usd_per_hour"]
     assert f"{usd:.2f}" in printed(capsys, "list", "prices", "4090")
     assert "no price of Arc A770 is known: --price" in printed(capsys, "list", "prices", "a770")
+
+
+def test_one_of_a_list_names_those_whose_names_begin_so(capsys):
+    assert "longer names: qwen2, " in printed(capsys, "list", "families", "qwen")
+    assert "longer names: vllm-2024" in printed(capsys, "list", "stacks", "vllm")
+    assert "longer" not in printed(capsys, "list", "presets", "resnet50")

@@ -9,7 +9,7 @@ from functools import cache
 from .. import arch as architectures
 from .. import cluster, device, law, stack, table
 from ..config import Workload
-from ..errors import InputError, unknown
+from ..errors import InputError, some, unknown
 from ..fold.count import params
 from ..named import Any
 from ..read import hf_families, preset
@@ -82,11 +82,13 @@ def _listed(table: Table, text: str = "", foot: str = "") -> Answer:
     )
 
 
-def _fields(fields: Sequence[tuple[str, Any]]) -> Answer:
-    """One thing's settings, a line each."""
+def _fields(fields: Sequence[tuple[str, Any]], name: str, kind: str) -> Answer:
+    """One thing's settings, a line each, and whose names begin with its own."""
     lines = [f"{field} = {value}" for field, value in fields]
     columns = (Column("field", "field"), Column("value", "value"))
-    return _listed(Table(columns, fields, lines=lambda: lines))
+    others = [other for other in NAMES[kind]() if other.startswith(name) and other != name]
+    foot = f"longer names: {some(others)}" if others else ""
+    return _listed(Table(columns, fields, lines=lambda: lines), foot=foot)
 
 
 def _architectures(name: str | None) -> Answer:
@@ -112,7 +114,7 @@ def _families(word: str | None) -> Answer:
     if word in hf_families.known():
         family = hf_families.load(word)
         about = {key: family[key] for key in ("arch", "note", "source") if key in family}
-        return _fields([*about.items(), *family["classes"].items()])
+        return _fields([*about.items(), *family["classes"].items()], str(word), "families")
     found = [(n, hf_families.load(n)) for n in _having(word, "families")]
     rows = [(n, of["arch"], len(of["classes"]), of.get("note", "")) for n, of in found]
     lines = [f"{n:<27}{arch:<17}{classes:>2}  {note}"[:79].rstrip() for n, arch, classes, note in rows]
@@ -125,7 +127,7 @@ def _families(word: str | None) -> Answer:
 def _presets(word: str | None) -> Answer:
     others = dict(preset.classes())
     if word in (*preset.names(), *others):
-        return _fields(list(preset.find(word).items()))
+        return _fields(list(preset.find(word).items()), word, "presets")
     captured = [(name, others[name], None) for name in _with(word, others)]
     having = _with(word, preset.names()) if captured else _having(word, "presets")
     rows = sorted((_sized(name) for name in having), key=lambda row: row[1:])
@@ -197,7 +199,7 @@ def _part(word: str | None, kind: str) -> bool:
 
 def _stacks(name: str | None) -> Answer:
     if name is not None and not _part(name, "stacks"):
-        return _fields(list(stack_fields(stack.load(name))))
+        return _fields(list(stack_fields(stack.load(name))), name, "stacks")
     rows = [(s.name, s.modes, s.about) for s in stack.all_stacks() if _with(name, (s.name,))]
     columns = (Column("name", "stack"), Column("modes", "modes"), Column("about", "what"))
     usual = f"unless one is named: {_usual('train', 'train')}; {_usual('decode', 'serve')}"
@@ -217,7 +219,8 @@ def _laws(name: str | None) -> Answer:
     """All scaling laws, or one with its constants, range and source."""
     if name is not None and not _part(name, "laws"):
         about = law.load(name).about
-        return _fields([(k, str(v)) for k, v in about.items() if k not in ("draws", "checks")])
+        told = [(k, str(v)) for k, v in about.items() if k not in ("draws", "checks")]
+        return _fields(told, name, "laws")
     rows = [
         (x.id, x.about["params_are"], LOSS[x.has_loss], HOLDS[x.about["reproduces"]])
         for x in law.every()
