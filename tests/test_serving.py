@@ -242,7 +242,7 @@ def test_a_cache_takes_a_share_of_what_is_free():
     """
     settings = {"device": "a100-80gb", "stack": "tensorrt-llm", "quantize": "w8a8", "users": [1]}
     settings |= {"context": 1000, "output_tokens": 24}
-    found = serve("llama-2-7b", cache_share=0.9, **settings)
+    found = serve("llama-2-7b", **settings)
     assert found.places * 1024 == pytest.approx(132608, rel=0.05)
     assert found.cache_share == found.to_dict()["cache_share"] == 0.9
     half = serve("llama-2-7b", cache_share=0.45, **settings)
