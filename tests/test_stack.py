@@ -153,11 +153,11 @@ def test_no_two_stacks_are_called_alike():
 
 
 def test_a_pair_that_nobody_measured_says_so_and_is_less_sure():
-    known = budget.estimate("llama-2-7b", stack="llm-foundry", device="a100-80gb")
-    other = budget.estimate("llama-2-7b", stack="llm-foundry", device="b200")
+    known = budget.estimate("llama-2-7b", mode="decode", stack="vllm", device="a100-80gb")
+    other = budget.estimate("llama-2-7b", mode="decode", stack="vllm", device="v100")
     assert known.profile.provenance == "published"
     assert other.profile.provenance == "datasheet"
-    assert "llm-foundry" in other.profile.summary
+    assert "vllm" in other.profile.summary
     widths = [e.profile.high / e.profile.low for e in (known, other)]
     assert widths[0] < widths[1]
 
