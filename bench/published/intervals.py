@@ -11,6 +11,7 @@ from budget.measured.calibration import interval
 from budget.named import Any, NamedTuple
 
 from .measured import Case
+from .side_by_side import side_by_side
 
 COVERAGE = 0.9
 DRAWN = 3  # a group's errors are averaged with so many mean errors, so that one of a few does not rule
@@ -132,8 +133,13 @@ def held(
     """By row, whether its error lies within the interval that an answer would have without the rows that are
     left out with it. by: see `intervals`.
     """
-    within: dict[str, bool] = {}
-    for out, own in parts(found, left_out).items():
+    apart = parts(found, left_out)
+
+    def inside(out: Any) -> dict[str, bool]:
         seen = intervals([c for c in found if left_out(c) != out], *by)
-        within |= {c.key: abs(errors[c.key]) <= math.log(seen.of(c)) for c in own}
+        return {c.key: abs(errors[c.key]) <= math.log(seen.of(c)) for c in apart[out]}
+
+    within: dict[str, bool] = {}
+    for some in side_by_side(inside, [*apart]):
+        within |= some
     return within

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -12,6 +11,7 @@ from budget.named import Any
 from .fit import NORMS, ROUGH, Numbers, fit, predictions
 from .kernels import batches
 from .measured import Case
+from .side_by_side import side_by_side
 
 
 def left_out(
@@ -34,21 +34,6 @@ def left_out(
         return {c.key: float(w) for c, w in zip(out, wrong, strict=True)}
 
     errors: dict[str, float] = {}
-    for some in _side_by_side(without, sorted({key(c) for c in found}, key=str)):
+    for some in side_by_side(without, sorted({key(c) for c in found}, key=str)):
         errors |= some
     return errors
-
-
-def _side_by_side(job: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
-    """What a job makes of each, on all cores: a fork has the rows, which would take long to send."""
-    if len(items) < 2 or "fork" not in multiprocessing.get_all_start_methods():
-        return [job(item) for item in items]
-    with multiprocessing.get_context("fork").Pool(initializer=_jobs.append, initargs=(job,)) as pool:
-        return pool.map(_run, items, chunksize=1)
-
-
-_jobs: list[Callable[[Any], Any]] = []  # of a fork, the one that it was made for
-
-
-def _run(item: Any) -> Any:
-    return _jobs[-1](item)

@@ -55,8 +55,9 @@ def main(argv: list[str]) -> int:
         errors[name] = left_out(found, together, begin, numbers)
     for name, of in errors.items():
         print(_score(name, list(of.values())))
-    if not options.quick:
-        print("\n".join(targets(found, errors)))
+    asked = [] if options.quick else [*targets(found, errors)]
+    if asked:
+        print("\n".join(asked))
     terms = list(_terms(options.tables, begin)) if options.terms else []
     for name, of in terms:
         print(_score(name, list(of.values())))
@@ -68,7 +69,7 @@ def main(argv: list[str]) -> int:
         rows = {**errors[next(iter(LEFT_OUT))], **judged}
         several = widths([*judges, *serving], rows, ELSEWHERE)
         write(found, numbers, intervals(found, *(errors[name] for name in LEFT_OUT)), several)
-        page(found, errors, terms)
+        page(found, errors, asked, terms)
     return 0
 
 
@@ -145,12 +146,13 @@ BEGIN, END = "<!-- published: bench/published/scoreboard.py writes this -->", "<
 def page(
     found: Sequence[Case],
     errors: Mapping[str, Mapping[str, float]],
+    asked: Sequence[str],
     terms: Sequence[tuple[str, Mapping[str, float]]],
 ) -> None:
-    """Write the section of docs/accuracy.md, and its picture."""
+    """Write the section of docs/accuracy.md, and its picture. asked: the lines of `targets`."""
     with open(PAGE, encoding="utf-8") as file:
         before, _, rest = file.read().partition(BEGIN)
-    lines = "\n".join(_page(found, errors, terms))
+    lines = "\n".join(_page(found, errors, asked, terms))
     replace(PAGE, f"{before}{BEGIN}\n\n{lines}\n\n{END}{rest.partition(END)[2]}")
     replace(PICTURE, picture(found, errors) + "\n")
 
@@ -158,6 +160,7 @@ def page(
 def _page(
     found: Sequence[Case],
     errors: Mapping[str, Mapping[str, float]],
+    asked: Sequence[str],
     terms: Sequence[tuple[str, Mapping[str, float]]],
 ) -> Iterator[str]:
     yield "| | rows | median error | 90th percentile | predicted / measured |"
@@ -166,7 +169,7 @@ def _page(
         yield _row(name if name == "fitted" else f"{name} left out", list(of.values()))
     yield from (_row(name, list(of.values())) for name, of in terms)
     yield ""
-    yield from targets(found, errors)
+    yield from asked
     yield ""
     first, of = next(iter(LEFT_OUT.items()))
     known = held(found, errors[first], of, tuple(errors[name] for name in LEFT_OUT))
