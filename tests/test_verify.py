@@ -44,6 +44,7 @@ WITH = {  # what a setting means nothing, or is refused, without
     "documents": {"attention": "flash"},
     "kv_dtype": {"mode": "decode"}, "cache_implementation": {"mode": "decode"},
     "prompt_logits": {"mode": "prefill"}, "quantize_weights": {"precision": "fp8"},
+    "norms": {"mode": "forward", "execution": "graph"},
     "hold_checkpoints": {"recompute": "full"}, "reduce_dtype": {"precision": "fsdp"},
     "recompute_every": {"recompute": "full"}, "recompute_layers": {"recompute": "full"},
     **{name: {"seq": 96} for name in ("prefix_tuning", "prompt_tuning", "p_tuning")},
