@@ -104,7 +104,7 @@ class Estimate(Shown, _Estimate):
             return own
         from ..fold.doubt import interval  # not for one device
 
-        return interval(own, self.spread, self.ran, self.cluster, self.stack.overlap)
+        return interval(own, self.times.step, self.spread, self.ran, self.cluster, self.stack.overlap)
 
     @property
     def devices(self) -> Any:
@@ -295,4 +295,5 @@ class Estimate(Shown, _Estimate):
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object, in plain numbers (lists for arrays). Keys include units and are never renamed."""
-        return self._as("dict")  # type: ignore[no-any-return] # a format's own object
+        found: dict[str, Any] = self._as("dict")
+        return found

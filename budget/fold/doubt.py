@@ -21,13 +21,16 @@ WITHIN = {"switch": 1.15, "mesh": 1.15, "torus": 1.15, "network": 1.67, "pcie": 
 
 def interval(
     own: tuple[float, float],
+    step: Size,
     found: Spread,
     ran: Sequence[Ran],
     cluster: Cluster,
     overlap: Mapping[str, float],
 ) -> tuple[Size, Size]:
-    """The factors of a step's time within which nine of ten measured ones lie. own: those of its kernels."""
-    step = found.times(ran).step
+    """The factors of a step's time within which nine of ten measured ones lie.
+
+    own: those of its kernels. step: its seconds.
+    """
     fast, slow = (
         found.times(found.on(ran, carrying(cluster, sign), overlap)).step / step for sign in (1, -1)
     )
