@@ -16,9 +16,7 @@ MACS = re.compile(r"\b(macbook([\W_]*(pro|air))?|mac[\W_]*(mini|studio|pro)|imac
 BRAND = re.compile(r"^(rtx|gtx|rx|tpu|arc|ascend|jetson)(?=[a-z]*\d)")  # that people leave out
 MEMORY = re.compile(r"(.+)[\s_-]+(\d{1,3})(?:\s*gi?b?)?", re.IGNORECASE)  # a name with the memory behind it
 AMID = re.compile(r"(.+?)[\s_-]+(\d{1,3}\s*gi?b)[\s_-]+(.+)", re.IGNORECASE)  # in its midst: A100 80GB SXM
-NUMBERED = re.compile(
-    r"([a-z]+)(\d{2,3})(?!\d)([a-z]?)"
-)  # a generation's letters and a board's number: mi450, b300a
+NUMBERED = re.compile(r"([a-z]+)(\d{2,3})(?!\d)([a-z]?)")  # a board's letters and number: mi450, b300a
 KINDS = ("super", "mobile")  # left out where a memory tells a board from its namesake: RTX 4090 16GB
 
 # How many, before a name or behind it: `2x h100`, `8 * 4090`, `8 h100`, `h100 x8`, `H100:8`.
