@@ -80,8 +80,8 @@ class Run(NamedTuple):
 
 def read(path: str) -> Run:
     """The run of a launch file. Raises InputError that names the file's own field."""
-    form, told, known, left = _read(path)
-    return _run(form, told, known, left)
+    form, settings, known, left = _read(path)
+    return _run(form, settings, known, left)
 
 
 def _read(path: str, *, whole: bool = True) -> tuple[str, dict[str, Any], tuple[str, ...], tuple[str, ...]]:
@@ -95,7 +95,7 @@ def _read(path: str, *, whole: bool = True) -> tuple[str, dict[str, Any], tuple[
         raise InputError("--run", f"{called(path)} {said}")
     if whole:
         table |= _beside(table, path)
-    told: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     known, left = [], []
     for field, value in _flat(table):
         meaning = module.FIELDS.get(field)
@@ -113,17 +113,17 @@ def _read(path: str, *, whole: bool = True) -> tuple[str, dict[str, Any], tuple[
             known += value.known
             left += value.left
         try:
-            _add(told, {meaning: value} if isinstance(meaning, str) else meaning(value))
+            _add(settings, {meaning: value} if isinstance(meaning, str) else meaning(value))
         except InputError as error:
             problem = str(error).removeprefix(f"{error.field}: ")
             raise InputError(field, problem) from None
         except (TypeError, ValueError, AttributeError):
             raise InputError(field, f"got {shown(value)}, which is not of its kind") from None
     if hasattr(module, "finish"):
-        told = module.finish(told)
-    left += told.pop("unsaid", ())
-    told = {"stack": module.STACK, **told}
-    return form, told, tuple(known), tuple(left)
+        settings = module.finish(settings)
+    left += settings.pop("unsaid", ())
+    settings = {"stack": module.STACK, **settings}
+    return form, settings, tuple(known), tuple(left)
 
 
 def _plain(table: Mapping[str, Any]) -> dict[str, Any]:
@@ -157,22 +157,22 @@ def _beside(table: Mapping[str, Any], path: str) -> dict[str, Beside]:
     for name in FILES:
         if place := _here(table.get(name), path):
             other = found[name] = Beside(table[name])
-            other.form, told, other.known, other.left = _read(place, whole=False)
-            other.told = {field: x for field, x in told.items() if field not in PROGRAMS}
+            other.form, settings, other.known, other.left = _read(place, whole=False)
+            other.settings = {field: x for field, x in settings.items() if field not in PROGRAMS}
     return found
 
 
-def _add(told: dict[str, Any], more: Mapping[str, Any]) -> None:
+def _add(settings: dict[str, Any], more: Mapping[str, Any]) -> None:
     """Add one more field's settings; several fields may each name some fused kernels."""
-    if "fuse" in told and "fuse" in more:
-        more = {**more, "fuse": f"{told['fuse']},{more['fuse']}"}
-    told |= more
+    if "fuse" in settings and "fuse" in more:
+        more = {**more, "fuse": f"{settings['fuse']},{more['fuse']}"}
+    settings |= more
 
 
-def _run(form: str, told: Mapping[str, Any], known: tuple[str, ...], left: tuple[str, ...]) -> Run:
+def _run(form: str, flat: Mapping[str, Any], known: tuple[str, ...], left: tuple[str, ...]) -> Run:
     parts: dict[str, dict[str, Any]] = {"config": {}, "layout": {}, "serving": {}}
     settings: dict[str, Any] = {}
-    for name, value in told.items():
+    for name, value in flat.items():
         head, _, rest = name.partition(".")
         if rest:
             parts[head][rest] = value

@@ -31,12 +31,12 @@ def commands(text: str, known: Mapping[str, str] | None = None) -> Iterator[list
     text = COMMENTS.sub("", re.sub(r"\\\r?\n", " ", text))
     arrays = {name: " ".join(content.split()) for name, content in ARRAY.findall(text)}
     text = ALL_OF.sub(lambda found: arrays.get(found[1], found[0]), re.sub(r"\s*\n\s*(?=-)", " ", text))
-    told = {**(known or {}), **variables(text)}
+    known = {**(known or {}), **variables(text)}
     marks = shlex.shlex(text, posix=True, punctuation_chars=ENDS)
     marks.whitespace, marks.whitespace_split, marks.commenters = " \t\r", True, ""
     words: list[str] = []
     for word in marks:
-        full = filled(word, told)
+        full = filled(word, known)
         if not word.strip(ENDS):
             yield words
             words = []
@@ -81,11 +81,11 @@ def _sky(table: Mapping[str, Any]) -> dict[str, str]:
     return {"SKYPILOT_NUM_GPUS_PER_NODE": found[1] or "1"} if found else {}
 
 
-def _text(name: str, told: Any) -> str:
+def _text(name: str, command: Any) -> str:
     """A field's part of a container's command: a script as it is, the other words of a list one by one."""
-    if not isinstance(told, list):
-        return told if isinstance(told, str) else ""
-    words = [re.sub(r"\$\((\w+)\)", r"${\1}", str(word)) for word in told]  # Kubernetes' form of a variable
+    if not isinstance(command, list):
+        return command if isinstance(command, str) else ""
+    words = [re.sub(r"\$\((\w+)\)", r"${\1}", str(word)) for word in command]  # Kubernetes' variables
     return ("\n" if name == "commands" else " ").join(
         shlex.quote(word) if word.startswith(("{", "[")) else word for word in words
     )
@@ -93,10 +93,10 @@ def _text(name: str, told: Any) -> str:
 
 def _environment(table: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Variables of a mapping, of `NAME=value`, or of names and values."""
-    for told in (table.get(name) for name in ENVIRONMENT):
-        if isinstance(told, Mapping):
-            yield from ((str(name), filled(str(value), {})) for name, value in told.items())
-        for one in told if isinstance(told, list) else ():
+    for pairs in (table.get(name) for name in ENVIRONMENT):
+        if isinstance(pairs, Mapping):
+            yield from ((str(name), filled(str(value), {})) for name, value in pairs.items())
+        for one in pairs if isinstance(pairs, list) else ():
             if isinstance(one, Mapping):
                 yield str(one.get("name")), filled(str(one.get("value", "")), {})
             elif "=" in str(one):

@@ -32,19 +32,19 @@ def script(text: str) -> str:
     stages: dict[str, dict[str, Any]] = {}
     arguments: dict[str, str] = {}
     last: dict[str, Any] = {"image": "", "run": [], "env": {}}
-    for name, told in _instructions(text):
-        if name == "FROM" and (found := FROM.fullmatch(f"FROM {told}")):
+    for name, words in _instructions(text):
+        if name == "FROM" and (found := FROM.fullmatch(f"FROM {words}")):
             image = filled(found[1], arguments)
             last = deepcopy(stages.get(image, {"image": image, "run": [], "env": {}}))
             stages[found[2] or image] = last
         elif name == "ARG":
-            arguments |= _variables(told)
+            arguments |= _variables(words)
         elif name == "ENV":
-            last["env"] |= _variables(told)
+            last["env"] |= _variables(words)
         elif name == "RUN":
-            last["run"].append(_words(told))
+            last["run"].append(_words(words))
         elif name in ("ENTRYPOINT", "CMD"):
-            last[name] = _words(told)
+            last[name] = _words(words)
     environment = (f"{name}={shlex.quote(value)}" for name, value in last["env"].items())
     start = last.get("ENTRYPOINT", last["image"])
     return "\n".join([*last["run"], " ".join([*environment, start, last.get("CMD", "")])])
@@ -58,20 +58,20 @@ def _instructions(text: str) -> Iterator[tuple[str, str]]:
             yield found[1].upper(), found[2]
 
 
-def _variables(told: str) -> dict[str, str]:
+def _variables(text: str) -> dict[str, str]:
     """`NAME=value ...`, or `NAME value`."""
-    name, given, value = told.partition("=")
+    name, given, value = text.partition("=")
     if not given or " " in name:
-        name, _, value = told.partition(" ")
+        name, _, value = text.partition(" ")
         return {name: value.strip()}
-    pairs = (word.partition("=") for word in shlex.split(told))
+    pairs = (word.partition("=") for word in shlex.split(text))
     return {name: value for name, _, value in pairs}
 
 
-def _words(told: str) -> str:
+def _words(text: str) -> str:
     """A command as a shell has it, of one in JSON its words."""
     try:
-        words = json.loads(told)
+        words = json.loads(text)
     except ValueError:
-        return told
-    return shlex.join(map(str, words)) if isinstance(words, list) else told
+        return text
+    return shlex.join(map(str, words)) if isinstance(words, list) else text

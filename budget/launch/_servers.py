@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from ..errors import InputError, shown
 from ..named import Any
-from ._shared import Told, degree, one_of, when, whole
+from ._shared import Settings, degree, one_of, when, whole
 
 # Commands that start a server: programs, as patterns of consecutive words, and containers that run one.
 # Sources: vllm-serve, sglang-server, trtllm-serve, llama-server, llama-cpp-python, mlx-lm-server,
@@ -68,10 +68,10 @@ SHORT = {
 }  # fmt: skip
 
 
-def _share_of(ours: str) -> Callable[[Any], Told]:
+def _share_of(ours: str) -> Callable[[Any], Settings]:
     """A setting that is a share of the device's memory. Raises InputError."""
 
-    def read(share: Any) -> Told:
+    def read(share: Any) -> Settings:
         if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
             raise InputError(ours, f"got {shown(share)}; allowed: numbers above 0, up to 1")
         return {f"serving.{ours}": share}
@@ -125,10 +125,10 @@ def started(commands: Iterable[list[str]]) -> list[str]:
 def _model(words: list[str]) -> str:
     """The model in a server's flags, or ""."""
     both = zip(words, [*words[1:], ""], strict=True)
-    told = (
+    stated = (
         value or word for flag, word in both for name, _, value in (flag.partition("="),) if name in MODELS
     )
-    return next(told, "")
+    return next(stated, "")
 
 
 def _started(words: list[str]) -> list[str]:
@@ -168,23 +168,23 @@ def starts(name: str) -> Callable[[Mapping[str, Any]], bool]:
     return lambda table: table.get("serves") == name
 
 
-def serves(name: str) -> Callable[[Any], Told]:
+def serves(name: str) -> Callable[[Any], Settings]:
     """The settings for a line that starts this server: its stack, in mode decode."""
     return lambda _: {"mode": "decode", "stack": name}
 
 
-def finish(told: dict[str, Any]) -> dict[str, Any]:
+def finish(settings: dict[str, Any]) -> dict[str, Any]:
     """Experts are divided over the devices of tp alone; each of dp is a replica."""
-    tp = told.get("layout.tp", 1)
-    experts = told.pop("experts", False)
+    tp = settings.get("layout.tp", 1)
+    experts = settings.pop("experts", False)
     if experts:
-        told["layout.ep"] = tp
-    ep = told.get("layout.ep", 1)
-    told = {**told, "layout.etp": max(tp // ep, 1)} if ep > 1 else told
-    copies = told.pop("copies", 1)
-    if told.pop("within", False) or ((experts or ep > 1) and copies > 1):  # all share their experts
-        told["unsaid"] = [f"data parallelism of attention alone, {copies}"]
+        settings["layout.ep"] = tp
+    ep = settings.get("layout.ep", 1)
+    settings = {**settings, "layout.etp": max(tp // ep, 1)} if ep > 1 else settings
+    copies = settings.pop("copies", 1)
+    if settings.pop("within", False) or ((experts or ep > 1) and copies > 1):  # all share their experts
+        settings["unsaid"] = [f"data parallelism of attention alone, {copies}"]
         copies = 1
-    told = {**told, "layout.dp": copies} if copies > 1 else told
-    devices = tp * told.get("layout.pp", 1) * copies
-    return {**told, "layout.devices": devices} if devices > 1 else told
+    settings = {**settings, "layout.dp": copies} if copies > 1 else settings
+    devices = tp * settings.get("layout.pp", 1) * copies
+    return {**settings, "layout.devices": devices} if devices > 1 else settings

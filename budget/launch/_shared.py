@@ -11,14 +11,14 @@ from ..plan._beside import OURS
 from ..plan.optimizer import ALIASES, CHOICES, named
 from ..size import ceil_div
 
-Told = Mapping[str, Any]
+Settings = Mapping[str, Any]
 
 # Optimizers by their names in transformers, DeepSpeed, torchtitan, Axolotl and others.
 OPTIMIZERS = {**{name: name for name in CHOICES}, **ALIASES, "fusedadam": "adamw_fused"}
 ALL = "all-linear"  # as peft calls every linear layer but the head
 
 
-def optimizer(name: Any) -> Told:
+def optimizer(name: Any) -> Settings:
     """An optimizer by its name. Raises InputError."""
     found = OPTIMIZERS.get(named(str(name).lower()))
     if found is None:
@@ -26,10 +26,10 @@ def optimizer(name: Any) -> Told:
     return {"optimizer": found}
 
 
-def whole(ours: str) -> Callable[[Any], Told]:
+def whole(ours: str) -> Callable[[Any], Settings]:
     """A whole number of 1 or more. Raises InputError."""
 
-    def read(value: Any) -> Told:
+    def read(value: Any) -> Settings:
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise InputError(ours, f"got {shown(value)}; allowed: whole numbers from 1")
         return {ours: value}
@@ -37,10 +37,10 @@ def whole(ours: str) -> Callable[[Any], Told]:
     return read
 
 
-def degree(axis: str) -> Callable[[Any], Told]:
+def degree(axis: str) -> Callable[[Any], Settings]:
     """A degree of parallelism; -1 stands for all devices that are left, which a file does not know."""
 
-    def read(value: Any) -> Told:
+    def read(value: Any) -> Settings:
         if isinstance(value, bool) or not isinstance(value, int) or value < -1:
             raise InputError(axis, f"got {shown(value)}; allowed: whole numbers, or -1")
         return {f"layout.{axis}": value}
@@ -48,14 +48,14 @@ def degree(axis: str) -> Callable[[Any], Told]:
     return read
 
 
-def one_of(field: str, meanings: Mapping[Any, Any], ours: str = "") -> Callable[[Any], Told]:
+def one_of(field: str, meanings: Mapping[Any, Any], ours: str = "") -> Callable[[Any], Settings]:
     """One of several words: its meaning for the setting `ours`, or as several settings. Raises InputError."""
 
-    def read(value: Any) -> Told:
+    def read(value: Any) -> Settings:
         if value not in list(meanings):  # a list is none of them, and cannot be looked up
             raise InputError(field, f"got {shown(value)}; allowed: {', '.join(meanings)}")
-        told = meanings[value]
-        return {ours: told} if ours else told
+        settings = meanings[value]
+        return {ours: settings} if ours else settings
 
     return read
 
@@ -66,12 +66,12 @@ def padded(vocab: int, multiple: int, tp: int) -> int:
     return int(ceil_div(vocab, part)) * part
 
 
-def when(told: Told) -> Callable[[Any], Told]:
+def when(settings: Settings) -> Callable[[Any], Settings]:
     """The settings for a flag that is set."""
-    return lambda value: told if value is True or str(value).lower() in ("true", "full", "1") else {}
+    return lambda value: settings if value is True or str(value).lower() in ("true", "full", "1") else {}
 
 
-def eager_if(word: str) -> Callable[[Any], Told]:
+def eager_if(word: str) -> Callable[[Any], Settings]:
     """The setting for a choice of attention's kernel: with this word, scores are written."""
     return lambda value: {"attention": "eager"} if value == word else {}
 
@@ -83,18 +83,18 @@ LIGER = when({"fuse": "norm,gate,chunked_cross_entropy"})
 SEVERAL = ("dpo", "grpo", "ppo", "rloo", "kto", "gkd", "online", "rlhf")
 
 
-def several(value: Any) -> Told:
+def several(value: Any) -> Settings:
     """Raise an InputError for a way of training in which several networks run."""
     raise InputError("method", f"got {shown(value)}, which runs several networks; allowed: fine-tuning")
 
 
-def one_network(script: Any) -> Told:
+def one_network(script: Any) -> Settings:
     """No settings, for a program that trains one network. Raises InputError for one that runs several."""
     words = re.split(r"[\W_]+", str(script).lower())
     return several(script) if set(words) & set(SEVERAL) else {}
 
 
-def targets(value: Any) -> Told:
+def targets(value: Any) -> Settings:
     """Modules with adapters: listed ones, or all. Raises InputError."""
     names = [name.strip() for name in value.split(",")] if isinstance(value, str) else list(value)
     if names in (["all"], [ALL]):
@@ -109,7 +109,7 @@ def targets(value: Any) -> Told:
 OUTSIDE = {"embed_tokens": "embed", "lm_head": "head"}
 
 
-def saved(value: Any) -> Told:
+def saved(value: Any) -> Settings:
     """Modules that train as copies beside an adapter. Raises InputError."""
     names = [name.strip() for name in value.split(",")] if isinstance(value, str) else list(value or ())
     for name in names:
@@ -122,36 +122,36 @@ class Beside(str):  # noqa: SLOT000 - it is filled behind the path that it is
     """The path of a launch file that another one names, in the same folder, with its contents."""
 
     form: str
-    told: Told  # without the program's own settings: its model, its samples and the stack
+    settings: Settings  # without the program's own settings: its model, its samples and the stack
     known: tuple[str, ...]
     left: tuple[str, ...]
 
 
-def staged(value: Any) -> Told:
+def staged(value: Any) -> Settings:
     """DeepSpeed's stage, from its file; where the file is not here, from its name, as Axolotl's and
     LLaMA-Factory's have it (zero3_bf16.json, ds_z3_config.json).
     """
     if isinstance(value, Beside):
-        kept = {name: x for name, x in value.told.items() if name == "offload" or name.startswith("layout.")}
+        kept = {k: x for k, x in value.settings.items() if k == "offload" or k.startswith("layout.")}
         return {"deepspeed": True, "layout.zero": 0, **kept}
     stage = re.search(r"z(?:ero)?([0-3])(?!\d)", str(value))
-    told: dict[str, Any] = {"deepspeed": True, "layout.zero": int(stage[1]) if stage else 0}
-    return told if stage and "offload" not in value else {**told, "unsaid": ("deepspeed",)}
+    settings: dict[str, Any] = {"deepspeed": True, "layout.zero": int(stage[1]) if stage else 0}
+    return settings if stage and "offload" not in value else {**settings, "unsaid": ("deepspeed",)}
 
 
-def in_16_bits(told: dict[str, Any], deepspeed: bool) -> dict[str, Any]:
+def in_16_bits(settings: dict[str, Any], deepspeed: bool) -> dict[str, Any]:
     """The precision of weights that train in the bfloat16 in which they are loaded. DeepSpeed keeps float32
     copies at every stage; for FSDP the stack decides. Sources: axolotl, ms-swift, deepspeed-config.
     """
-    if told.get("dtype", "bfloat16") != "bfloat16":
-        return told
+    if settings.get("dtype", "bfloat16") != "bfloat16":
+        return settings
     if deepspeed:
-        return {**told, "precision": "master"}
-    divided = told.get("layout.zero") or told.get("layout.fsdp")
-    return told if divided else {**told, "precision": "pure"}
+        return {**settings, "precision": "master"}
+    divided = settings.get("layout.zero") or settings.get("layout.fsdp")
+    return settings if divided else {**settings, "precision": "pure"}
 
 
-def recompute(value: Any) -> Told:
+def recompute(value: Any) -> Settings:
     """none, selective or full, from torchtitan's and Megatron's words. Raises InputError."""
     if value not in ("none", "selective", "full"):
         raise InputError("recompute", f"got {shown(value)}; allowed: none, selective, full")

@@ -59,15 +59,15 @@ def programs(words: list[str]) -> list[str]:
 def variables(text: str) -> dict[str, str]:
     """Variables that are set to one value. One that is set twice, as in two branches, is not known."""
     found = {
-        name: told.rpartition(":")[2]  # of --gres=gpu:h100:8 the number
-        for flag, told in SBATCH.findall(text)
+        name: value.rpartition(":")[2]  # of --gres=gpu:h100:8 the number
+        for flag, value in SBATCH.findall(text)
         for name in JOB.get(flag, ())
-        if told.rpartition(":")[2].isdecimal()
+        if value.rpartition(":")[2].isdecimal()
     }
     twice = set()
     lines = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
-    for name, told in ASSIGNED.findall(lines):
-        value = filled(told.strip("\"'"), found)
+    for name, assigned in ASSIGNED.findall(lines):
+        value = filled(assigned.strip("\"'"), found)
         if found.setdefault(name, value) != value:
             twice.add(name)
     return {name: value for name, value in found.items() if name not in twice}

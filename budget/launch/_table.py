@@ -91,8 +91,8 @@ def arguments(words: list[str]) -> dict[str, Any]:
         elif last in SEVERAL and word.isidentifier():
             table[last][-1] = f"{table[last][-1]} {word}"
     return {
-        name: told[0] if all(one == told[0] for one in told) else " or ".join(map(str, dict.fromkeys(told)))
-        for name, told in table.items()
+        name: one[0] if all(x == one[0] for x in one) else " or ".join(map(str, dict.fromkeys(one)))
+        for name, one in table.items()
     }
 
 

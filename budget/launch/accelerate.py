@@ -56,12 +56,12 @@ def is_mine(table: Mapping[str, Any]) -> bool:
     return "distributed_type" in table
 
 
-def finish(told: dict[str, Any]) -> dict[str, Any]:
+def finish(settings: dict[str, Any]) -> dict[str, Any]:
     """How weights are sharded, and in which precision. Raises InputError."""
-    kind, mixed = told.pop("type", "NO"), told.pop("mixed", "no")
+    kind, mixed = settings.pop("type", "NO"), settings.pop("mixed", "no")
     mixed = "no" if mixed is False else mixed  # YAML's own reading of an unquoted no
-    strategy, reshard = str(told.pop("strategy", "FULL_SHARD")), told.pop("reshard", True)
-    stage, version = told.pop("stage", 2), told.pop("version", 1)
+    strategy, reshard = str(settings.pop("strategy", "FULL_SHARD")), settings.pop("reshard", True)
+    stage, version = settings.pop("stage", 2), settings.pop("version", 1)
     if kind is False:
         kind = "NO"
     if kind not in TYPES:
@@ -73,10 +73,10 @@ def finish(told: dict[str, Any]) -> dict[str, Any]:
         if isinstance(stage, bool) or stage not in (0, 1, 2, 3):
             raise InputError("zero_stage", f"got {shown(stage)}; allowed: 0, 1, 2, 3")
         master = {} if mixed == "no" else {**few, "precision": "master"}
-        return {**told, **master, "layout.zero": stage}
-    told = told if mixed == "no" else {**told, **few, "precision": "autocast"}
+        return {**settings, **master, "layout.zero": stage}
+    settings = settings if mixed == "no" else {**settings, **few, "precision": "autocast"}
     if kind != "FSDP":
-        return told
+        return settings
     if strategy.rpartition(".")[2] not in SHARDED:
         raise InputError(
             "fsdp_sharding_strategy", f"got {shown(strategy)}; allowed: {', '.join(list(SHARDED)[:4])}"
@@ -85,6 +85,6 @@ def finish(told: dict[str, Any]) -> dict[str, Any]:
     if version == 2:  # a flag in place of a strategy's name
         zero = 3 if _set(reshard) else 2
     if zero == "hybrid":
-        zero, told["unsaid"] = 3, ("fsdp_sharding_strategy HYBRID_SHARD (taken for FULL_SHARD)",)
+        zero, settings["unsaid"] = 3, ("fsdp_sharding_strategy HYBRID_SHARD (taken for FULL_SHARD)",)
     summed = {"precision": "fsdp", "reduce_dtype": DTYPES[mixed]} if mixed != "no" and zero else {}
-    return {**told, **summed, "layout.zero": zero}
+    return {**settings, **summed, "layout.zero": zero}

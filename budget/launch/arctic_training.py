@@ -44,18 +44,18 @@ def is_mine(table: Mapping[str, Any]) -> bool:
     return named and "data" in table and bool({"deepspeed", "micro_batch_size", "type"} & set(table))
 
 
-def finish(told: dict[str, Any]) -> dict[str, Any]:
+def finish(settings: dict[str, Any]) -> dict[str, Any]:
     """DeepSpeed's stage 2 and bfloat16 by default, and full recomputation. Raises InputError."""
-    kind, heads = told.pop("kind", "sft"), told.pop("heads", 1)
+    kind, heads = settings.pop("kind", "sft"), settings.pop("heads", 1)
     if kind not in TYPES:
         raise InputError("type", f"got {shown(kind)}; allowed: {', '.join(TYPES)}")
-    away = [name for name in ("activations", "optimizers") if told.pop(name, False)]
+    away = [name for name in ("activations", "optimizers") if settings.pop(name, False)]
     if away:
-        told["offload"] = ",".join(away).replace("optimizers", "optimizer")
+        settings["offload"] = ",".join(away).replace("optimizers", "optimizer")
     if heads > 1:  # DeepSpeed's Ulysses
-        told |= {"layout.cp": heads, "layout.cp_kind": "ulysses"}
+        settings |= {"layout.cp": heads, "layout.cp_kind": "ulysses"}
     usual: dict[str, Any] = {"batch": 1, "dtype": "bfloat16", "recompute": "full", "layout.zero": 2}
     usual["optimizer"] = "adamw_fused"
-    if "lora_rank" not in told and told.get("dtype") != "float32":
+    if "lora_rank" not in settings and settings.get("dtype") != "float32":
         usual["precision"] = "master"
-    return usual | told
+    return usual | settings

@@ -70,18 +70,19 @@ def is_mine(table: Mapping[str, Any]) -> bool:
     return "base_model" in table
 
 
-def finish(told: dict[str, Any]) -> dict[str, Any]:
+def finish(settings: dict[str, Any]) -> dict[str, Any]:
     """LoRA or QLoRA, or all weights, in the 16 bits in which they are loaded. Raises InputError."""
-    copies = told.pop("deepspeed", False)
-    if "mlp" in (parts := told.get("fuse", "").split(",")):  # takes the place of another kernel's gate
-        told["fuse"] = ",".join(part for part in dict.fromkeys(parts) if part != "gate")
-    if told.pop("wide", False):  # neither bf16 nor, unless it is told, fp16
-        told.setdefault("dtype", "float32")
-    adapter, four, eight = told.pop("adapter", None), told.pop("four", False), told.pop("eight", False)
+    copies = settings.pop("deepspeed", False)
+    if "mlp" in (parts := settings.get("fuse", "").split(",")):  # takes the place of another kernel's gate
+        settings["fuse"] = ",".join(part for part in dict.fromkeys(parts) if part != "gate")
+    if settings.pop("wide", False):  # neither bf16 nor, unless the file says so, fp16
+        settings.setdefault("dtype", "float32")
+    adapter = settings.pop("adapter", None)
+    four, eight = settings.pop("four", False), settings.pop("eight", False)
     if adapter not in (None, "lora", "qlora"):
         raise InputError("adapter", f"got {shown(adapter)}; allowed: lora, qlora")
     if adapter is None:
-        return in_16_bits({name: value for name, value in told.items() if name not in LORA}, copies)
+        return in_16_bits({name: value for name, value in settings.items() if name not in LORA}, copies)
     if four or eight or adapter == "qlora":
-        told["quantize"] = "int8" if eight else "nf4-dq"
-    return {"lora_rank": 8, "lora_dtype": "fp32", **told}
+        settings["quantize"] = "int8" if eight else "nf4-dq"
+    return {"lora_rank": 8, "lora_dtype": "fp32", **settings}

@@ -36,9 +36,9 @@ def is_mine(table: Mapping[str, Any]) -> bool:
     return any(name in table for name in OWN) and not {"num_layers", "script"} & set(table)
 
 
-def finish(told: dict[str, Any]) -> dict[str, Any]:
+def finish(settings: dict[str, Any]) -> dict[str, Any]:
     """Float32 where neither fp16 nor bf16 is enabled."""
-    return {"dtype": "float32", **told} if "precision" not in told else told
+    return {"dtype": "float32", **settings} if "precision" not in settings else settings
 
 
 def _stage(value: Any) -> int:

@@ -78,21 +78,21 @@ def is_mine(table: Mapping[str, Any]) -> bool:
     )
 
 
-def finish(told: dict[str, Any]) -> dict[str, Any]:
+def finish(settings: dict[str, Any]) -> dict[str, Any]:
     """A decoder; a gated feed-forward is two thirds as wide, and the vocabulary is padded as Megatron's."""
-    tp, multiple = told.get("layout.tp", 1), told.pop("multiple", 1)
-    wide = told.pop("wide", 4 * told.get("config.d_model", usual("d_model")))
-    if told.get("config.gated"):
+    tp, multiple = settings.get("layout.tp", 1), settings.pop("multiple", 1)
+    wide = settings.pop("wide", 4 * settings.get("config.d_model", usual("d_model")))
+    if settings.get("config.gated"):
         wide = int(wide * 2 / 3) // 2
-    told["config.d_ff"] = multiple * -(-wide // multiple)
-    if told.pop("one", False) and told.get("config.residual"):
-        told["config.residual"] = "parallel"
-    divisor, vocab = told.pop("divisor", 128), told.pop("vocab", None)
+    settings["config.d_ff"] = multiple * -(-wide // multiple)
+    if settings.pop("one", False) and settings.get("config.residual"):
+        settings["config.residual"] = "parallel"
+    divisor, vocab = settings.pop("divisor", 128), settings.pop("vocab", None)
     if vocab is None:
         vocab = usual("vocab")
-        told["unsaid"] = (f"vocab_size (the tokenizer's: {vocab:,} taken)",)
+        settings["unsaid"] = (f"vocab_size (the tokenizer's: {vocab:,} taken)",)
     if tp > 1:
-        told.setdefault("layout.sp", 0)
+        settings.setdefault("layout.sp", 0)
     decoder = {"config.activation": "gelu", "config.fused_qkv": True, "config.rotary_fraction": 1.0}
-    told["config.vocab"] = padded(vocab, divisor, tp)
-    return {"model": "transformer", "optimizer": "adam", **decoder, **deepspeed.finish(told)}
+    settings["config.vocab"] = padded(vocab, divisor, tp)
+    return {"model": "transformer", "optimizer": "adam", **decoder, **deepspeed.finish(settings)}

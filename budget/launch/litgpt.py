@@ -52,19 +52,20 @@ def is_mine(table: Mapping[str, Any]) -> bool:
     return isinstance(train, Mapping) and "micro_batch_size" in train and "out_dir" in table
 
 
-def finish(told: dict[str, Any]) -> dict[str, Any]:
+def finish(settings: dict[str, Any]) -> dict[str, Any]:
     """LoRA where the file names its rank; on several devices FSDP, with checkpoints but for pre-training."""
-    tuned, rank, total = told.pop("tuned", False), told.pop("rank", None), told.pop("whole", None)
-    chosen = {name: told.pop(name, usual) for name, (usual, _) in TARGETS.items()}
-    each, nodes = told.pop("each", 1), told.pop("nodes", 1)
+    tuned, rank, total = settings.pop("tuned", False), settings.pop("rank", None), settings.pop("whole", None)
+    chosen = {name: settings.pop(name, usual) for name, (usual, _) in TARGETS.items()}
+    each, nodes = settings.pop("each", 1), settings.pop("nodes", 1)
     if rank is not None:
         names = ",".join(TARGETS[name][1] for name, on in chosen.items() if on)
-        told |= {"lora_rank": rank, "lora_targets": names}
+        settings |= {"lora_rank": rank, "lora_targets": names}
     if isinstance(each, bool) or not isinstance(each, int):
-        each, told["unsaid"] = 1, (f"devices {shown(each)} (one taken)",)
+        each, settings["unsaid"] = 1, (f"devices {shown(each)} (one taken)",)
     if each * nodes > 1:
-        told |= {"layout.devices": each * nodes, "layout.zero": 3, **({"recompute": "full"} if tuned else {})}
-        told |= {"global": total} if total else {}
+        recompute = {"recompute": "full"} if tuned else {}
+        settings |= {"layout.devices": each * nodes, "layout.zero": 3, **recompute}
+        settings |= {"global": total} if total else {}
     elif total:
-        told["accumulate"] = max(total // told.get("batch", 1), 1)
-    return {"optimizer": "adamw" if tuned else "adamw_fused", **told}
+        settings["accumulate"] = max(total // settings.get("batch", 1), 1)
+    return {"optimizer": "adamw" if tuned else "adamw_fused", **settings}

@@ -8,31 +8,31 @@ from __future__ import annotations
 from ..named import Any
 from ..plan.cache import DTYPES
 from . import _servers
-from ._shared import Told, one_of, whole
+from ._shared import Settings, one_of, whole
 
 STACK = "llama.cpp"
 ALL = ("all", -1)  # layers on the devices
 TYPES = {"f32": "fp32", "f16": "", "bf16": "", **{t: t for t in DTYPES if t[0] in "qi"}}
-OFF: Told = {"attention": "eager"}
-SWITCH: dict[Any, Told] = {True: {}, "on": {}, "auto": {}, False: OFF, "off": OFF}
+OFF: Settings = {"attention": "eager"}
+SWITCH: dict[Any, Settings] = {True: {}, "on": {}, "auto": {}, False: OFF, "off": OFF}
 
 
-def _last(path: Any) -> Told:
+def _last(path: Any) -> Settings:
     """The name of a file that is loaded from a path or an address."""
     return {"model": str(path).rpartition("/")[2]}
 
 
-def _context(tokens: Any) -> Told:
+def _context(tokens: Any) -> Settings:
     """Tokens of all places together; 0: the network's own length. Raises InputError."""
     return whole("context")(tokens) if tokens else {}
 
 
-def _layers(count: Any) -> Told:
+def _layers(count: Any) -> Settings:
     """The number of layers on the devices, where these are not all."""
     return {} if count in ALL or (isinstance(count, int) and count >= 99) else {"layers": count}
 
 
-def _split(parts: Any) -> Told:
+def _split(parts: Any) -> Settings:
     """The number of devices, from the list of their shares."""
     return {"devices": str(parts).count(",") + 1}
 
@@ -57,16 +57,16 @@ SILENT = (
 is_mine = _servers.starts(STACK)
 
 
-def finish(told: dict[str, Any]) -> dict[str, Any]:
+def finish(settings: dict[str, Any]) -> dict[str, Any]:
     """The context divided over its places, layers (or rows) over devices, a cache in one dtype."""
-    context, places = told.pop("context", 0), told.get("serving.places", 1)
-    keys, values = told.pop("k", ""), told.pop("v", "")
-    devices, axis = told.pop("devices", 1), told.pop("split", "pp")
+    context, places = settings.pop("context", 0), settings.get("serving.places", 1)
+    keys, values = settings.pop("k", ""), settings.pop("v", "")
+    devices, axis = settings.pop("devices", 1), settings.pop("split", "pp")
     unsaid = []
-    if "layers" in told:
-        unsaid.append(f"layers on the host, all but {told.pop('layers')}")
+    if "layers" in settings:
+        unsaid.append(f"layers on the host, all but {settings.pop('layers')}")
     if keys != values:
         unsaid.append(f"values of the cache in {values or 'fp16'}")
     more = {"seq": context // places if context else None, "kv_dtype": keys or None, "unsaid": unsaid}
     layout = {f"layout.{axis}": devices, "layout.devices": devices} if devices > 1 and axis else {}
-    return {**told, **{name: value for name, value in more.items() if value}, **layout}
+    return {**settings, **{name: value for name, value in more.items() if value}, **layout}

@@ -40,27 +40,27 @@ def is_mine(table: Mapping[str, Any]) -> bool:
     return "finetuning_type" in table
 
 
-def finish(told: dict[str, Any]) -> dict[str, Any]:
+def finish(settings: dict[str, Any]) -> dict[str, Any]:
     """By default it recomputes, and adapts all linear layers. Raises InputError."""
-    kind, stage, bits = told.pop("kind"), told.pop("stage", "sft"), told.pop("bits", None)
+    kind, stage, bits = settings.pop("kind"), settings.pop("stage", "sft"), settings.pop("bits", None)
     if kind not in ("full", "lora", "oft"):
         raise InputError("finetuning_type", f"got {shown(kind)}; allowed: full, lora, oft")
     if stage not in ("pt", "sft"):
         raise InputError("stage", f"got {shown(stage)}; allowed: pt, sft")
     others = {"lora": OFT, "oft": LORA}.get(kind, (*LORA, *OFT, "modules_to_save"))
-    told = {"recompute": "full", "optimizer": "adamw_fused"} | {
-        name: value for name, value in told.items() if name not in others
+    settings = {"recompute": "full", "optimizer": "adamw_fused"} | {
+        name: value for name, value in settings.items() if name not in others
     }
-    if told.pop("deepspeed", False) and kind == "full":
-        return in_16_bits(told, deepspeed=True)
+    if settings.pop("deepspeed", False) and kind == "full":
+        return in_16_bits(settings, deepspeed=True)
     if kind == "full":
-        return told
+        return settings
     if bits is not None:
         if bits not in QUANTIZED:
             raise InputError("quantization_bit", f"got {shown(bits)}; allowed: 4, 8")
-        told["quantize"] = QUANTIZED[bits]
+        settings["quantize"] = QUANTIZED[bits]
     if kind == "lora":
-        return {"lora_rank": 8, "lora_targets": ALL, "lora_dtype": "fp32", **told}
-    if told.pop("oft_rank", 0):
+        return {"lora_rank": 8, "lora_targets": ALL, "lora_dtype": "fp32", **settings}
+    if settings.pop("oft_rank", 0):
         raise InputError("oft_rank", "blocks of a number are not modelled; allowed: 0, with oft_block_size")
-    return {"oft_block_size": 32, "target_modules": ALL, "adapter_dtype": "fp32", **told}
+    return {"oft_block_size": 32, "target_modules": ALL, "adapter_dtype": "fp32", **settings}

@@ -82,20 +82,20 @@ def is_mine(table: Mapping[str, Any]) -> bool:
     return isinstance(model, Mapping) and "name" in model and "device_train_microbatch_size" in table
 
 
-def finish(told: dict[str, Any]) -> dict[str, Any]:
+def finish(settings: dict[str, Any]) -> dict[str, Any]:
     """MPT of these sizes, by default with learned positions. FSDP's weights lie in float32, and are cast
     before they are gathered. Raises InputError.
     """
-    kind, sums = told.pop("kind", ""), told.pop("sums", "")
-    ratio, learned = told.pop("expansion", 4), told.pop("learned", True)
-    if "layout.zero" in told and told.get("precision") == "autocast":
-        told |= {"precision": "fsdp", **({"reduce_dtype": sums} if sums == "bfloat16" else {})}
+    kind, sums = settings.pop("kind", ""), settings.pop("sums", "")
+    ratio, learned = settings.pop("expansion", 4), settings.pop("learned", True)
+    if "layout.zero" in settings and settings.get("precision") == "autocast":
+        settings |= {"precision": "fsdp", **({"reduce_dtype": sums} if sums == "bfloat16" else {})}
     if kind == THEIRS:
-        return {"stack": "transformers", **told}
+        return {"stack": "transformers", **settings}
     if kind != OURS:
         raise InputError("model.name", f"got {shown(kind)}; allowed: {OURS}, {THEIRS}")
-    if "config.d_model" in told and ratio != 4:
-        told = {"config.d_ff": int(ratio * told["config.d_model"]), **told}
+    if "config.d_model" in settings and ratio != 4:
+        settings = {"config.d_ff": int(ratio * settings["config.d_model"]), **settings}
     usual = {"config.activation": "gelu", "config.positions": "learned" if learned else "none"}
-    usual |= {"config.context": told["seq"]} if "seq" in told else {}
-    return {"model": "transformer", **usual, **told}
+    usual |= {"config.context": settings["seq"]} if "seq" in settings else {}
+    return {"model": "transformer", **usual, **settings}

@@ -12,7 +12,7 @@ from math import prod
 
 from ..errors import InputError, shown
 from ..named import Any
-from ._shared import Told, degree, eager_if, one_of, several, when, whole
+from ._shared import Settings, degree, eager_if, one_of, several, when, whole
 
 STACK = "maxtext"
 NAMES = {
@@ -26,7 +26,7 @@ NAMES = {
     "deepseek2-16b": "deepseek-v2-lite", "deepseek2-236b": "deepseek-v2", "deepseek3-671b": "deepseek-v3",
     "gpt-oss-20b": "gpt-oss-20b", "gpt-oss-120b": "gpt-oss-120b", "gpt3-175b": "gpt3-175b",
 }  # fmt: skip
-REMAT: Mapping[str, Told] = (
+REMAT: Mapping[str, Settings] = (
     {"full": {"recompute": "full"}}
     | {word: {"recompute": "keep_products"} for word in ("minimal", "minimal_with_context")}
     | {
@@ -41,18 +41,18 @@ AXES = {
 }  # fmt: skip
 
 
-def _axis(name: str) -> Callable[[Any], Told]:
+def _axis(name: str) -> Callable[[Any], Settings]:
     """A degree, by the axis and the kind of its links; -1 stands for all devices that are left."""
     return lambda value: {f"degree {name}": degree(name)(value)[f"layout.{name}"]}
 
 
-def _batch(value: Any) -> Told:
+def _batch(value: Any) -> Settings:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e6:
         raise InputError("batch", f"got {shown(value)}; allowed: numbers above 0")
     return {"each": value}
 
 
-def _remat(value: Any) -> Told:
+def _remat(value: Any) -> Settings:
     return REMAT.get(value) or {"unsaid": (f"remat_policy {shown(value, 30)} (taken for full)",)}
 
 
@@ -82,11 +82,12 @@ def is_mine(table: Mapping[str, Any]) -> bool:
     return bool(own) or any(str(name).startswith("ici_") for name in table)
 
 
-def finish(told: dict[str, Any]) -> dict[str, Any]:
+def finish(settings: dict[str, Any]) -> dict[str, Any]:
     """Degrees of both kinds of links together, and the batch of a copy of the network. Raises InputError."""
-    if "model" not in told:
+    if "model" not in settings:
         raise InputError("model_name", f"missing; allowed: {', '.join(NAMES)}")
-    degrees = {name.removeprefix("degree "): told.pop(name) for name in [*told] if name.startswith("degree ")}
+    named = [name for name in settings if name.startswith("degree ")]
+    degrees = {name.removeprefix("degree "): settings.pop(name) for name in named}
     if degrees.get("dcn_data") == -1:  # as many as there are slices: one, where nothing says more
         degrees.pop("dcn_data")
     degrees = {"ici_fsdp": -1, **degrees}
@@ -96,18 +97,18 @@ def finish(told: dict[str, Any]) -> dict[str, Any]:
     layout = {f"layout.{axis}": n for axis, n in whole_of.items() if n != 1}
     if copies != 1 or experts != 1:  # experts' devices have sequences and parts of the weights, too
         layout["layout.fsdp"] = copies if copies < 0 else copies * max(experts, 1)
-    elif told.pop("over data", False) and whole_of["dp"] > 1:
+    elif settings.pop("over data", False) and whole_of["dp"] > 1:
         layout["layout.zero"] = 1
-    told.pop("over data", None)
-    micro = told.pop("micro", whole_of["pp"])
-    batch = told.pop("each", 12) * whole_of["tp"] * whole_of["cp"] * whole_of["pp"] / micro
+    settings.pop("over data", None)
+    micro = settings.pop("micro", whole_of["pp"])
+    batch = settings.pop("each", 12) * whole_of["tp"] * whole_of["cp"] * whole_of["pp"] / micro
     if batch != int(batch) or batch < 1:
         raise InputError(
             "per_device_batch_size",
             f"a copy of the network takes {batch:g} sequences; allowed: whole numbers",
         )
     if micro > 1:
-        told["accumulate"] = told.get("accumulate", 1) * micro
-    if told.pop("weights", "float32") in ("bfloat16", "bf16"):
-        told["precision"] = "pure"
-    return {"seq": 2048, "recompute": "full", "optimizer": "adamw", **told, "batch": int(batch), **layout}
+        settings["accumulate"] = settings.get("accumulate", 1) * micro
+    if settings.pop("weights", "float32") in ("bfloat16", "bf16"):
+        settings["precision"] = "pure"
+    return {"seq": 2048, "recompute": "full", "optimizer": "adamw", **settings, "batch": int(batch), **layout}

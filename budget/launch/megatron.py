@@ -96,35 +96,36 @@ def is_mine(table: Mapping[str, Any]) -> bool:
     return {"num_layers", "hidden_size"} <= set(table)
 
 
-def finish(told: dict[str, Any]) -> dict[str, Any]:
+def finish(settings: dict[str, Any]) -> dict[str, Any]:
     """A decoder. The vocabulary is padded so that tp divides it."""
-    groups, grouped = told.pop("groups", None), told.pop("grouped", False)
-    nodes, each, virtual = told.pop("nodes", 1), told.pop("each", None), told.pop("virtual", None)
+    groups, grouped = settings.pop("groups", None), settings.pop("grouped", False)
+    nodes, each, virtual = settings.pop("nodes", 1), settings.pop("each", None), settings.pop("virtual", None)
     if each:
-        told["layout.devices"] = nodes * each
-    if virtual and "config.layers" in told:
-        told["layout.vpp"] = max(told["config.layers"] // (virtual * told.get("layout.pp", 1)), 1)
-    fused, by = told.pop("fused_loss", False), told.pop("fused_by", "native")
+        settings["layout.devices"] = nodes * each
+    if virtual and "config.layers" in settings:
+        settings["layout.vpp"] = max(settings["config.layers"] // (virtual * settings.get("layout.pp", 1)), 1)
+    fused, by = settings.pop("fused_loss", False), settings.pop("fused_by", "native")
     if not fused or by == "native":  # Source: megatron-cross-entropy
-        told |= {"fuse": "norm,gate", "loss_parallel": "native" if fused else "in_place"}
-    if told.get("layout.tp", 1) > 1:
-        told.setdefault("layout.sp", 0)  # where it is not asked for
-    vocab, multiple = told.pop("vocab", None), told.pop("multiple", 128)
-    if vocab and "config.vocab" not in told:
-        told["config.vocab"] = padded(vocab, multiple, told.get("layout.tp", 1))
-    modules = told.pop("modules", (CORE,))
-    if told.get("recompute") == "selective":
-        told["recompute"] = "selective" if CORE in modules else "none"
+        settings |= {"fuse": "norm,gate", "loss_parallel": "native" if fused else "in_place"}
+    if settings.get("layout.tp", 1) > 1:
+        settings.setdefault("layout.sp", 0)  # where it is not asked for
+    vocab, multiple = settings.pop("vocab", None), settings.pop("multiple", 128)
+    if vocab and "config.vocab" not in settings:
+        settings["config.vocab"] = padded(vocab, multiple, settings.get("layout.tp", 1))
+    modules = settings.pop("modules", (CORE,))
+    if settings.get("recompute") == "selective":
+        settings["recompute"] = "selective" if CORE in modules else "none"
         others = [name for name in modules if name != CORE]
-        told |= {"recompute_modules": ",".join(name for name in others if name in NAMES)} if others else {}
-        told["unsaid"] = tuple(f"recompute_modules {name}" for name in others if name not in NAMES)
-    if "config.vocab" not in told:
+        if others:
+            settings["recompute_modules"] = ",".join(name for name in others if name in NAMES)
+        settings["unsaid"] = tuple(f"recompute_modules {name}" for name in others if name not in NAMES)
+    if "config.vocab" not in settings:
         unsaid = f"vocab_size (the tokenizer's: {usual('vocab'):,} taken)"
-        told["unsaid"] = (*told.get("unsaid", ()), unsaid)
+        settings["unsaid"] = (*settings.get("unsaid", ()), unsaid)
     if grouped and groups:
-        told["config.kv_heads"] = groups
-    width = told.get("config.d_model")
-    if told.get("config.gated") and width and "config.d_ff" not in told:
-        told["config.d_ff"] = int(4 * width * 2 / 3) // 64 * 64  # Source: megatron-lm
+        settings["config.kv_heads"] = groups
+    width = settings.get("config.d_model")
+    if settings.get("config.gated") and width and "config.d_ff" not in settings:
+        settings["config.d_ff"] = int(4 * width * 2 / 3) // 64 * 64  # Source: megatron-lm
     bias = {"config.activation": "gelu", "config.fused_qkv": True}
-    return {"model": "transformer", "dtype": "float32", "optimizer": "adamw", **bias, **told}
+    return {"model": "transformer", "dtype": "float32", "optimizer": "adamw", **bias, **settings}

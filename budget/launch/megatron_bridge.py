@@ -35,8 +35,8 @@ def is_mine(table: Mapping[str, Any]) -> bool:
     return both and bool({"scheduler", "checkpoint", "ddp"} & set(table)) and "out_dir" not in table
 
 
-def finish(told: dict[str, Any]) -> dict[str, Any]:
+def finish(settings: dict[str, Any]) -> dict[str, Any]:
     """Mixed precision in bfloat16, as in all recipes."""
-    if told.get("layout.tp", 1) > 1:
-        told.setdefault("layout.sp", 0)
-    return {"dtype": "bfloat16", "precision": "master", **told}
+    if settings.get("layout.tp", 1) > 1:
+        settings.setdefault("layout.sp", 0)
+    return {"dtype": "bfloat16", "precision": "master", **settings}

@@ -47,20 +47,21 @@ def is_mine(table: Mapping[str, Any]) -> bool:
     )
 
 
-def finish(told: dict[str, Any]) -> dict[str, Any]:
+def finish(settings: dict[str, Any]) -> dict[str, Any]:
     """By default LoRA on all linear layers, with recomputation. Where all weights train, they do so in the 16
     bits in which they are loaded, with float32 copies under DeepSpeed. Raises InputError.
     """
-    kind, bits, deepspeed = told.pop("kind", "lora"), told.pop("bits", None), told.pop("deepspeed", False)
+    kind, bits = settings.pop("kind", "lora"), settings.pop("bits", None)
+    deepspeed = settings.pop("deepspeed", False)
     if kind not in TYPES:
         raise InputError("tuner_type", f"got {shown(kind)}; allowed: {', '.join(TYPES)}")
     usual = {"batch": 1, "optimizer": "adamw_fused", "recompute": "full"}
     if kind == "full":
-        weights = usual | {name: v for name, v in told.items() if name not in training_arguments.LORA}
+        weights = usual | {name: v for name, v in settings.items() if name not in training_arguments.LORA}
         return in_16_bits(weights, deepspeed)
     if bits is not None:
         if bits not in QUANTIZED:
             raise InputError("quant_bits", f"got {shown(bits)}; allowed: 4, 8")
-        told["quantize"] = QUANTIZED[bits]
+        settings["quantize"] = QUANTIZED[bits]
     adapter = {"lora_rank": 8, "lora_dropout": 0.05, "lora_targets": ALL, "lora_dtype": "fp32"}
-    return {**usual, **adapter, **told}
+    return {**usual, **adapter, **settings}

@@ -54,21 +54,21 @@ def is_mine(table: Mapping[str, Any]) -> bool:
     return {"tokens", "parallelism"} <= set(table) and isinstance(model, Mapping) and "model_config" in model
 
 
-def finish(told: dict[str, Any]) -> dict[str, Any]:
+def finish(settings: dict[str, Any]) -> dict[str, Any]:
     """Llama's decoder; float32 copies of 16-bit weights where gradients are added up in float32."""
-    tp, divisor, vocab = told.get("layout.tp", 1), told.pop("divisor", 1), told.pop("vocab", None)
+    tp, divisor, vocab = settings.get("layout.tp", 1), settings.pop("divisor", 1), settings.pop("vocab", None)
     if vocab is None:
         raise InputError(f"{SIZES}vocab_size", "missing; allowed: the vocabulary")
-    told["config.vocab"] = padded(vocab, divisor, tp)
+    settings["config.vocab"] = padded(vocab, divisor, tp)
     if tp == 1:
-        told.pop("layout.sp", None)
-    if told.pop("summed", False) and told.get("dtype", "float32") != "float32":
-        told |= {"precision": "master", "grad_dtype": "fp32"}
-    if told.pop("fused", False) is True and told.get("optimizer") == "adamw":
-        told["optimizer"] = "adamw_fused"
+        settings.pop("layout.sp", None)
+    if settings.pop("summed", False) and settings.get("dtype", "float32") != "float32":
+        settings |= {"precision": "master", "grad_dtype": "fp32"}
+    if settings.pop("fused", False) is True and settings.get("optimizer") == "adamw":
+        settings["optimizer"] = "adamw_fused"
     llama = {
         "config.norm": "rms_norm", "config.positions": "rotary", "config.gated": True,
         "config.activation": "silu", "config.qkv_bias": False, "config.out_bias": False,
         "config.mlp_bias": False, "config.fused_qkv": True, "config.fused_gate": True,
     }  # fmt: skip
-    return {"model": "transformer", "dtype": "float32", "optimizer": "adamw", **llama, **told}
+    return {"model": "transformer", "dtype": "float32", "optimizer": "adamw", **llama, **settings}

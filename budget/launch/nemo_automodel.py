@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..named import Any
-from ._shared import ALL, LIGER, Told, degree, optimizer, several, targets, when, whole
+from ._shared import ALL, LIGER, Settings, degree, optimizer, several, targets, when, whole
 
 STACK = "transformers"
 LOSSES = {"FusedLinearCrossEntropy": {"fuse": "cross_entropy"}}  # cut_cross_entropy's
@@ -17,11 +17,11 @@ def _last(meaning: Any) -> Any:
     return lambda path: meaning(str(path).rpartition(".")[2])
 
 
-def _optimizer(name: str) -> Told:
+def _optimizer(name: str) -> Settings:
     return optimizer("adamw_fused" if name == "FusedAdam" else name)
 
 
-def _targets(value: Any) -> Told:
+def _targets(value: Any) -> Settings:
     """Modules by patterns: all linear ones, or those named behind the star."""
     names = [value] if isinstance(value, str) else list(value)
     if names in (["*_proj"], ["*"]):
@@ -63,10 +63,10 @@ def is_mine(table: Mapping[str, Any]) -> bool:
     return isinstance(table.get("step_scheduler"), Mapping) and "local_batch_size" in table["step_scheduler"]
 
 
-def finish(told: dict[str, Any]) -> dict[str, Any]:
+def finish(settings: dict[str, Any]) -> dict[str, Any]:
     """Weights train in the dtype in which they are loaded, by default bfloat16; FSDP2 takes the devices that
     are left.
     """
-    weights = told.pop("weights", "bfloat16")
+    weights = settings.pop("weights", "bfloat16")
     how = {} if weights in ("float32", "fp32") else {"precision": "pure"}
-    return {"layout.fsdp": -1, "dtype": "bfloat16", "recompute": "none", **how, **told}
+    return {"layout.fsdp": -1, "dtype": "bfloat16", "recompute": "none", **how, **settings}

@@ -9,13 +9,13 @@ from __future__ import annotations
 from ..named import Any
 from ..read import preset
 from . import _servers
-from ._shared import Told, one_of, whole
+from ._shared import Settings, one_of, whole
 
 STACK = "llama.cpp"
 CACHES = {"f16": "", "q8_0": "q8_0", "q4_0": "q4_0"}
 
 
-def _model(name: Any) -> Told:
+def _model(name: Any) -> Settings:
     """A name of the library with its usual weights; networks that are published in MXFP4 keep it."""
     form = preset.of_ollama(str(name)) if preset.known(str(name)) else ""
     published = preset.look_up(str(name))[1].get("published", "") if form else ""
@@ -36,6 +36,7 @@ SILENT = (
 is_mine = _servers.starts("ollama")
 
 
-def finish(told: dict[str, Any]) -> dict[str, Any]:
+def finish(settings: dict[str, Any]) -> dict[str, Any]:
     """Name the context as unsaid: Ollama chooses it by the device's memory."""
-    return told if "seq" in told else {**told, "unsaid": ["the context, by Ollama's default 4k to 256k"]}
+    unsaid = {} if "seq" in settings else {"unsaid": ["the context, by Ollama's default 4k to 256k"]}
+    return {**settings, **unsaid}

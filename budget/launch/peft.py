@@ -41,8 +41,8 @@ def _usual(field: str, *allowed: Any) -> Any:
 
     def read(value: Any) -> Mapping[str, Any]:
         if value not in allowed:
-            told = ", ".join(str(one) for one in allowed)
-            raise InputError(field, f"got {shown(value)}; allowed: {told}")
+            settings = ", ".join(str(one) for one in allowed)
+            raise InputError(field, f"got {shown(value)}; allowed: {settings}")
         return {}
 
     return read
@@ -55,7 +55,7 @@ FIELDS = {
     "init_lora_weights": _usual("init_lora_weights", *FIRST), "use_bdlora": _usual("use_bdlora", False),
     "feedforward_modules": _usual("feedforward_modules", ["down_proj"], ["fc2"], ["wo"], ["dense_4h_to_h"]),
     "decompose_factor": _usual("decompose_factor", -1), "decompose_both": _usual("decompose_both", False),
-    "peft_type": _kind, "base_model_name_or_path": "model", **{name: f"told_{name}" for name in SETTINGS},
+    "peft_type": _kind, "base_model_name_or_path": "model", **{name: f"given_{name}" for name in SETTINGS},
     "target_modules": targets, "modules_to_save": saved, "bias": "adapter_bias",
     "use_dora": when({"use_dora": True}), "use_rslora": when({"use_rslora": True}),
 }  # fmt: skip
@@ -75,20 +75,20 @@ def is_mine(table: Mapping[str, Any]) -> bool:
     return "peft_type" in table
 
 
-def finish(told: dict[str, Any]) -> dict[str, Any]:
+def finish(settings: dict[str, Any]) -> dict[str, Any]:
     """The settings of the kind; adapters are kept in float32."""
-    kind = told.pop("kind")
-    given = {name: told.pop(f"told_{name}", None) for name in SETTINGS}
+    kind = settings.pop("kind")
+    given = {name: settings.pop(f"given_{name}", None) for name in SETTINGS}
     found = {ours: given[theirs] for theirs, ours in KINDS[kind].items() if given[theirs] is not None}
     for theirs, ours in KINDS[kind].items():
         if ours in COUNTS and (given[theirs] is None or isinstance(given[theirs], bool) or given[theirs] < 1):
             raise InputError(theirs, f"got {shown(given[theirs])}; allowed: whole numbers from 1")
-    if told.get("adapter_bias") == "none":
-        del told["adapter_bias"]
+    if settings.get("adapter_bias") == "none":
+        del settings["adapter_bias"]
     if kind in ("PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING"):
-        return {**told, **found}
+        return {**settings, **found}
     if kind == "LORA":
-        return {"lora_rank": 8, "lora_dtype": "fp32", **told, **found}
-    if "lora_targets" in told:
-        told["target_modules"] = told.pop("lora_targets")
-    return {"adapter_dtype": "fp32", **told, **found, **({"ia3": True} if kind == "IA3" else {})}
+        return {"lora_rank": 8, "lora_dtype": "fp32", **settings, **found}
+    if "lora_targets" in settings:
+        settings["target_modules"] = settings.pop("lora_targets")
+    return {"adapter_dtype": "fp32", **settings, **found, **({"ia3": True} if kind == "IA3" else {})}

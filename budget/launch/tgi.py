@@ -30,10 +30,10 @@ SILENT = (
 is_mine = _servers.starts("tgi")
 
 
-def finish(told: dict[str, Any]) -> dict[str, Any]:
+def finish(settings: dict[str, Any]) -> dict[str, Any]:
     """As many requests as the tokens of all together hold at the greatest length."""
-    tokens, longest = told.pop("tokens", 0), told.get("seq", 0)
+    tokens, longest = settings.pop("tokens", 0), settings.get("seq", 0)
     if tokens and longest:
-        places = min(told.get("serving.places", tokens), max(tokens // longest, 1))
-        told = {**told, "serving.places": places}
-    return {**_servers.finish(told), "unsaid": ["TGI's own times: vLLM's are taken"]}
+        places = min(settings.get("serving.places", tokens), max(tokens // longest, 1))
+        settings = {**settings, "serving.places": places}
+    return {**_servers.finish(settings), "unsaid": ["TGI's own times: vLLM's are taken"]}

@@ -54,29 +54,29 @@ def is_mine(table: Mapping[str, Any]) -> bool:
     return isinstance(model, Mapping) and "flavor" in model and "training" in table
 
 
-def finish(told: dict[str, Any]) -> dict[str, Any]:
+def finish(settings: dict[str, Any]) -> dict[str, Any]:
     """The model of a name and a flavor; bfloat16 by default. Raises InputError."""
-    name, flavor = told.pop("name", ""), told.pop("flavor", "")
+    name, flavor = settings.pop("name", ""), settings.pop("flavor", "")
     if (name, flavor) not in FLAVORS:
         known = ", ".join(f"{a} {b}" for a, b in FLAVORS)
         raise InputError("model.flavor", f"got {shown(f'{name} {flavor}')}; allowed: {known}")
-    option = told.pop("option", None)
-    if told.get("recompute") == "selective" and option is not None:
+    option = settings.pop("option", None)
+    if settings.get("recompute") == "selective" and option is not None:
         if option not in ("op", "1"):
             raise InputError("selective_ac_option", f"got {shown(option)}; allowed: op, 1")
-        told["recompute"] = "keep_second_products" if option == "op" else "full"
-    weights, fused = told.pop("weights", "float32"), told.pop("fused", True)
-    sharded, summed = told.get("layout.fsdp", -1) != 1, told.pop("reduce_dtype", "float32")
+        settings["recompute"] = "keep_second_products" if option == "op" else "full"
+    weights, fused = settings.pop("weights", "float32"), settings.pop("fused", True)
+    sharded, summed = settings.get("layout.fsdp", -1) != 1, settings.pop("reduce_dtype", "float32")
     mixed = {"dtype": "bfloat16", "precision": "fsdp" if sharded else "autocast"}
     if weights == "bfloat16":
         mixed = {"dtype": "bfloat16", "precision": "pure"}
-        told.pop("precision", None)
-    if fused and told.get("optimizer", "adamw") == "adamw":
-        told["optimizer"] = "adamw_fused"
-    parts = told.pop("components", COMPILED) if told.pop("compiled", False) is True else ()
-    told["execution"] = "compiled" if "model" in parts else "eager"
+        settings.pop("precision", None)
+    if fused and settings.get("optimizer", "adamw") == "adamw":
+        settings["optimizer"] = "adamw_fused"
+    parts = settings.pop("components", COMPILED) if settings.pop("compiled", False) is True else ()
+    settings["execution"] = "compiled" if "model" in parts else "eager"
     if "loss" not in parts:
-        told["unsaid"] = ("a loss that is not compiled",)
-    found = {**mixed, **told}
+        settings["unsaid"] = ("a loss that is not compiled",)
+    found = {**mixed, **settings}
     sums = {"reduce_dtype": summed} if found["precision"] == "fsdp" else {}
     return {"model": FLAVORS[name, flavor], **found, **sums}

@@ -81,24 +81,24 @@ def is_mine(table: Mapping[str, Any]) -> bool:
     return isinstance(model, Mapping) and str(model.get("_component_")).startswith("torchtune.")
 
 
-def finish(told: dict[str, Any]) -> dict[str, Any]:
+def finish(settings: dict[str, Any]) -> dict[str, Any]:
     """All in one dtype. The loss is chunked where a length is set; without one, its chunks are named in the
     answer.
     """
-    kind, fused, chunks = told.pop("kind", ""), told.pop("fused", False), told.pop("chunks", 1)
-    attention, mlp = told.pop("attention", ()), told.pop("mlp", False)
-    head = told.pop("output", False)
-    if fused is True and told.get("optimizer") == "adamw":
-        told["optimizer"] = "adamw_fused"
-    if chunks > 1 and "seq" in told:
-        told["loss_chunk"] = -(-told["seq"] // chunks)
+    kind, fused, chunks = settings.pop("kind", ""), settings.pop("fused", False), settings.pop("chunks", 1)
+    attention, mlp = settings.pop("attention", ()), settings.pop("mlp", False)
+    head = settings.pop("output", False)
+    if fused is True and settings.get("optimizer") == "adamw":
+        settings["optimizer"] = "adamw_fused"
+    if chunks > 1 and "seq" in settings:
+        settings["loss_chunk"] = -(-settings["seq"] // chunks)
     elif chunks > 1:
-        told["unsaid"] = (f"loss in {chunks} chunks (--loss-chunk: tokens of one)",)
+        settings["unsaid"] = (f"loss in {chunks} chunks (--loss-chunk: tokens of one)",)
     if not kind:
-        return {"precision": "pure", **told}
+        return {"precision": "pure", **settings}
     names = [ATTENTION.get(name, name) for name in attention]
     names += ["gate_proj", "up_proj", "down_proj"] if mlp is True else []
     names += ["lm_head"] if head is True else []
     if kind == "qlora":
-        told["quantize"] = "nf4-dq"
-    return {"precision": "pure", "lora_rank": 8, **targets(names), **told}
+        settings["quantize"] = "nf4-dq"
+    return {"precision": "pure", "lora_rank": 8, **targets(names), **settings}

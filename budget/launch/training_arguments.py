@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from ..named import Any
-from ._shared import LIGER, Beside, Told, one_network, optimizer, saved, several, staged, targets, when, whole
+from ._shared import (
+    LIGER,
+    Beside,
+    Settings,
+    one_network,
+    optimizer,
+    saved,
+    several,
+    staged,
+    targets,
+    when,
+    whole,
+)
 
 STACK = "transformers"
 # Fields of training on preferences or rewards alone, for files that show it by nothing else.
@@ -18,25 +30,25 @@ SHARDED = {"full_shard": 3, "shard_grad_op": 2, "no_shard": 0}  # transformers' 
 BESIDE = ("deepspeed", "config_file", "use_fsdp", "use_deepspeed")  # devices are then laid out elsewhere
 
 
-def _processes(name: str) -> Callable[[Any], Told]:
+def _processes(name: str) -> Callable[[Any], Settings]:
     """A launcher's number of processes; a range (1:4) or a word (gpu) is left to the launcher."""
     return lambda value: {f"count {name}": value} if type(value) is int and value > 0 else {"beside": name}
 
 
-def _beside(name: str) -> Callable[[Any], Told]:
+def _beside(name: str) -> Callable[[Any], Settings]:
     """Another file that lays devices out: with its settings where it is here, else only its name."""
 
-    def told(value: Any) -> Told:
+    def settings(value: Any) -> Settings:
         if isinstance(value, Beside):
             return {f"file {name}": value}
         if name == "deepspeed" and "unsaid" not in (named := staged(value)):  # ds_z3_config.json
             file = Beside(value)
-            file.form, file.told = "deepspeed", {"layout.zero": named["layout.zero"]}
+            file.form, file.settings = "deepspeed", {"layout.zero": named["layout.zero"]}
             file.known = file.left = ()
             return {f"file {name}": file}
         return {"beside": name} if value is not False else {}
 
-    return told
+    return settings
 
 
 FIELDS = {
@@ -82,56 +94,56 @@ def is_mine(table: Mapping[str, Any]) -> bool:
     return mine and not {"finetuning_type", "tuner_type", "train_type", "sft_type"} & set(table)
 
 
-def finish(told: dict[str, Any]) -> dict[str, Any]:
+def finish(settings: dict[str, Any]) -> dict[str, Any]:
     """Weights are loaded in the dtype of their files; the batch is 8 by default, the rank of adapters 16.
 
     TRL's SFT by default recomputes since 0.22, and takes 1,024 tokens at most.
     """
-    told = _spread(told)
-    four, eight, nested = (told.pop(name, False) for name in ("four", "eight", "nested"))
-    if told.pop("sft", False):
-        told = {"recompute": "full", "seq": 1024, **told}
-    if not told.pop("peft", False):
-        told = {name: value for name, value in told.items() if name not in LORA}
-        return {"batch": 8, "optimizer": "adamw_fused", **told}
+    settings = _spread(settings)
+    four, eight, nested = (settings.pop(name, False) for name in ("four", "eight", "nested"))
+    if settings.pop("sft", False):
+        settings = {"recompute": "full", "seq": 1024, **settings}
+    if not settings.pop("peft", False):
+        settings = {name: value for name, value in settings.items() if name not in LORA}
+        return {"batch": 8, "optimizer": "adamw_fused", **settings}
     if four or eight:
-        told["quantize"] = "int8" if eight else "nf4-dq" if nested else "nf4"
+        settings["quantize"] = "int8" if eight else "nf4-dq" if nested else "nf4"
     adapters = {"lora_rank": 16, "lora_dropout": 0.05, "lora_dtype": "fp32"}
-    return {"batch": 8, "optimizer": "adamw_fused", **adapters, **told}
+    return {"batch": 8, "optimizer": "adamw_fused", **adapters, **settings}
 
 
-def _spread(told: dict[str, Any]) -> dict[str, Any]:
+def _spread(settings: dict[str, Any]) -> dict[str, Any]:
     """The launcher's processes as devices: copies of the network, or FSDP's parts of it, whose gradients are
     added up in the dtype of the pass. Settings of another file that is not here are not known.
     Source: accelerate-config.
     """
     nodes, each, all_of_them = (
-        told.pop(f"count {name}", 0) for name in ("nnodes", "nproc_per_node", "num_processes")
+        settings.pop(f"count {name}", 0) for name in ("nnodes", "nproc_per_node", "num_processes")
     )
-    devices, beside = all_of_them or max(nodes, 1) * max(each, 1), told.pop("beside", "")
-    words = set(str(told.pop("fsdp", "")).lower().split()) - {"auto_wrap"}
+    devices, beside = all_of_them or max(nodes, 1) * max(each, 1), settings.pop("beside", "")
+    words = set(str(settings.pop("fsdp", "")).lower().split()) - {"auto_wrap"}
     zero = SHARDED.get(*words) if len(words) == 1 else None
-    if files := [told.pop(name) for name in [*told] if name.startswith("file ")]:
-        return _as_files_say(told, files, devices)
+    if files := [settings.pop(name) for name in [*settings] if name.startswith("file ")]:
+        return _as_files_say(settings, files, devices)
     if beside or (words and (zero is None or devices == 1)):
-        return {**told, "unsaid": [beside or "fsdp"]}
+        return {**settings, "unsaid": [beside or "fsdp"]}
     if devices == 1:
-        return told
-    told = {**told, "layout.devices": devices, "layout.zero": zero or 0}
-    few = None if told.get("peft") else told.get("dtype")
-    return {**told, "precision": "fsdp", "reduce_dtype": few} if zero and few else told
+        return settings
+    settings = {**settings, "layout.devices": devices, "layout.zero": zero or 0}
+    few = None if settings.get("peft") else settings.get("dtype")
+    return {**settings, "precision": "fsdp", "reduce_dtype": few} if zero and few else settings
 
 
-def _as_files_say(told: dict[str, Any], files: list[Beside], devices: int) -> dict[str, Any]:
+def _as_files_say(settings: dict[str, Any], files: list[Beside], devices: int) -> dict[str, Any]:
     """The settings with those of accelerate's or DeepSpeed's files. The program's own settings win, and
     adapters have a precision of their own.
     """
-    said = {name: value for file in files for name, value in file.told.items()}
-    sixteen = told.get("dtype", "float32") != "float32"
+    said = {name: value for file in files for name, value in file.settings.items()}
+    sixteen = settings.get("dtype", "float32") != "float32"
     if sixteen and any(file.form == "deepspeed" for file in files):
         said["precision"] = "master"  # also where its own field is left to the Trainer (auto)
-    if told.get("peft"):
+    if settings.get("peft"):
         said = {name: value for name, value in said.items() if name not in ("precision", "reduce_dtype")}
     if devices > 1:
         said["layout.devices"] = devices
-    return {**said, **told}
+    return {**said, **settings}

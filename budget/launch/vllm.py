@@ -6,13 +6,13 @@ import re
 
 from ..named import Any
 from . import _servers
-from ._shared import Told, when, whole
+from ._shared import Settings, when, whole
 
 STACK = "vllm"
 UNITS = {"k": 10**3, "m": 10**6, "K": 2**10, "M": 2**20}
 
 
-def _length(tokens: Any) -> Told:
+def _length(tokens: Any) -> Settings:
     """Tokens: a number, thousands (16k, 25.6k), or multiples of 1,024 (16K). Raises InputError."""
     found = re.fullmatch(r"(\d+)([KM])|(\d+(?:\.\d+)?)([km])", str(tokens))
     if found is not None:
