@@ -64,8 +64,8 @@ def _through_smi() -> dict[str, Any]:
 
 def _smi(*fields: str) -> list[str]:
     ask = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits", "--id=0"]
-    told = subprocess.run(ask, capture_output=True, text=True, check=True, timeout=10).stdout  # noqa: S603
-    return [text.strip() for text in told.split(",")]
+    answer = subprocess.run(ask, capture_output=True, text=True, check=True, timeout=10).stdout  # noqa: S603
+    return [text.strip() for text in answer.split(",")]
 
 
 @functools.cache

@@ -172,11 +172,11 @@ def part(whole: Settings, name: str) -> Any:
     try:
         return settings(**{field: getattr(whole, f"{name}_{field}") for field in settings.fields})
     except InputError as error:
-        told = str(error).removeprefix(f"{error.field}: ")
-        raise InputError(f"{name}_{error.field}", told) from None
+        problem = str(error).removeprefix(f"{error.field}: ")
+        raise InputError(f"{name}_{error.field}", problem) from None
 
 
-def said(settings: Mapping[str, Any]) -> dict[str, Any]:
+def without_none(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that were given: those that are not None."""
     return {name: value for name, value in settings.items() if value is not None}
 

@@ -24,7 +24,7 @@ CHOICES = {
     "optimizer": OPTIMIZERS,
 }
 # The settings that are no technique's, and their defaults where a stack has none.
-UNSAID = {"execution": "compiled", "attention": "flash", "optimizer": "adamw"}
+NO_TECHNIQUES = {"execution": "compiled", "attention": "flash", "optimizer": "adamw"}
 # The settings of a stack that a torch module takes; the others it decides itself.
 OF_MODULES = ("execution", "memory_format", "cache_implementation")
 
@@ -73,13 +73,13 @@ def _form(source: Source, techniques: Mapping[str, Any]) -> str:
 
 def check(stack: Stack) -> None:
     """Raise an InputError for a default of a stack that is no setting, or that its setting does not allow."""
-    told = [(mode, getattr(stack, mode) or {}) for mode in ("train", "serve", *BESIDES)]
-    for where, given in (*told, *(("formats", {"quantize": form}) for form in stack.formats)):
+    by_mode = [(mode, getattr(stack, mode) or {}) for mode in ("train", "serve", *BESIDES)]
+    for where, given in (*by_mode, *(("formats", {"quantize": form}) for form in stack.formats)):
         try:
-            for name in given.keys() & UNSAID:
+            for name in given.keys() & NO_TECHNIQUES:
                 if given[name] not in CHOICES[name]:
                     raise unknown(name, given[name], CHOICES[name])
-            chosen({name: value for name, value in given.items() if name not in UNSAID})
+            chosen({name: value for name, value in given.items() if name not in NO_TECHNIQUES})
         except InputError as error:
             raise InputError("stack", f"{stack.name}.json: {where}.{error}") from None
 
@@ -101,7 +101,7 @@ def dtype(asked: str | None, source: Source, device: Device, stack: Stack) -> st
 def settings(
     stack: Stack, recompute: str, kind: str, source: Source, techniques: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The default of each setting: the network's own optimizer, else the stack's settings, else UNSAID.
+    """Each setting's default: the network's own optimizer, else the stack's, else NO_TECHNIQUES's.
 
     Settings of the stack that this dtype or this network cannot have are left out; a torch module takes those
     of OF_MODULES alone. A class of transformers that has no SDPA runs its family's attention.
@@ -125,4 +125,4 @@ def settings(
 
         found["fuse"] = those_of(built(network, workload), found["fuse"])
     own = source.usual.get("optimizer")
-    return {**UNSAID, **found, **({"optimizer": own} if own else {})}
+    return {**NO_TECHNIQUES, **found, **({"optimizer": own} if own else {})}

@@ -67,8 +67,8 @@ def computed(name: str) -> str:
     """The full name of a dtype that a network can run in; torch's names (`torch.float16`) are known, too.
     Raises InputError.
     """
-    told = str(name).lower().removeprefix("torch.")
-    full = SHORT.get(told, told)
+    short = str(name).lower().removeprefix("torch.")
+    full = SHORT.get(short, short)
     if full not in BYTES:
         raise unknown("dtype", name, (*SHORT, *COMPUTED), f"allowed: {', '.join(COMPUTED)}")
     if full not in map(full_name, COMPUTED):

@@ -58,9 +58,9 @@ def nearest(name: str, known: Sequence[str], most: int = 3) -> list[str] | str:
     same = _synonyms(bare, flag)
     if isinstance(same, str):
         return same
-    told = [flag + (other if flag else other.split()[0]) for other in same]
-    told += [] if flag else [other.replace("-", "_") for other in told]  # an argument's name in Python
-    if found := list(dict.fromkeys(other for other in told if other.split()[0] in known)):
+    others = [flag + (other if flag else other.split()[0]) for other in same]
+    others += [] if flag else [other.replace("-", "_") for other in others]  # an argument's name in Python
+    if found := list(dict.fromkeys(other for other in others if other.split()[0] in known)):
         return found
     names = {other.removeprefix(flag): other for other in known}
     words = set(bare.split("-"))
@@ -78,15 +78,15 @@ def _synonyms(bare: str, flag: str) -> list[str] | str:
     """What the table has for a name, or for a flag without what switches it on or off."""
     from . import table
 
-    told: dict[str, list[str] | str] = table.load("synonyms.json")
-    found = told.get(bare, [])
+    synonyms: dict[str, list[str] | str] = table.load("synonyms.json")
+    found = synonyms.get(bare, [])
     if not flag:
         return [] if isinstance(found, str) else found
     off, on = bare.removeprefix("no-").removeprefix("disable-"), re.sub("^(use|enable|with)-", "", bare)
-    found = found or told.get(on, [])
+    found = found or synonyms.get(on, [])
     if found or off == bare:
         return found
-    found = told.get(off, [])
+    found = synonyms.get(off, [])
     return found if isinstance(found, str) else [other.split()[0] for other in found]
 
 
@@ -112,11 +112,11 @@ def _letters(name: str) -> str:
 def some(names: Iterable[str]) -> str:
     """Names in one line, as many as there is room for."""
     names = tuple(names)
-    told = 0
-    while told < len(names) and len(", ".join(names[: told + 1])) <= ROOM:
-        told += 1
-    more = f" and {len(names) - told} more" if told < len(names) else ""
-    return ", ".join(names[:told]) + more
+    n = 0
+    while n < len(names) and len(", ".join(names[: n + 1])) <= ROOM:
+        n += 1
+    more = f" and {len(names) - n} more" if n < len(names) else ""
+    return ", ".join(names[:n]) + more
 
 
 def as_path(path: object) -> str:

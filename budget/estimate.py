@@ -7,8 +7,8 @@ from functools import partial
 
 from . import defaults
 from .answer import Estimate
-from .config import Task, said, sizes, table
-from .defaults import UNSAID, choices
+from .config import Task, sizes, table, without_none
+from .defaults import choices
 from .device import Device, several
 from .device import load as load_device
 from .device import reserve as reserves
@@ -97,7 +97,7 @@ def estimate(
     choices(mode=mode, execution=execution, attention=attention, recompute=recompute, optimizer=updated_by)
     if mode != "train" and (updated_by or "none") != "none":
         raise only_trains("optimizer", mode)
-    given, spread = said(techniques), None if layout is None else _layout(layout, mode, devices)
+    given, spread = without_none(techniques), None if layout is None else _layout(layout, mode, devices)
     asked = _sizes(batch=_one_of(batch=batch, micro_batch=micro_batch), seq=seq, image=image, sound=sound)
     requested = {"recompute": recompute, "attention": attention, **given}
     source = find(model, mode, asked, table("config", config), inputs, dtype, requested)
@@ -109,14 +109,15 @@ def estimate(
         from .search.batches import micro_batches
 
         given = {**given, "accumulate": micro_batches(global_batch, spread, source, given)}
-    told = {"optimizer": updated_by, "attention": attention, "execution": execution}
+    own = {"optimizer": updated_by, "attention": attention, "execution": execution}
+    of_stack = {name: value for name, value in usual.items() if name not in own}
     task = Task(
         workload=source.workload,
         dtype=kind,
         recompute=recompute,
         layout=spread,
-        techniques=_chosen({k: v for k, v in usual.items() if k not in UNSAID}, given, source.network),
-        **{name: told[name] or usual[name] for name in UNSAID},
+        techniques=_chosen(of_stack, given, source.network),
+        **{name: value or usual[name] for name, value in own.items()},
         **{field: source.usual[field] for field in OF_NETWORKS if field in source.usual},
     )
     check(task, target)
@@ -164,7 +165,7 @@ def plan(model: object, devices: int | None = None, **settings: Unpack[Each]) ->
     """
     from .search.layouts import layouts
 
-    given = said(settings)
+    given = without_none(settings)
     given["device"], number = several(given.get("device", "h200"), devices)
     if number is None or "layout" in given:
         raise InputError("devices", "missing; allowed: how many devices, and no layout")

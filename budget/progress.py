@@ -12,12 +12,12 @@ class Progress:
     """`tell = Progress()`, then `with tell: tell("34 layouts tried")`, as often as one likes."""
 
     def __init__(self) -> None:
-        self._told, self._shown = monotonic(), False
+        self._last, self._shown = monotonic(), False
 
     def __call__(self, line: str) -> None:
         """Show a line, now and then."""
-        if monotonic() - self._told > SECONDS and sys.stderr.isatty():
-            self._told, self._shown = monotonic(), True
+        if monotonic() - self._last > SECONDS and sys.stderr.isatty():
+            self._last, self._shown = monotonic(), True
             sys.stderr.write(f"\r{line}\033[K")
             sys.stderr.flush()
 

@@ -189,8 +189,8 @@ def _zipped(cache: str, keys: Collection[str], path: str) -> int:
 
 def _versions(environment: Mapping[str, str]) -> dict[str, Any]:
     ask = "import json; from budget.bench.record import *; print(json.dumps([source_hash(), versions()]))"
-    told = subprocess.run(  # noqa: S603
+    answer = subprocess.run(  # noqa: S603
         [sys.executable, "-c", ask], check=True, capture_output=True, text=True, env=dict(environment)
     )
-    source, versions = json.loads(told.stdout)
+    source, versions = json.loads(answer.stdout)
     return {"source": source, "versions": versions}

@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
     end = time.monotonic() + options.seconds
     path = os.path.join(options.out, "programs.jsonl")
     try:
-        told = _told(options.programs)
+        known = _load(options.programs)
         os.makedirs(options.out, exist_ok=True)
         done = _done(path)
     except (OSError, ValueError) as error:
@@ -44,14 +44,14 @@ def main(argv: list[str]) -> int:
         _import_all()
     answers = []
     with open(path, "a", encoding="utf-8") as out:
-        for program in told["program"]:
+        for program in known["program"]:
             answer = done.get(_key(program))
-            if answer is None and (answer := _answer(program, told["config"], options.on, end)):
+            if answer is None and (answer := _answer(program, known["config"], options.on, end)):
                 print(json.dumps(answer), file=out, flush=True)
                 os.fsync(out.fileno())
             answers.append(answer or {"program": program})
             print(_short(answers[-1]), flush=True)
-    print("\n".join(tables.write(options.out, answers, told["config"], options.gpu)))
+    print("\n".join(tables.write(options.out, answers, known["config"], options.gpu)))
     return 0
 
 
@@ -72,12 +72,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _told(path: str) -> dict[str, Any]:
+def _load(path: str) -> dict[str, Any]:
     """The programs of a file and the configs that they name. Raises ValueError."""
     with open(path, "rb") as file:
-        told = tomllib.load(file)
-    configs = told.get("config", {})
-    for number, p in enumerate(told.get("program", ()), 1):
+        known = tomllib.load(file)
+    configs = known.get("config", {})
+    for number, p in enumerate(known.get("program", ()), 1):
         if p.get("does") not in how.DOES:
             raise ValueError(f"program {number}, does: {p.get('does')!r}; allowed: {', '.join(how.DOES)}")
         of = str(p.get("of", ""))
@@ -86,7 +86,7 @@ def _told(path: str) -> dict[str, Any]:
                 f"program {number}, of: {of!r}; allowed: {', '.join(configs)}, and NAME of timm or"
                 " torchvision as 'timm NAME'"
             )
-    return {"config": configs, "program": told.get("program", [])}
+    return {"config": configs, "program": known.get("program", [])}
 
 
 def _done(path: str) -> dict[str, Any]:

@@ -28,10 +28,10 @@ def launched(args: Namespace, rest: list[str]) -> tuple[Any, dict[str, Any]]:
     model, rest = source(args, rest) if named else (run.model, rest)
     asked = settings_from(model, args, rest)
     asked["device"], asked["devices"] = several(asked["device"], asked["devices"])
-    told = resolve(model, {})[2] if named and run.config else None
+    preset = resolve(model, {})[2] if named and run.config else None
     for name, value in run.config.items():
-        if told is not None and getattr(told, name, value) not in (value, 0):
-            problem = f"has {name} {shown(value)}, and {shown(model)} {shown(getattr(told, name))}"
+        if preset is not None and getattr(preset, name, value) not in (value, 0):
+            problem = f"has {name} {shown(value)}, and {shown(model)} {shown(getattr(preset, name))}"
             raise InputError("--run", f"{problem}; allowed: one of the two")
     unsaid = {name for name in ("mode", "recompute", "device") if getattr(args, name) is None}
     given = {k: v for k, v in asked.items() if v not in (None, {}) and k not in unsaid}

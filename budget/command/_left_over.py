@@ -18,7 +18,7 @@ def flags_of_commands() -> dict[str, str]:
     for command in FLAGS_OF:
         parser = Parser(prog=f"budget {command}")
         import_module(f"{__package__}.{command}").flags(parser)
-        found = {**{flag: f"{command}: {told}" for flag, told in parser.meanings().items()}, **found}
+        found = {**{flag: f"{command}: {meaning}" for flag, meaning in parser.meanings().items()}, **found}
     return found
 
 

@@ -33,21 +33,21 @@ def sizes(field: str, text: str | None) -> Any:
 
 
 def side(text: str | None) -> str | None:
-    """Pixels along a side, which may be told twice: `224x224`. Raises InputError where they differ."""
-    told = re.fullmatch(r"(?P<n>\d+)\s*[xX*×]\s*(?P<other>\d+)", text or "")  # noqa: RUF001 - as people type
-    if told is None:
+    """Pixels along a side, which may be given twice: `224x224`. Raises InputError where they differ."""
+    sides = re.fullmatch(r"(?P<n>\d+)\s*[xX*×]\s*(?P<other>\d+)", text or "")  # noqa: RUF001 - as people type
+    if sides is None:
         return text
-    if told["n"] != told["other"]:
+    if sides["n"] != sides["other"]:
         raise InputError("--image", f"got {text}; allowed: pixels along a side, of images that are square")
-    return told["n"]
+    return sides["n"]
 
 
 def size(text: str) -> Any:
     """A size: `16`, or `128k`; what is none stays text."""
-    told = re.fullmatch(r"(-?[\d_]+(?:\.\d+)?(?:e\d+)?)([kKmM]?)", text.strip(), re.ASCII)
-    if told is None:
+    match = re.fullmatch(r"(-?[\d_]+(?:\.\d+)?(?:e\d+)?)([kKmM]?)", text.strip(), re.ASCII)
+    if match is None:
         return text
-    value = float(told[1]) * PREFIX[told[2].lower()]
+    value = float(match[1]) * PREFIX[match[2].lower()]
     return int(value) if value.is_integer() and abs(value) < 2**53 else value
 
 

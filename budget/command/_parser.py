@@ -92,8 +92,8 @@ class Parser(ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise what argparse would print."""
         field, _, problem = message.removeprefix("argument ").partition(": ")
-        if problem.startswith("expected") and (told := self.meanings().get(field[2:])):
-            problem = f"{problem}: {told}"
+        if problem.startswith("expected") and (allowed := self.meanings().get(field[2:])):
+            problem = f"{problem}: {allowed}"
         raise (
             InputError(field, problem)
             if problem

@@ -38,9 +38,9 @@ def run(args: Namespace, rest: Sequence[str]) -> int:
     if not asked:
         print(fill(", ".join(terms), 79))
         return 0
-    told = {_plain(word): term for term, entry in terms.items() for word in (*entry.get("also", ()), term)}
+    by_word = {_plain(word): term for term, entry in terms.items() for word in (*entry.get("also", ()), term)}
     is_source = asked in table.load("references.json")
-    term = None if is_source and asked not in terms else told.get(_plain(asked))
+    term = None if is_source and asked not in terms else by_word.get(_plain(asked))
     if term is None:
         flags = flags_of_commands()
         flag = _plain(asked).replace(" ", "-")
@@ -61,8 +61,8 @@ def _value(asked: str, flags: Mapping[str, str]) -> str:
     """What a flag's value chooses, as the flag's help says before it lists the values; "" for none."""
     choices = {**CHOICES, **{name: field.choices for name, field in fields().items()}}
     of = [name for name, values in choices.items() if asked.lower() in values]
-    told = ("".join((f"--{name}".replace("_", "-"), _about(name, flags))) for name in of)
-    return f"{asked.lower()}, a value of {'; of '.join(told)}" if of else ""
+    flags_of = ("".join((f"--{name}".replace("_", "-"), _about(name, flags))) for name in of)
+    return f"{asked.lower()}, a value of {'; of '.join(flags_of)}" if of else ""
 
 
 def _about(name: str, flags: Mapping[str, str]) -> str:

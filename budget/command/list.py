@@ -219,8 +219,8 @@ def _laws(name: str | None) -> Answer:
     """All scaling laws, or one with its constants, range and source."""
     if name is not None and not _part(name, "laws"):
         about = law.load(name).about
-        told = [(k, str(v)) for k, v in about.items() if k not in ("draws", "checks")]
-        return _fields(told, name, "laws")
+        fields = [(k, str(v)) for k, v in about.items() if k not in ("draws", "checks")]
+        return _fields(fields, name, "laws")
     rows = [
         (x.id, x.about["params_are"], LOSS[x.has_loss], HOLDS[x.about["reproduces"]])
         for x in law.every()

@@ -185,8 +185,8 @@ def _load(name: str) -> Device:
     if found is None:
         from . import spelled
 
-        if told := spelled.near(name[:80]):
-            raise InputError("device", f"unknown name {name[:60]!r}; {told}")
+        if hint := spelled.near(name[:80]):
+            raise InputError("device", f"unknown name {name[:60]!r}; {hint}")
         known = [*names(), *spelled.aliases(), "auto", "cpu"]
         raise unknown("device", name, known, "`budget list devices` has the names")
     return found

@@ -39,8 +39,8 @@ def power_w() -> float | None:
         return float(pynvml.nvmlDeviceGetPowerUsage(pynvml.nvmlDeviceGetHandleByIndex(0)) / 1000)
     except Exception:  # noqa: BLE001 - no package, no driver, a library of another version: its program may do
         try:
-            told = subprocess.run(ask, capture_output=True, text=True, check=True, timeout=10)  # noqa: S603
-            return float(told.stdout)
+            answer = subprocess.run(ask, capture_output=True, text=True, check=True, timeout=10)  # noqa: S603
+            return float(answer.stdout)
         except (OSError, subprocess.SubprocessError, ValueError):
             return None
 
@@ -71,8 +71,8 @@ def processor() -> str:
         import subprocess
 
         ask = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
-        told = subprocess.run(ask, capture_output=True, text=True, check=False)  # noqa: S603 # a constant
-        return told.stdout.strip() or "Apple"
+        answer = subprocess.run(ask, capture_output=True, text=True, check=False)  # noqa: S603 # a constant
+        return answer.stdout.strip() or "Apple"
     return _cpuinfo("model name") or platform.processor() or platform.machine() or "CPU"
 
 

@@ -75,14 +75,14 @@ def near(name: str) -> str:
         return (
             f"{of[1]['name']} has {of[1]['memory_gb']:g} GB; allowed: that, or a file of one's own (x.json)"
         )
-    if (told := NUMBERED.match(key)) is None:
+    if (typed := NUMBERED.match(key)) is None:
         return ""
     begun = sorted((len(other), of[0]) for other, of in tables.items() if other.startswith(key))
-    alike = [(m, of[0]) for other, of in tables.items() if (m := NUMBERED.match(other)) and m[1] == told[1]]
+    alike = [(m, of[0]) for other, of in tables.items() if (m := NUMBERED.match(other)) and m[1] == typed[1]]
     beside = sorted(
-        (abs(int(m[2]) - int(told[2])), m[3] != told[3], device)
+        (abs(int(m[2]) - int(typed[2])), m[3] != typed[3], device)
         for m, device in alike
-        if len(m[2]) == len(told[2])
+        if len(m[2]) == len(typed[2])
     )
     found = dict.fromkeys(device for *_, device in (*begun[:1], *beside[:1]))
     return f"did you mean {' or '.join(map(repr, found))}?" if found else ""
@@ -92,32 +92,32 @@ def several(name: str, devices: Any) -> tuple[str, Any]:
     """A device's name without a number of devices in it, and this number. Raises InputError where `devices`
     is another one. For what a cloud rents (`p4d.24xlarge`) `devices` may be those of several.
     """
-    told = _slice(name)
-    if told is None and find(name):
+    of_slice = _slice(name)
+    if of_slice is None and find(name):
         return name, devices
     if rented := _rented().get(_type(name)):
         device, many = several(rented, None)
         return device, many if devices is None else devices
     for found in filter(None, (pattern.fullmatch(name.strip().lower()) for pattern in MANY)):
-        if told is None and find(found["of"]):
-            told = found["of"], int(found["n"])
-    if told is None:
+        if of_slice is None and find(found["of"]):
+            of_slice = found["of"], int(found["n"])
+    if of_slice is None:
         return name, devices
-    if devices not in (None, told[1]):
+    if devices not in (None, of_slice[1]):
         raise InputError("devices", f"got {devices}, and {name!r}; allowed: one of them")
-    return told
+    return of_slice
 
 
 def _slice(name: str) -> tuple[str, int] | None:
     """The chip and how many of them a slice of TPUs has, by its accelerator type: v5e-8 has 8, v4-8, which
     counts TensorCores, 4. Source: cloud-tpu-slices.
     """
-    told = SLICE.fullmatch(name.strip().lower())
-    chip = told and find(told["of"])
+    slice_ = SLICE.fullmatch(name.strip().lower())
+    chip = slice_ and find(slice_["of"])
     cores = chip and table.load("instances.json")["cores"].get(chip[0])
-    if not (told and chip and cores):
+    if not (slice_ and chip and cores):
         return None
-    if (many := int(told["n"])) % cores or not many:
+    if (many := int(slice_["n"])) % cores or not many:
         raise InputError("device", f"got {name!r}; allowed: a multiple of {cores}, the TensorCores of a chip")
     return chip[0], many // cores
 

@@ -7,7 +7,7 @@ from math import inf
 
 from ..answer import Estimate
 from ..answer.face import Shown
-from ..config import said, table
+from ..config import table, without_none
 from ..errors import InputError
 from ..estimate import estimate
 from ..named import TYPE_CHECKING, Any, NamedTuple
@@ -56,17 +56,17 @@ class Fit(Shown, _Fit):
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object of `budget fit`."""
-        told = {"schema": SCHEMA, "fits": self.fits, "estimate": self.estimate.to_dict()}
+        answer = {"schema": SCHEMA, "fits": self.fits, "estimate": self.estimate.to_dict()}
         if self.largest:
             end = "fewest" if self.solve == DEVICES else "largest"
-            return {**told, "solve": self.solve, end: self.largest}
+            return {**answer, "solve": self.solve, end: self.largest}
         changes = [
             {"settings": c.settings, "kind": c.kind, "how": c.how, "estimate": c.estimate.to_dict()}
             for c in self.advice.changes[:SHOWN]
         ]
         advice = self.advice
         tried = {"tried": [*advice.tried], "evaluated": advice.evaluated, "complete": advice.complete}
-        return {**told, "changes": changes, **tried}
+        return {**answer, "changes": changes, **tried}
 
 
 def fit(model: object, solve: str = "", **settings: Unpack[Settings]) -> Fit:
@@ -78,7 +78,7 @@ def fit(model: object, solve: str = "", **settings: Unpack[Settings]) -> Fit:
     4, ..., or of three quarters of these in whole nodes.
     settings: those of budget.estimate. Raises InputError.
     """
-    given = said(settings)
+    given = without_none(settings)
     if solve:
         solved = fewest(model, **given) if solve == DEVICES else largest(model, solve, **given)
         best, found = solved

@@ -259,8 +259,8 @@ def linear_layers(model: Model, field: str) -> frozenset[str]:
             o for o in linear if o.tag != ROUTER and not any(is_picked(d) for w in o.weights for d in w.dims)
         )
         names = ",".join(dict.fromkeys(".".join(o.name.split(".")[-2:]) for o in dense))
-        told = f"names of products, as {names} (with experts.*, the experts' too)"
-        raise InputError(field, f"got {ALL} with experts, of which peft's versions differ; allowed: {told}")
+        names = f"names of products, as {names} (with experts.*, the experts' too)"
+        raise InputError(field, f"got {ALL} with experts, of which peft's versions differ; allowed: {names}")
     return frozenset(o.name for o in linear)
 
 

@@ -170,9 +170,9 @@ def _mixed(model: Model, packing: Packing, dtype: str) -> Model:
     rest = Tensor("rest~stored", ("n",), SCALE, "uint8")
     seen = Tensor("rest~seen", ("n",), dtype="uint8")
     sizes = {"n": max(packing.total - int(held), 0)}
-    told = params(model).total
-    if packing.numbers not in (0, told):
-        left = f"the file has {packing.numbers:,} weights, and the network that is counted {told:,}"
+    counted = params(model).total
+    if packing.numbers not in (0, counted):
+        left = f"the file has {packing.numbers:,} weights, and the network that is counted {counted:,}"
         model = model._replace(uncounted=(*model.uncounted, left))
     return model._replace(nodes=(Op("rest", "resident", (rest,), (seen,), sizes), *nodes))
 

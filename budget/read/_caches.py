@@ -30,8 +30,8 @@ def prompt(made: Any, workload: Workload, where: str) -> dict[str, Any]:
     """The prompt of a class that generates from tokens alone. Raises InputError."""
     import torch
 
-    told = "input_ids" in signature(made.forward).parameters and made.can_generate()
-    if not told or made.config.is_encoder_decoder:
+    generates = "input_ids" in signature(made.forward).parameters and made.can_generate()
+    if not generates or made.config.is_encoder_decoder:
         problem = f"got {workload.mode}; allowed for {type(made).__name__}: train, forward"
         raise InputError("mode", problem)
     limit = getattr(made.config.get_text_config(), "max_position_embeddings", None)

@@ -53,7 +53,7 @@ class Asked(NamedTuple):
         """A mask that hides nothing, with data, since some classes ask where it is true."""
         return torch.ones(self.batch, tokens, dtype=torch.int64, device="cpu")
 
-    def told(self, *fields: str) -> Any:
+    def first(self, *fields: str) -> Any:
         """The first of a config's fields that says something, of several numbers the first."""
         found = next((self.config[field] for field in fields if self.config.get(field)), None)
         return found[0] if isinstance(found, list | tuple) else found
@@ -64,7 +64,7 @@ class Asked(NamedTuple):
 
     def tokens(self) -> int:
         """Patches of all frames."""
-        patch, through = self.told("patch_size") or 1, self.told("patch_size_t") or 1
+        patch, through = self.first("patch_size") or 1, self.first("patch_size_t") or 1
         return (self.frames or 1) // through * (self.height // patch) * (self.width // patch)
 
 
@@ -124,8 +124,8 @@ def _timestep(a: Asked) -> torch.Tensor:
 
 
 def _states(a: Asked) -> torch.Tensor | None:
-    width = a.told(*WIDTHS)
-    tokens = a.told("text_len") or a.text
+    width = a.first(*WIDTHS)
+    tokens = a.first("text_len") or a.text
     return a.floats(tokens, width) if width else None
 
 
@@ -149,7 +149,7 @@ def _added(a: Asked) -> Any:
 
 
 def _labels(a: Asked) -> torch.Tensor | None:
-    classes = a.told("num_embeds_ada_norm", "num_class_embeds")
+    classes = a.first("num_embeds_ada_norm", "num_class_embeds")
     return a.ints() if classes else None
 
 

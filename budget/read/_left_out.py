@@ -39,11 +39,11 @@ def instead(packing: Packing, table: Table, name: str = "modules_to_not_convert"
     return packing if table.get(name) is None else leaving(packing, kept(table, name))
 
 
-def _expression(text: str, told: str) -> str:
+def _expression(text: str, asked: str) -> str:
     try:
         re.compile(text)
     except re.error as error:
-        raise InputError(FIELD, f"got {shown(told)}: {error}; allowed: regular expressions") from None
+        raise InputError(FIELD, f"got {shown(asked)}: {error}; allowed: regular expressions") from None
     return text
 
 

@@ -98,8 +98,8 @@ def config(file: BinaryIO, size: int, name: str) -> Mapping[str, Any]:
     kind = about.get("general.architecture")
     if kind not in FAMILIES:
         raise InputError("config", f"{name} is of {str(kind)[:40]!r}; allowed: {', '.join(FAMILIES)}")
-    told = {ours: about.get(f"{kind}.{theirs}") for theirs, ours in FIELDS.items()}
-    fields = {name: value for name, value in told.items() if value is not None}
+    stated = {ours: about.get(f"{kind}.{theirs}") for theirs, ours in FIELDS.items()}
+    fields = {name: value for name, value in stated.items() if value is not None}
     for many in ("num_key_value_heads", "intermediate_size", "num_attention_heads"):
         if isinstance(fields.get(many), list):  # one for each layer
             if len(set(fields[many])) != 1:
@@ -135,15 +135,15 @@ def _latent(
     """DeepSeek's family and its fields: version 3 has a bias in its choice of experts. Source: gguf."""
     kept = ("num_hidden_layers", "hidden_size", "max_position_embeddings", "intermediate_size", "vocab_size",
             "num_attention_heads", "num_experts_per_tok", "moe_intermediate_size")  # fmt: skip
-    told = {name.removeprefix(f"{LATENT}."): value for name, value in about.items() if isinstance(value, int)}
-    rope = told.get("rope.dimension_count", 64)
-    key = told.get("attention.key_length_mla", told.get("attention.key_length", 192))
+    of = {name.removeprefix(f"{LATENT}."): value for name, value in about.items() if isinstance(value, int)}
+    rope = of.get("rope.dimension_count", 64)
+    key = of.get("attention.key_length_mla", of.get("attention.key_length", 192))
     latent = {
-        "q_lora_rank": told.get("attention.q_lora_rank"), "kv_lora_rank": told.get("attention.kv_lora_rank"),
+        "q_lora_rank": of.get("attention.q_lora_rank"), "kv_lora_rank": of.get("attention.kv_lora_rank"),
         "qk_rope_head_dim": rope, "qk_nope_head_dim": key - rope,
-        "v_head_dim": told.get("attention.value_length_mla", told.get("attention.value_length")),
-        "first_k_dense_replace": told.get("leading_dense_block_count", 0),
-        "n_routed_experts": told.get("expert_count"), "n_shared_experts": told.get("expert_shared_count"),
+        "v_head_dim": of.get("attention.value_length_mla", of.get("attention.value_length")),
+        "first_k_dense_replace": of.get("leading_dense_block_count", 0),
+        "n_routed_experts": of.get("expert_count"), "n_shared_experts": of.get("expert_shared_count"),
     }  # fmt: skip
     third = any(name.endswith("exp_probs_b.bias") for name in shapes)
     return "deepseek_v3" if third else "deepseek_v2", {

@@ -77,14 +77,14 @@ def module(values: Mapping[str, Any], why: UncoveredError, dtype: str = "", wher
     except InputError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever a config's values make a class raise
-        raise InputError("config", f"transformers cannot build {kind}: {_told(error)}") from None
+        raise InputError("config", f"transformers cannot build {kind}: {_reason(error)}") from None
     return made
 
 
-def _told(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     """Why transformers raised this; where a library is missing, its name and how to install it."""
-    told = re.sub(r"(\w+)\(\n.*\n\)", r"\1", str(error), flags=re.DOTALL)  # a module, written out
-    text = " ".join(told.split()) or type(error).__name__
+    written = re.sub(r"(\w+)\(\n.*\n\)", r"\1", str(error), flags=re.DOTALL)  # a module, written out
+    text = " ".join(written.split()) or type(error).__name__
     library = re.search(r"requires the (\S+) library", text)
     if "couldn't connect to" in text:
         return "it would ask the hub for a part; allowed: a config that holds all of them"
@@ -99,9 +99,9 @@ def _unknown(why: UncoveredError) -> InputError:
     """The error for a model_type that the installed transformers does not have."""
     from transformers import __version__
 
-    told = str(why).removeprefix(f"{why.field}: ").partition("; known: ")[0]
+    problem = str(why).removeprefix(f"{why.field}: ").partition("; known: ")[0]
     newer = f"transformers {__version__} has none such (a newer one may; code beside a config is never run)"
-    return InputError(why.field, f"{told[:140]}; {newer}")
+    return InputError(why.field, f"{problem[:140]}; {newer}")
 
 
 def _whole_instead(kind: str) -> InputError | None:
@@ -113,8 +113,8 @@ def _whole_instead(kind: str) -> InputError | None:
     whole = model_type_to_module_name(kind)
     if whole == kind or whole not in hf_families.known():
         return None
-    told = f"{kind} alone does what depends on data, which a capture does not have"
-    return InputError("model_type", f"{told}; allowed: the config of {whole}, which it is a part of")
+    why = f"{kind} alone does what depends on data, which a capture does not have"
+    return InputError("model_type", f"{why}; allowed: the config of {whole}, which it is a part of")
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -145,8 +145,8 @@ def _class(values: Mapping[str, Any], config: Any, why: UncoveredError) -> Any:
         name = names[0] if isinstance(names, list | tuple) else names
         found = getattr(transformers, name, None) if isinstance(name, str) else None
         if getattr(found, "config_class", None) is not type(config):
-            told = f"got {shown(name)}, which transformers does not have for {config.model_type}"
-            raise why if why.field == "architectures" else InputError("architectures", told)
+            problem = f"got {shown(name)}, which transformers does not have for {config.model_type}"
+            raise why if why.field == "architectures" else InputError("architectures", problem)
         return found
     for auto in AUTO:
         mapping = getattr(transformers, auto)._model_mapping  # noqa: SLF001 - there is no public one
@@ -183,8 +183,8 @@ def _part(config: Any) -> Any:
 
 def _dtype(torch: Any, config: Any) -> Any:
     """The config's dtype, or bfloat16."""
-    told = getattr(config, "dtype", None)
-    return told if isinstance(told, torch.dtype) else torch.bfloat16
+    stated = getattr(config, "dtype", None)
+    return stated if isinstance(stated, torch.dtype) else torch.bfloat16
 
 
 def _made(cls: Any, config: Any, dtype: Any) -> Any:
@@ -217,9 +217,9 @@ def _require_transformers(why: UncoveredError) -> None:
         import torch  # noqa: F401 - whether it is there
         import transformers  # noqa: F401
     except ImportError:
-        told = str(why).removeprefix(f"{why.field}: ")
+        problem = str(why).removeprefix(f"{why.field}: ")
         way = "pip install 'compute-budget[hf]' answers what transformers can build"
-        raise InputError(why.field, f"{told[:200]}; {way}") from None
+        raise InputError(why.field, f"{problem[:200]}; {way}") from None
 
 
 def program(values: Mapping[str, Any], why: UncoveredError, mode: str, dtype: str, **sizes: Any) -> Model:
@@ -239,17 +239,17 @@ def _program(values: Mapping[str, Any], why: UncoveredError, workload: Workload,
     mode = workload.mode
     failed: list[tuple[int, InputError]] = []  # with how many inputs
     size = 0
-    told = dtype or any(values.get(name) not in (None, "auto") for name in ("dtype", "torch_dtype"))
+    stated = dtype or any(values.get(name) not in (None, "auto") for name in ("dtype", "torch_dtype"))
     # XLNet mixes float32 into whatever its weights are; XLM and EnCodec look at numbers
-    for where, usual in (("meta", ""), *([] if told else [("meta", "float32")]), ("cpu", "")):
+    for where, usual in (("meta", ""), *([] if stated else [("meta", "float32")]), ("cpu", "")):
         looks = any(isinstance(error, torch_module.NeedsDataError) for _, error in failed)
         if where == "cpu" and (size > SMALL or not looks):
             break
         made = module(values, why, of_class(dtype) if dtype else usual, where).train(mode == "train")
         size = sum(p.numel() for p in made.parameters())
         if type(made).forward is Module.forward:
-            told = f"{type(made).__name__} has no forward pass of its own"
-            raise InputError("architectures", f"{told}; allowed: the class and the config of a part")
+            problem = f"{type(made).__name__} has no forward pass of its own"
+            raise InputError("architectures", f"{problem}; allowed: the class and the config of a part")
         serves = mode in _caches.SERVES
         for given in [_caches.prompt(made, workload, where)] if serves else inputs(made, workload, where):
             cast = {k: t.to(made.dtype) if t.is_floating_point() else t for k, t in given.items()}
@@ -273,5 +273,6 @@ def _without_inputs(failed: Sequence[tuple[int, InputError]], kind: str, name: s
     if failed and failed[0][1].field != "inputs":
         return failed[0][1]
     most = max(failed, key=lambda pair: pair[0])[1] if failed else ""  # its error with the most inputs
-    told = str(most).removeprefix("inputs: ").partition("; given ")[0][:140]
-    return InputError("config", f"the inputs of {name} are not known here{': ' * bool(told)}{told}{WAY_OUT}")
+    problem = str(most).removeprefix("inputs: ").partition("; given ")[0][:140]
+    why = f": {problem}" if problem else ""
+    return InputError("config", f"the inputs of {name} are not known here{why}{WAY_OUT}")

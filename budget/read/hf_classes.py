@@ -65,13 +65,13 @@ def labels(
 
 def count(hf: Mapping[str, Any], usual: int = 2) -> int:
     """How many labels there are: as many as have names, else num_labels, else 2. Raises InputError."""
-    named, told = hf.get("id2label"), hf.get("num_labels")
+    named, number = hf.get("id2label"), hf.get("num_labels")
     if named is not None and not isinstance(named, Mapping):
         raise InputError("id2label", f"got {shown(named)}; allowed: a table of names")
-    if told is None:
+    if number is None:
         return usual if named is None else len(named)
-    if isinstance(told, bool) or not isinstance(told, int) or not 0 <= told <= HUGE:
-        raise InputError("num_labels", f"got {shown(told)}; allowed: whole numbers from 0 to {HUGE:,}")
-    if named is not None and len(named) != told:
-        raise InputError("num_labels", f"got {told}, and id2label has {len(named)}; allowed: one number")
-    return told
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= HUGE:
+        raise InputError("num_labels", f"got {shown(number)}; allowed: whole numbers from 0 to {HUGE:,}")
+    if named is not None and len(named) != number:
+        raise InputError("num_labels", f"got {number}, and id2label has {len(named)}; allowed: one number")
+    return number

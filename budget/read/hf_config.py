@@ -82,14 +82,14 @@ def _uncounted(values: Mapping[str, Any], family: Mapping[str, Any]) -> tuple[st
     contractions.
     """
     seen = "tower" in family and _sees(values)
-    told = (
+    uncounted = (
         *(() if seen else family.get("uncounted", ())),
         *(what for flag, what in family.get("beside", {}).items() if values.get(flag)),
     )
     if "nested" not in family:
-        return told
+        return uncounted
     inner = _nested(hf_families.complete(values, family), family)
-    return told + _uncounted(inner, family.get("text") or hf_families.load(inner["model_type"]))
+    return uncounted + _uncounted(inner, family.get("text") or hf_families.load(inner["model_type"]))
 
 
 def has_tower(values: Mapping[str, Any]) -> bool:
@@ -113,15 +113,15 @@ def usual(values: Mapping[str, Any]) -> dict[str, Any]:
     attention of its family's class where that has no SDPA. Raises InputError.
     """
     kind = values["model_type"]
-    told = {"family": hf_families.called(kind), **_dtype(values), **_kept(values)}
-    told |= {name: said for name, said in hf_families.load(kind).items() if name == "attention"}
+    usual = {"family": hf_families.called(kind), **_dtype(values), **_kept(values)}
+    usual |= {name: said for name, said in hf_families.load(kind).items() if name == "attention"}
     if not has_few_bits(values):
-        return told
+        return usual
     from .hf_quantized import packing
 
     family = hf_families.load(kind)
-    dtype, formats = told.get("dtype", "bfloat16"), family.get("formats", ())
-    return {**told, "packing": packing(values, dtype, formats, family.get("nested", ""))}
+    dtype, formats = usual.get("dtype", "bfloat16"), family.get("formats", ())
+    return {**usual, "packing": packing(values, dtype, formats, family.get("nested", ""))}
 
 
 def _kept(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,8 +26,8 @@ def activation(hf: Settings, name: str) -> str:
 def has_few_bits(values: Mapping[str, Any]) -> bool:
     """Whether a config, or one inside it, has a table of a format in few bits."""
     inside = (value for value in values.values() if isinstance(value, Mapping))
-    told = any(config.get("quantization_config") is not None for config in (values, *inside))
-    return told or isinstance(values.get("quantization"), Mapping)  # MLX's
+    quantized = any(config.get("quantization_config") is not None for config in (values, *inside))
+    return quantized or isinstance(values.get("quantization"), Mapping)  # MLX's
 
 
 def _flag(hf: Settings, name: str, usual: bool) -> bool:

@@ -118,15 +118,15 @@ def gemma4_text(hf: Settings) -> dict[str, Any]:
 def _full_heads(hf: Settings, full: tuple[int, ...]) -> dict[str, Any]:
     """The heads of layers without a window, which configs of transformers 5.17 list by layer."""
     name, table = "per_layer_config", hf["per_layer_config"]
-    told = list(table.values()) if isinstance(table, Mapping) else []
-    same = all(one == told[0] and isinstance(one, Mapping) for one in told)
+    layers = list(table.values()) if isinstance(table, Mapping) else []
+    same = all(one == layers[0] and isinstance(one, Mapping) for one in layers)
     written = {str(i).lstrip("0") or "0" for i in table}  # of ten layers and more as "05"
-    if not told or not same or written != {str(i) for i in full}:
+    if not layers or not same or written != {str(i) for i in full}:
         raise UncoveredError(name, "allowed: the same heads for each layer of full_attention, and no others")
     usual = {"head_dim": _whole(hf, "head_dim"), "num_key_value_heads": _whole(hf, "num_key_value_heads")}
-    if set(told[0]) - set(usual):
+    if set(layers[0]) - set(usual):
         raise UncoveredError(name, f"allowed: {', '.join(usual)}")
-    heads = {**usual, **told[0]}
+    heads = {**usual, **layers[0]}
     return {
         "full_head_dim": _whole(heads, "head_dim"),
         "full_kv_heads": _whole(heads, "num_key_value_heads"),

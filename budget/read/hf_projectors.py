@@ -147,8 +147,8 @@ def idefics2(hf: Settings, _: Any) -> dict[str, Any]:
     own = _inside(hf, "perceiver_config", usual)
     heads, kv_heads = _whole(own, "resampler_n_heads"), _whole(own, "num_key_value_heads")
     if heads % kv_heads:
-        told = f"got {kv_heads}; allowed: what divides resampler_n_heads, {heads}"
-        raise InputError("perceiver_config.num_key_value_heads", told)
+        problem = f"got {kv_heads}; allowed: what divides resampler_n_heads, {heads}"
+        raise InputError("perceiver_config.num_key_value_heads", problem)
     if own.get("attention_dropout"):
         raise UncoveredError("perceiver_config.attention_dropout", "allowed: 0")
     return {
@@ -259,8 +259,8 @@ def _times(hf: Settings, name: str) -> int:
 def _merged(hf: Settings, name: str, merge: int, tower: Any) -> dict[str, Any]:
     """Fields for squares of so many patches along a side, which are copied to one token."""
     if tower.positions != "rotary" and (tower.image // tower.patch) % merge:
-        told = f"got {shown(hf[name])}; allowed: what divides the patches along a side"
-        raise UncoveredError(name, told)
+        problem = f"got {shown(hf[name])}; allowed: what divides the patches along a side"
+        raise UncoveredError(name, problem)
     return {"merge": merge, "merge_copies": True}
 
 

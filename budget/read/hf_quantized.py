@@ -193,8 +193,8 @@ def _by_layer(layers: object) -> Iterator[Packing]:
     for name, own in layers.items():
         module = re.sub(r"\bexperts\.\d+\b", "experts.0", str(name))
         among.setdefault(_algorithm(own), {})[pattern(module)] = str(name)
-    told = [text for texts in among.values() for text in texts]
-    if len({*told}) != len(told) or not told:
+    patterns = [text for texts in among.values() for text in texts]
+    if len({*patterns}) != len(patterns) or not patterns:
         raise InputError(field, "allowed: one algorithm for all experts of a layer")
     for found, texts in among.items():
         yield found._replace(only=tuple(texts), spelled=tuple(texts.items()), name=f"modelopt {MIXED}")

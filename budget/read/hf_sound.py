@@ -17,8 +17,8 @@ def wav2vec2(hf: Settings) -> dict[str, Any]:
     """The convolutions are listed; a learned vector replaces masked positions where some can be masked."""
     layers = len(_list(hf, "conv_dim"))
     if _whole(hf, "num_feat_extract_layers", layers) != layers:
-        told = f"got {shown(hf['num_feat_extract_layers'])}; allowed: as many as conv_dim has, {layers}"
-        raise InputError("num_feat_extract_layers", told)
+        problem = f"got {shown(hf['num_feat_extract_layers'])}; allowed: as many as conv_dim has, {layers}"
+        raise InputError("num_feat_extract_layers", problem)
     masked = _number(hf, "mask_time_prob") > 0 or _number(hf, "mask_feature_prob") > 0
     return {"mask_token": masked, "conv_activation": activation(hf, "feat_extract_activation")}
 
@@ -135,10 +135,10 @@ def _merged(tower: Any, only: int = 0) -> int:
         or tower.frames // 2 % merge
         or (only and merge != only)
     ):
-        told = (
+        problem = (
             f"got {tower.d_ff}; allowed: {only or 'some'} times the width, which positions are multiples of"
         )
-        raise UncoveredError("audio_config.intermediate_size", told)
+        raise UncoveredError("audio_config.intermediate_size", problem)
     return merge
 
 

@@ -43,8 +43,8 @@ def read(hf: Settings, family: Mapping[str, Any], arch: str, text: Any) -> tuple
     """(architecture, Config) of a text model with its tower and projector. Raises InputError."""
     given, tower = _tower(hf, family) if field(family) else ({}, None)
     tables, towers = {field(family): given}, {} if tower is None else {"tower": tower}
-    for part, told in family.get("further_towers", {}).items():
-        own = {**family, "tower_usual": {}, **told}
+    for part, changes in family.get("further_towers", {}).items():
+        own = {**family, "tower_usual": {}, **changes}
         tables[field(own)], towers[part] = _tower(hf, own)
     rule = RULES[family.get("rule", hf["model_type"])]
     name = wholes(family)[arch]
@@ -83,20 +83,20 @@ def _tower(hf: Settings, family: Mapping[str, Any]) -> tuple[Settings, Any]:
         complete = hf_families.complete(given, own)
         return complete, hf_families.read(complete, own, kind, head)[1]
     except InputError as error:
-        told = str(error).removeprefix(f"{error.field}: ")
-        raise type(error)(f"{where}.{error.field}", told) from None
+        problem = str(error).removeprefix(f"{error.field}: ")
+        raise type(error)(f"{where}.{error.field}", problem) from None
 
 
-def _towers(told: Any) -> Any:
+def _towers(family: Any) -> Any:
     """The families of towers, or one itself; a family may have another one's, with changes."""
-    if isinstance(told, str):
-        return hf_families.load(told)["tower"]
-    if not isinstance(told, Mapping) or "as" not in told:
-        return told
-    other = hf_families.load(told["as"])
+    if isinstance(family, str):
+        return hf_families.load(family)["tower"]
+    if not isinstance(family, Mapping) or "as" not in family:
+        return family
+    other = hf_families.load(family["as"])
     other = other.get("tower", other)
-    parts = {name: {**other.get(name, {}), **told.get(name, {})} for name in ("defaults", "fields", "set")}
-    return {"rule": told["as"], **other, **told, **parts}
+    parts = {name: {**other.get(name, {}), **family.get(name, {})} for name in ("defaults", "fields", "set")}
+    return {"rule": family["as"], **other, **family, **parts}
 
 
 def qwen2_vl_tower(hf: Settings) -> dict[str, Any]:

@@ -74,10 +74,10 @@ def look_up(name: str) -> tuple[str, Mapping[str, Any]]:
 @lru_cache(maxsize=256)
 def known(name: str) -> tuple[str, Mapping[str, Any]] | None:
     """`look_up`, or None: to find the nearest name takes longer than to look."""
-    for told in _told(name):
+    for short in _shorter(name):
         for spelled in (_exact, _spelled, _on_the_hub, _of_experts):
-            for presets in _files(told):
-                heading = spelled(told, presets)
+            for presets in _files(short):
+                heading = spelled(short, presets)
                 if heading is not None:
                     found = presets[heading]
                     return known(found["same_as"]) if "same_as" in found else (heading, found)
@@ -88,8 +88,8 @@ def known(name: str) -> tuple[str, Mapping[str, Any]] | None:
 
 def of_page(model: Any) -> Any:
     """The hub's name for the address of a network's page; anything else as it is."""
-    told = re.fullmatch(PAGE, model) if isinstance(model, str) and "://" in model else None
-    return told["name"] if told else model
+    page = re.fullmatch(PAGE, model) if isinstance(model, str) and "://" in model else None
+    return page["name"] if page else model
 
 
 def of_ollama(name: str) -> str:
@@ -101,7 +101,7 @@ def of_ollama(name: str) -> str:
     return about["usual"] if tag and own not in about["in_16_bits"] else ""
 
 
-def _told(name: str) -> Iterator[str]:
+def _shorter(name: str) -> Iterator[str]:
     """The name as it is, then without its owner, then without words about its training (last, since their
     patterns take long to compile).
     """
@@ -115,8 +115,8 @@ def plain(name: str) -> str:
     """The preset of a name; for one in few bits (`deepseek-v3-fp8`) the plain one. Raises InputError."""
     from .hf_fields import has_few_bits
 
-    found, told = look_up(name)
-    return found.rpartition("-")[0] if has_few_bits(told) else found
+    found, config = look_up(name)
+    return found.rpartition("-")[0] if has_few_bits(config) else found
 
 
 def untrained(name: str) -> str:
@@ -135,17 +135,17 @@ def names() -> tuple[str, ...]:
     return tuple(
         name
         for presets in _files()
-        for name, told in presets.items()
-        if "same_as" not in told and not captured(told)
+        for name, config in presets.items()
+        if "same_as" not in config and not captured(config)
     )
 
 
 def classes() -> tuple[tuple[str, str], ...]:
     """The other presets, which are captured, each with its class or its model_type."""
     return tuple(
-        (name, told.get("_class_name") or told["model_type"])
-        for name, told in table.load(FOLDER, "captured.json").items()
-        if captured(told)
+        (name, config.get("_class_name") or config["model_type"])
+        for name, config in table.load(FOLDER, "captured.json").items()
+        if captured(config)
     )
 
 
@@ -202,9 +202,9 @@ def near_on_the_hub(name: str) -> str:
     if within := _within(name):
         return f"has {within!r} in its name: of its cost if it is that, trained further; "
     last = {_dashed(untrained(heading)): heading for presets in _files() for heading in presets}
-    told = _dashed(untrained(name))
-    begins = sorted((own for own in last if told and own.startswith(told)), key=len)
-    found = begins or get_close_matches(told, last, n=1, cutoff=0.85)
+    typed = _dashed(untrained(name))
+    begins = sorted((own for own in last if typed and own.startswith(typed)), key=len)
+    found = begins or get_close_matches(typed, last, n=1, cutoff=0.85)
     return f"did you mean {last[found[0]]!r}? " if found else ""
 
 
@@ -218,15 +218,15 @@ def _within(name: str) -> str:
         return [word.replace("_", ".") for word in WORDS.findall(name.lower())]
 
     def together(own: list[str]) -> bool:
-        return " ".join(own[:-1]) in " ".join(told)
+        return " ".join(own[:-1]) in " ".join(typed)
 
     def inside(own: list[str]) -> bool:
-        rest = iter(told)
+        rest = iter(typed)
         return len(own[0]) > 1 and all(word in rest for word in own)
 
-    told = words(name.rpartition("/")[2])
+    typed = words(name.rpartition("/")[2])
     sized = (name for name in names() if re.search(rf"-{SIZE}$", name))
-    found = [(own, name) for name in sized if inside(own := words(name))] if not MORE & set(told) else []
+    found = [(own, name) for name in sized if inside(own := words(name))] if not MORE & set(typed) else []
     return max(found, key=lambda one: (len(one[0]), together(one[0]), one), default=([], ""))[1]
 
 

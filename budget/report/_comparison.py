@@ -108,8 +108,8 @@ def heading(estimates: Sequence[Estimate]) -> str:
         for f in (MODEL, *_asked(estimates))
         if _same(f, estimates) and not (f is MODEL and _alone(estimates))
     ]
-    told = [(f, value) for f in shared if (value := f.get(estimates[0])) and value not in USUAL]
-    return ", ".join(f.shared(value) for f, value in told)
+    values = [(f, value) for f in shared if (value := f.get(estimates[0])) and value not in USUAL]
+    return ", ".join(f.shared(value) for f, value in values)
 
 
 def table(estimates: Sequence[Estimate]) -> Table:
@@ -124,10 +124,10 @@ def table(estimates: Sequence[Estimate]) -> Table:
     if _same(MODEL, estimates) and not _same(DEVICE, estimates) and any(map(DOLLARS.get, estimates)):
         found.append(DOLLARS)
     whole = _whole(estimates)
-    told = [
+    fields = [
         f for f in (*first, *asked, *found) if not whole or f.key not in SPEED
     ]  # there is room for either
-    return _table(estimates, (*told, *whole))
+    return _table(estimates, (*fields, *whole))
 
 
 def _whole(estimates: Sequence[Estimate]) -> Sequence[Figure]:
@@ -161,8 +161,8 @@ def _each(estimates: Sequence[Estimate]) -> str:
     several = {e.model.samples: e for e in estimates if e.task.workload.mode == "train"}
     if _same(MANY, estimates) or len(several) < 2:
         return ""
-    told = ", ".join(f"{samples:,}" for samples in several)
-    return f"a batch is one replica's: steps are of {told} samples (the same: --global-batch)"
+    of_steps = ", ".join(f"{samples:,}" for samples in several)
+    return f"a batch is one replica's: steps are of {of_steps} samples (the same: --global-batch)"
 
 
 def _narrowly(estimates: Sequence[Estimate]) -> str:

@@ -47,13 +47,13 @@ def breakdown(estimate: Estimate, by: str) -> Table:
     """A table of operators, parts, layers or moments. Raises InputError for another name."""
     from ._units import count, decimal, memory, seconds
 
-    told = estimate.rows(by)
-    rows = [tuple(row.values()) for row in told]
+    parts = estimate.rows(by)
+    rows = [tuple(row.values()) for row in parts]
     if by == "moment":
         moments = (Column("name", "moment"), Column("phase", "phase"), Column("bytes", "memory", memory))
         return Table(moments, rows, "Memory over time", partial(curve, estimate))
     if by == "rank":
-        return Table(_of_ranks(told), rows, "By stage of the pipeline")
+        return Table(_of_ranks(parts), rows, "By stage of the pipeline")
     columns = (
         Column("name", by),
         Column("params", "params", count),

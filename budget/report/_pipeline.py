@@ -60,8 +60,8 @@ def _title(e: Estimate) -> Iterator[str]:
     idle = float(e.times.bubble / e.times.step)
     yield text(LEFT, 24, shorten(f"{e.model.name}: {describe(e)}", 84), "head")
     yield text(LEFT, 43, workload(e))
-    told = f"{degrees(e.spread.layout)}; {e.spread.micro:,} micro-batches, {schedule(e.spread.layout)}"
-    yield text(LEFT, 60, f"{told}; bubble {idle:.1%} of the step")
+    line = f"{degrees(e.spread.layout)}; {e.spread.micro:,} micro-batches, {schedule(e.spread.layout)}"
+    yield text(LEFT, 60, f"{line}; bubble {idle:.1%} of the step")
 
 
 def _rows(found: list[Ran], end: float) -> Iterator[str]:

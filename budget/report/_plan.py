@@ -80,7 +80,7 @@ def _row(t: Tried) -> tuple[Any, ...]:
 
 
 COLUMNS = (
-    Column("layout", "layout", lambda told: told or "one device"),
+    Column("layout", "layout", lambda layout: layout or "one device"),
     Column("micro_batch", "micro"),
     Column("recompute", "recompute"),
     Column("step_s", "step", seconds),

@@ -177,10 +177,10 @@ def _time(plan: Plan) -> Iterator[str]:
         mfu += f" ({plan.mfu.low:.0%} to {plan.mfu.high:.0%})"
     paid = "price" if "usd" in ask.given else "power" if "kwh" in ask.given else ""
     took = seconds(plan.days * 86400) + ("" if paid else _between(days, seconds))
-    told = ask.given.get("days", MONTH)
+    days_asked = ask.given.get("days", MONTH)
     chosen = "devices" not in ask.given and plan.devices > 1
-    late = plan.device_hours / 24 / told > plan.holding - 1
-    what = f"what finishes in {told:,.3g} days" if late else "what holds the network"
+    late = plan.device_hours / 24 / days_asked > plan.holding - 1
+    what = f"what finishes in {days_asked:,.3g} days" if late else "what holds the network"
     spread = f" ({what}, rounded up)" * chosen
     hours = f"{plan.device_hours:,.0f} device-hours{_between(ends, '{:,.0f}'.format)}"
     bought = f" by the {paid}" * bool(paid)

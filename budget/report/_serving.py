@@ -95,20 +95,20 @@ def _replicas(found: Serving) -> str:
 
 
 def _foot(found: Serving) -> str:
-    told = (
+    source = (
         f"{_longer(found)}{_of_prompts(found)}in steady state, without bursts; {found.full.profile.summary}"
     )
     asked, best = found.asked, found.within
     if asked == Asked():
-        return told
+        return source
     if best is None:
         alone = min(found.points, key=lambda p: p.users)
         users = f"{alone.users:,} user{'s' * (alone.users > 1)}"
-        return f"no number of users keeps within the limits: {_takes(alone)} with {users}; {told}"
+        return f"no number of users keeps within the limits: {_takes(alone)} with {users}; {source}"
     if asked.requests_per_s is not None:
-        return f"{_at_rate(found, found.at_rate or best)}; {told}"
+        return f"{_at_rate(found, found.at_rate or best)}; {source}"
     tokens = decimal(best.output_tokens_per_s)
-    return f"{best.users:,} users keep within the limits: {tokens} tokens/s; {told}"
+    return f"{best.users:,} users keep within the limits: {tokens} tokens/s; {source}"
 
 
 def _longer(found: Serving) -> str:

@@ -132,10 +132,10 @@ def workload(e: Estimate) -> str:
 
 def degrees(layout: Layout, *, trains: bool = True) -> str:
     """A layout's settings that are not the usual ones of a run that trains, or serves: tp=8, pp=4."""
-    told = {name: x for name, x in vars(layout).items() if x != layout.fields[name].default}
+    of = {name: x for name, x in vars(layout).items() if x != layout.fields[name].default}
     if layout.sp or is_one(layout.tp) or not trains:
-        told.pop("sp", None)
-    return ", ".join(f"{k}={'+'.join(map(str, x)) if isinstance(x, tuple) else x}" for k, x in told.items())
+        of.pop("sp", None)
+    return ", ".join(f"{k}={'+'.join(map(str, x)) if isinstance(x, tuple) else x}" for k, x in of.items())
 
 
 def dtypes(e: Estimate) -> str:

@@ -11,9 +11,9 @@ USUAL, LEAST = 80, 40  # columns
 
 def width() -> int:
     """Columns of the terminal, or COLUMNS; 80 where the output is none."""
-    told = os.environ.get("COLUMNS", "")
-    if told.isdecimal() and int(told):
-        return max(LEAST, int(told))
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns):
+        return max(LEAST, int(columns))
     try:
         return max(LEAST, os.get_terminal_size(sys.stdout.fileno()).columns)
     except (AttributeError, OSError, ValueError):  # a pipe, a file, a notebook

@@ -9,7 +9,7 @@ from ._terminal import width
 
 def render(answer: Answer) -> str:
     """The answer's text, tables and last paragraph. Raises InputError for an estimate of arrays."""
-    text, foot = ("\n".join(fold(told.splitlines())) for told in (answer.text(), answer.foot))
+    text, foot = ("\n".join(fold(part.splitlines())) for part in (answer.text(), answer.foot))
     parts = [text, *map(plain, answer.tables()), foot]
     return "\n\n".join(filter(None, parts))
 

@@ -51,5 +51,5 @@ def layouts(estimate: Callable[..., Estimate], devices: int, given: Mapping[str,
     with tell:
         found = search(number, joined.node, of, price)
     best = found.best
-    told = best.estimate and best.estimate._replace(searched=len(found.tried), tried=found.tried[:REFINED])
-    return found._replace(tried=(best._replace(estimate=told), *found.tried[1:]))
+    refined = best.estimate and best.estimate._replace(searched=len(found.tried), tried=found.tried[:REFINED])
+    return found._replace(tried=(best._replace(estimate=refined), *found.tried[1:]))

@@ -19,7 +19,7 @@ from functools import cache
 from math import ceil
 
 from ..answer import Estimate
-from ..config import said, size
+from ..config import size, without_none
 from ..device import several
 from ..errors import InputError, shown
 from ..estimate import estimate
@@ -71,7 +71,7 @@ def serve(
     """
     answer = size("--output-tokens", 256 if output_tokens is None else output_tokens)
     users = () if users is None else tuple(users) if isinstance(users, Iterable) else (users,)
-    given = said(settings)
+    given = without_none(settings)
     for field in ("mode", "batch", "seq"):
         if given.pop(field, None) not in (None, "train", "decode"):
             raise InputError(

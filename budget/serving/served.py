@@ -97,12 +97,12 @@ class Serving(Shown, _Serving):
         """The keys of limits and of a rate, where there are any."""
         if self.asked == Asked():
             return {}
-        told: dict[str, Any] = {
+        answer: dict[str, Any] = {
             "asked": self.asked._asdict(),
             "within": self.within and self.within._asdict(),
         }
         if self.asked.requests_per_s is not None:
             each = self.devices // self.replicas
-            told |= {"replicas_needed": self.needed or None, "devices_needed": self.needed * each or None}
-            told["at_rate"] = self.at_rate and self.at_rate._asdict()
-        return told
+            answer |= {"replicas_needed": self.needed or None, "devices_needed": self.needed * each or None}
+            answer["at_rate"] = self.at_rate and self.at_rate._asdict()
+        return answer

@@ -21,7 +21,7 @@ def spelled(name: str) -> str:
 @cache
 def _by_key() -> Mapping[str, str]:
     called = {name: (name, *table.load("stacks", f"{name}.json").get("aliases", ())) for name in names()}
-    return {_key(alias): name for name, told in called.items() for alias in told}
+    return {_key(alias): name for name, aliases in called.items() for alias in aliases}
 
 
 def _key(name: str) -> str:

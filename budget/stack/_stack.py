@@ -149,8 +149,8 @@ class Stack(NamedTuple):
         if mode != "train":
             long = self.captures and mode == "decode" and any_of(seq > self.captures)
             if long and not all_of(seq > self.captures):
-                told = f"got some of up to {self.captures:,.0f} and some longer, which {self.name} runs"
-                raise InputError("seq", f"{told} otherwise; allowed at once: either")
+                problem = f"got some of up to {self.captures:,.0f} and some longer, which {self.name} runs"
+                raise InputError("seq", f"{problem} otherwise; allowed at once: either")
             return found if long or mode != "decode" else {**found, **self.decode}
         checkpointed = self.checkpointed if recompute == "full" else {}
         return {**found, **checkpointed, **(getattr(self, precision) if precision in BY_PRECISION else {})}
