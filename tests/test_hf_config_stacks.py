@@ -265,6 +265,12 @@ def test_any_value_is_read_or_named(family, data):
         assert isinstance(config, architectures.load(arch).Config)
 
 
+def test_a_number_where_llama_4_has_a_flag_is_taken_for_its_truth():
+    """The files of April 2025 have 4 there, as the class of that time had."""
+    tables = ({"model_type": "llama4_text", "attn_temperature_tuning": value} for value in (4, 0, True))
+    assert [hf_config.read(table)[1].temperature for table in tables] == [True, False, True]
+
+
 def test_layers_heads_as_transformers_writes_them():
     """With ten layers and more, layers are called "05", ..., "29"."""
     written = AutoConfig.for_model("gemma4_text").to_dict()

@@ -111,6 +111,15 @@ def test_sparse_products_count_the_values_that_are_there():
     assert budget.estimate(held, inputs=x8(), mode="forward").flops == answer.flops
 
 
+def test_a_sparse_products_gradient_counts_the_same_values():
+    """The gradient goes through the transposed matrix, which stores as many values; nothing is run twice."""
+    net = Call(lambda m, a, x: m.last(a @ m.net(x)), net=linear(), last=linear())
+    answer = budget.estimate(net, inputs=(torch.eye(8).to_sparse(), x8()))
+    dense, sparse = 2 * 8 * 16 * 16, 2 * 8 * 16
+    assert (answer.flops.forward, answer.flops.backward) == (2 * dense + sparse, 3 * dense + sparse)
+    assert answer.hardware[:2] == answer.flops[:2]
+
+
 def test_ragged_inputs_count_their_rows():
     ragged = torch.nested.nested_tensor([x8(2, 16), x8(3, 16)], layout=torch.jagged)
     assert budget.estimate(linear(), inputs=ragged, mode="forward").flops.forward == 2 * 5 * 16 * 16

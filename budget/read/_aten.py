@@ -156,7 +156,7 @@ def _sparse(name: str, args: Args, outs: list[Any], named: Named, make: Any) -> 
 
 def counted(flops: int, ins: Iterable[Tensor], outs: Iterable[Tensor]) -> tuple[Tensors, Tensors]:
     """Operands of a product whose FLOPs are known, but do not follow from its shapes: one dimension each."""
-    loop = Tensor("", (str(flops // 2),), on_chip=True)
+    loop = Tensor("counted", (str(flops // 2),), on_chip=True)  # of a name that no operator makes
     return (loop, *(t._replace(added=True) for t in ins)), (Tensor("", (), on_chip=True), *outs)
 
 

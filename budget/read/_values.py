@@ -109,6 +109,8 @@ class Values:
             if not known:
                 raise
             return tree_map(_fake, self._real(func, args, kwargs))
+        if getattr(result, "layout", None) is torch.sparse_coo and not result._nnz():
+            result = _stored(result, operands)
         if func in NORMS and result[0] is not None:
             place = NORMS[func]
             laid_out = torch.contiguous_format if place is None else suggest_memory_format(args[place])
@@ -155,6 +157,20 @@ class Values:
                 held = Held(real)
                 held.copied = func._schema.name != "aten::lift_fresh"
                 vars(fake)["known"] = held
+
+
+def _stored(made: torch.Tensor, operands: list[torch.Tensor]) -> torch.Tensor:
+    """A sparse result with as many stored values as the one sparse operand of its size: fake kernels (a
+    transposition, a scaling) forget how many there are.
+    """
+    given = [t for t in operands if t.layout is torch.sparse_coo and t.numel() == made.numel()]
+    if len(given) != 1 or given[0].sparse_dim() != made.sparse_dim():
+        return made
+    indices, values = given[0]._indices(), given[0]._values()
+    parts = torch.empty_like(indices), torch.empty_like(values, dtype=made.dtype)
+    return torch.sparse_coo_tensor(
+        *parts, made.size(), is_coalesced=made.is_coalesced(), check_invariants=False
+    )
 
 
 def _blank(made: Any) -> None:

@@ -88,7 +88,9 @@ def llama4_text(hf: Settings) -> dict[str, Any]:
     chunk = "attention_chunk_size" if hf.get("attention_chunk_size") is not None else ""
     names = "chunked_attention", "full_attention", chunk, "num_hidden_layers"
     windows = _windows(hf, kinds, "layer_types", *names)
-    return {"rotated": _period(rotated), "windows": windows, "sparse_every": every}
+    tuned = hf.get("attn_temperature_tuning")  # 4 in the first files of Scout: its truth counts
+    tuned = bool(tuned) if isinstance(tuned, int) else tuned
+    return {"rotated": _period(rotated), "windows": windows, "sparse_every": every, "temperature": tuned}
 
 
 def gemma4_text(hf: Settings) -> dict[str, Any]:
