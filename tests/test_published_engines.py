@@ -53,6 +53,7 @@ def test_gptq_has_as_many_bits_as_are_said(word, bits):
         ("Text Generation Inference 3.0", "vllm"), ("ExLlamaV3 0.0.5", "exllamav2"),
         ("AutoGPTQ 0.4 (exllama kernel)", "transformers"), ("transformers, ExLlamaV2", "transformers"),
         ("Aphrodite Engine 0.6", "vllm"), ("TensorRT 8.4", "tensorrt"),
+        ("TensorRT Edge-LLM 0.10.0", "tensorrt-edge-llm"), ("TRT-LLM (Edge-LLM)", "tensorrt-edge-llm"),
     ],
 )  # fmt: skip
 def test_an_engine_is_known_by_its_other_spellings(engine, stack):

@@ -29,6 +29,16 @@ def test_marlin_s_products_of_many_rows_are_slower_than_the_library_s(tmp_path):
     assert few == pytest.approx(wide, rel=0.01)  # which nobody measured
 
 
+@pytest.mark.parametrize(
+    ("device", "measured"), [("jetson-thor", 663.4), ("jetson-agx-orin", 1384.1), ("gb10", 386.4)]
+)
+def test_awq_s_kernel_reaches_a_sixth_of_a_thor_and_half_of_an_orin(device, measured):
+    """A prompt of 2,048 tokens of Qwen3-8B in 4 bits, milliseconds. Source: tensorrt-edge-llm."""
+    asked = {"mode": "prefill", "batch": 1, "seq": 2048, "quantize": "awq"}
+    found = budget.estimate("qwen3-8b", device=device, stack="edge-llm", **asked)
+    assert found.to_dict()["time_s"]["step"] == pytest.approx(measured / 1e3, rel=0.2)
+
+
 @pytest.mark.parametrize(("quantize", "measured"), [("gptq-8bit", 0.72), ("gptq", 0.52)])
 def test_few_bits_start_later_on_hopper(quantize, measured, tmp_path):
     """One row by weights of [14,336, 4,096] on an H200, of bfloat16's time: TensorRT-LLM's latencies, between

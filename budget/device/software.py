@@ -161,7 +161,8 @@ def _matmuls(
     )
     few = stack.few_bits_on(generation)
     packs = (_packed(base, device, stack, dtype) if few else 0.0) or matmul.share
-    most = data["marlin"].get(generation, math.inf) if stack.marlin else math.inf
+    kernels = {"marlin": stack.marlin, "awq": stack.awq}
+    most = min((data[k].get(generation, math.inf) for k, runs in kernels.items() if runs), default=math.inf)
     whole = _whole(device, matmul.share)
     late = 0.0 if few else data["few_bits_start_s"].get(generation, 0.0)  # `few`: of vectors, made for each
     return {

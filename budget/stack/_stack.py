@@ -72,6 +72,7 @@ class Stack(NamedTuple):
     by_format: Mapping[str, Mapping[str, float]] = MappingProxyType({})
     mmq: bool = False  # it multiplies weights in few bits as integers; data/kernels.json has the rates
     marlin: bool = False  # it multiplies them in Marlin's kernel; data/kernels.json has the rates
+    awq: bool = False  # it multiplies them in AWQ's kernel of many rows; data/kernels.json has the rates
     tf32: tuple[str, ...] = ()  # the kinds of float32 products that it computes in tf32
     # Its host counts the rows of each expert, outside of any graph: in each layer the host waits for the
     # device and the device for the host. Source: moe-on-the-host.
