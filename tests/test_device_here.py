@@ -70,6 +70,13 @@ def test_a_gpu_that_torch_sees_is_looked_up(monkeypatch):
     assert "driver" in found.provenance
 
 
+def test_a_driver_shows_one_of_a_boards_two_dies(monkeypatch):
+    fake_torch(monkeypatch, "AMD Instinct MI250X")
+    found = device.detect()
+    assert found.id == "mi250x-gcd"
+    assert 2 * found.bandwidth == device.load("mi250x").bandwidth
+
+
 def test_an_unknown_gpu_is_no_processor(monkeypatch):
     fake_torch(monkeypatch, "NVIDIA GeForce GTX 660")
     with pytest.raises(InputError, match=r"^device: no data on this machine's 'NVIDIA GeForce GTX 660'"):

@@ -181,7 +181,7 @@ HOW_MANY = r"^\s*\d+ ?[x\u00d7] ?(?=[a-z])|(?: |(?<=\d))[x\u00d7*] ?\d\d?\s*$"
 # Words that tell a device from the one that is called so without them: none of them is ever left out.
 TELLING = {
     "ti", "super", "d", "s", "xt", "xtx", "gre", "nano", "nx", "sff", "laptop", "mobile", "max", "q", "ultra",
-    "pro", "ada", "black", "z",
+    "pro", "ada", "black", "z", "gcd",
 }  # fmt: skip
 
 
@@ -189,12 +189,13 @@ TELLING = {
 def device(text: str) -> devices.Device:
     """The device that a table calls so. Raises NotCoveredError."""
     whole_text = re.sub(HOW_MANY, "", text.lower().replace("\u2011", "-"))
+    whole_text = re.sub(r"\((?:1 )?gcd\)", "gcd", whole_text)
     words = re.findall(r"[a-z0-9]+", re.sub(r"\(.*?\)|\bgen\d", " ", whole_text))
     for name in (whole_text, *_names(words)):
         if TELLING & set(words) - set(re.findall(r"[a-z0-9]+", name)):
             continue
         if found := devices.find(name):
-            return _half(found) if "1 gcd" in whole_text else found
+            return found
     raise NotCoveredError(f"no data on the device {text[:40]!r}")
 
 
@@ -213,17 +214,6 @@ def _names(words: list[str]) -> Iterator[str]:
     yield "-".join(words[:2])
     yield "rtx-" + "-".join(core)
     yield "quadro-" + "-".join(core)
-
-
-def _half(d: devices.Device) -> devices.Device:
-    """One of the two dies that a device has, which programs see as one each."""
-    return d._replace(
-        memory_bytes=d.memory_bytes // 2,
-        usable_bytes=d.usable_bytes // 2,
-        bandwidth=d.bandwidth / 2,
-        flops={name: rate / 2 for name, rate in d.flops.items()},
-        sms=d.sms and d.sms // 2,
-    )
 
 
 def plain(text: str) -> str:
