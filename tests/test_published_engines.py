@@ -135,6 +135,27 @@ def test_a_cache_is_in_eight_bits_where_somebody_says_so(engine, more, kept):
     assert part.settings["quantize"] == "fp8-dynamic"  # linear layers alone: the head stays wide
 
 
+@pytest.mark.parametrize(
+    ("more", "kept"),
+    [
+        ({"kv_precision": "q4_0"}, "q4_0"),
+        ({"notes": "8-bit cache (q8_0)"}, "q8_0"),
+        ({"notes": "by layers; cache in q4_1"}, "q4_1"),
+        ({"notes": "flash attention, q8_0 cache"}, "q8_0"),
+        ({"notes": "8-bit cache"}, "fp8"),
+    ],
+)
+def test_a_cache_is_in_blocks_where_somebody_says_so(more, kept):
+    row = dict.fromkeys((*inference.NUMBERS, "notes"), "") | {
+        "source": "",
+        "engine": "llama.cpp",
+        "batch": "1",
+    }
+    row |= {"model": "llama-3-8b", "gpu": "RTX 4090", "weight_precision": "Q4_K_M", "tpot_ms": "9"}
+    (asked,) = inference.asked(row | {"n_gpus": "1", "input_len": "64", "output_len": "64"} | more)
+    assert asked.parts[0].settings["kv_dtype"] == kept
+
+
 def test_an_encoder_in_float8_keeps_no_cache():
     row = {"id": "a", "source": "", "model": "bert-base", "gpu": "H100", "engine": "TensorRT-LLM 0.9"}
     row |= {"weight_precision": "fp8", "batch": "8", "input_len": "128", "n_gpus": "1"}

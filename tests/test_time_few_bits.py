@@ -115,3 +115,24 @@ def test_a_version_says_which_formats_are_slow():
             for q in ("q4_0", "q5_0")
         ]
         assert times[0] / times[1] == pytest.approx(ratio, rel=0.1)
+
+
+@pytest.mark.parametrize(("tokens", "before", "since"), [(512, 10561, 13305), (2048, 10801, 13715)])
+def test_blackwell_multiplies_mxfp4_by_its_own_units(tokens, before, since):
+    """Prompts of gpt-oss-20b, tokens/s before and since January 2026. Source: llama-cpp-mxfp4."""
+
+    def step(stack):
+        settings = {"mode": "prefill", "seq": tokens, "stack": stack, "device": "rtx-5090"}
+        return budget.estimate("gpt-oss-20b", quantize="mxfp4_moe", **settings).to_dict()["time_s"]["step"]
+
+    assert step("llama.cpp-2025") / step("llama.cpp") == pytest.approx(since / before, rel=0.1)
+
+
+def test_q2_k_takes_longer_than_q4_k():
+    """Prompts of a Llama of 8B on an RTX 4090 in pieces of 512, tokens/s. Source: llama-cpp-q2-k."""
+
+    def step(quantize):
+        settings = {"mode": "prefill", "seq": 512, "stack": "llama.cpp-2024-07", "device": "rtx-4090"}
+        return budget.estimate("llama-3-8b", quantize=quantize, **settings).to_dict()["time_s"]["step"]
+
+    assert step("q4_k_s") / step("q2_k") == pytest.approx(7527 / 9267, rel=0.05)

@@ -41,6 +41,10 @@ BYTES = "fp8|float8|int8|8-bit"
 EIGHT = re.compile(
     rf"(?<!no )(?<!without )\b({BYTES}) (kv[-_ ]?)?cache|kv[-_ ]cache([-_ ]dtype)?( in|[:=])? ?({BYTES})"
 )
+# A cache in llama.cpp's blocks.
+BLOCKS = re.compile(
+    r"\bcache (?:in |\()?(?P<of>q[458]_[01]|iq4_nl)\b|\b(?P<kv>q[458]_[01]|iq4_nl) (kv[-_ ])?cache"
+)
 FLASH = re.compile(r"\b(?:fa|flash[-_ ]att(?:n|ention))[ =:]*(?:(1|on)|0|off)\b")
 # Words for an engine without CUDA graphs (its host starts the kernels), and for torch.compile with them
 # (GRAPHS). Source: torch-compile.
@@ -116,6 +120,8 @@ def _published(model: Any) -> Any:
 def _cache(row: Row, settings: dict[str, Any]) -> dict[str, Any]:
     """The dtype of the KV cache where a row says it, in its column or in its notes."""
     word, said = row.get("kv_precision", "").lower(), text_of(row, "engine", "weight_precision", "notes")
+    if few := BLOCKS.search(f"{word} cache" if word else said):
+        return {"kv_dtype": few["of"] or few["kv"]}
     if re.match(BYTES, word) or (not word and EIGHT.search(said)):
         return {"kv_dtype": "fp8"}
     return {"kv_dtype": ""} if word and "kv_dtype" in settings else {}
