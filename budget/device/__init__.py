@@ -13,7 +13,7 @@ from ..dtype import short_name
 from ..errors import InputError, unknown
 from ..named import Any, NamedTuple
 from ..stack import HERE
-from . import clock
+from . import clock, modes
 
 # Memories and caches are sold in binary units: an "80 GB" GPU has 80 x 2^30 bytes of chips, of which
 # its driver shows 79.6 (H100) to 80 (A100), and 15/16 where the ECC lives in the same chips (T4, A10,
@@ -87,6 +87,10 @@ class Device(NamedTuple):
     # Its architecture's name: sm90, gfx942, tpu, apple9 (Source: metal-families); kernels are chosen by it.
     generation: str = ""
     host: Link | None = None  # to the host's memory; its own bandwidth where the two share one memory
+    shipped: str = (
+        ""  # the device that it is in the power mode in which it is shipped, where that is another one
+    )
+    modes: str = ""  # what is assumed of its power modes
 
     def rate(self, dtype: str) -> float:
         """Peak FLOP/s in a format (`bf16`, `bfloat16`, `vector`), or of what computes it instead.
@@ -266,6 +270,7 @@ def _device(device: str, t: Mapping[str, Any]) -> Device:
     if "fp32" in rates:
         rates["vector"] = rates["fp32"]
     memory = round(t["memory_gb"] * GIB)
+    shipped, said = modes.assumed(device, t)
     return Device(
         id=device,
         name=t["name"],
@@ -291,4 +296,6 @@ def _device(device: str, t: Mapping[str, Any]) -> Device:
         notes=t.get("notes", ""),
         generation=t.get("generation", ""),
         host=Link(t["host"], t["host_gb_s"] * 1e9) if "host_gb_s" in t else None,
+        shipped=shipped,
+        modes=said,
     )

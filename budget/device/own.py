@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from .. import checked, files
 from ..errors import InputError
 from ..named import Any
+from . import modes
 
 RATES = (
     "fp64_tflops", "fp32_tflops", "tf32_tflops", "bf16_tflops", "fp16_tflops", "fp8_tflops", "fp4_tflops",
@@ -29,7 +30,8 @@ def read(path: str) -> tuple[str, Mapping[str, Any]]:
     """A device's id, that of the file, and its table, checked. Raises InputError with the file and field."""
     table, file = files.table("device", path), os.path.basename(path)
     check(table, file)
-    return file.removesuffix(".json"), {**USUAL, **table}
+    # Its rates are those of the mode that it is for.
+    return file.removesuffix(".json"), {**USUAL, **{k: v for k, v in table.items() if k != "modes"}}
 
 
 def check(table: Any, file: str) -> None:
@@ -58,6 +60,7 @@ def _confidence(where: str, value: Any) -> str:
 FIELDS: Mapping[str, Callable[[str, Any], Any]] = {
     **dict.fromkeys(TEXTS, checked.text),
     **dict.fromkeys(NUMBERS, _figure),
+    "modes": modes.check,
     "confidence": _confidence,
     "aliases": checked.texts,
     "usd_per_hour": _prices,

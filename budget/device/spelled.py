@@ -9,6 +9,7 @@ from functools import cache
 from .. import table
 from ..errors import InputError
 from ..named import Any
+from . import modes
 
 MAKERS = {"nvidia", "geforce", "tesla", "amd", "instinct", "radeon"}
 MAKERS |= {"apple", "intel", "google", "aws", "huawei"}
@@ -36,6 +37,9 @@ def _tables() -> dict[str, tuple[str, Mapping[str, Any]]]:
     for device, about in _all():
         spelled = (device, *about.get("aliases", ()), about["name"])
         found.update(dict.fromkeys(map(_key, spelled), (device, about)))
+        for mode, table_of in modes.tables(about):
+            of = f"{device}-{mode.lower()}", table_of
+            found.update({_key(f"{name} {mode}"): of for name in spelled})
     short: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
     for key, known in found.items():
         if (bare := BRAND.sub("", key)) not in found and known not in short.setdefault(bare, []):

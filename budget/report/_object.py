@@ -32,7 +32,7 @@ def as_object(e: Estimate) -> dict[str, Any]:
             "rate": {**e.throughput._asdict(), "mbu": e.mbu},
             "cost": e.cost(),
             **({"job": e.job.to_dict()} if e.job else {}),
-            "device": {"name": e.device.name, "id": e.device.id, "count": e.devices},
+            "device": {"name": e.device.name, "id": e.device.id, "count": e.devices, **_mode(e)},
             "fits": e.fits,
             "provenance": {
                 "counts": "captured" if e.model.config.get("captured") else "exact",
@@ -51,6 +51,11 @@ def as_object(e: Estimate) -> dict[str, Any]:
         }
     )
     return answer
+
+
+def _mode(e: Estimate) -> dict[str, str]:
+    """What is assumed of the board's power mode, where it has several."""
+    return {"mode": e.device.modes} if e.device.modes else {}
 
 
 def _spread(e: Estimate) -> dict[str, Any]:

@@ -1,0 +1,64 @@
+"""Power modes of boards that have several: each is a device of its own, `jetson-agx-orin-30w`.
+
+A board's name alone means its highest mode, which its rates are for, and the interval of a time then reaches
+to the mode in which it is shipped (answer/shipped.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from .. import checked
+from ..named import Any
+from . import clock
+
+# Of each mode but the highest: multiprocessors, their MHz, and the part of the memory's clock.
+FIELDS = ("highest", "shipped", "others", "source")
+
+
+def check(where: str, value: Any) -> None:
+    """Raises InputError for what is no table of modes."""
+    if not isinstance(value, Mapping) or {*value} != {*FIELDS}:
+        raise checked.wrong(where, value, f"a table of {', '.join(FIELDS)}")
+    for name, of in checked.each(f"{where}.others", value["others"], checked.listed).items():
+        if len(of) != 3:
+            raise checked.wrong(
+                f"{where}.others.{name[:20]}", of, "multiprocessors, MHz, part of memory's clock"
+            )
+        for x in of:
+            checked.number(f"{where}.others.{name[:20]}", x, 1e-3, 1e5)
+    checked.word(f"{where}.shipped", value["shipped"], (value["highest"], *value["others"]))
+
+
+def tables(about: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Each mode of a board, and the table of the device that the board is in it."""
+    modes = about.get("modes")
+    for mode in (modes["highest"], *modes["others"]) if modes else ():
+        units, rate, memory = _parts(about, mode)
+        rates = {key: value * rate for key, value in about.items() if key.endswith(("_tflops", "_tops"))}
+        own = {"name": f"{about['name']}, {mode}", "aliases": [], "sms": units, **rates}
+        of = {**about, **own, **{key: about[key] * memory for key in ("bandwidth_gb_s", "host_gb_s")}}
+        yield mode, {key: value for key, value in of.items() if key != "modes"}
+
+
+def assumed(device: str, about: Mapping[str, Any]) -> tuple[str, str]:
+    """The device that a board is as it is shipped, unless that is its highest mode, and what to say of its
+    modes; nothing of a board without.
+    """
+    if (modes := about.get("modes")) is None:
+        return "", ""
+    highest, shipped, others = modes["highest"], modes["shipped"], [*modes["others"]]
+    if shipped == highest:
+        return "", f"{highest} assumed, as shipped; --device {device}-{others[0].lower()} is another"
+    own = f"{device}-{shipped.lower()}"
+    return own, f"{highest} assumed; --device {own} as shipped"
+
+
+def _parts(about: Mapping[str, Any], mode: str) -> tuple[int, float, float]:
+    """A mode's multiprocessors, and the parts of the highest mode's rates and of its memory's."""
+    if mode not in about["modes"]["others"]:
+        return about["sms"], 1.0, 1.0
+    units, mhz, memory = about["modes"]["others"][mode]
+    highest = clock.hertz(about)
+    assert highest is not None, "modes are of boards whose clock is known"
+    return units, units * mhz * 1e6 / (about["sms"] * highest), memory
