@@ -52,6 +52,7 @@ Quantize = Literal[
     "int8-whole",
     "gptq",
     "gptq-8bit",
+    "gptq-2023",
     "awq",
     "awq-2023",
     "fp8",

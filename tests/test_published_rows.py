@@ -172,6 +172,11 @@ def test_an_encoder_runs_forward_and_weights_have_their_format(tmp_path):
         ({"engine": "vLLM 0.4.2", "weight_precision": "AWQ"}, {"quantize": "awq", "quantize_own": True}),
         ({"engine": "vLLM 0.9.1, quantization=awq", "weight_precision": "AWQ"}, {"quantize_own": True}),
         ({"engine": "transformers 4.36.0", "weight_precision": "AWQ"}, {"quantize": "awq-2023"}),
+        (
+            {"engine": "transformers (AutoGPTQ)", "weight_precision": "gptq (its first kernel)"},
+            {"quantize": "gptq-2023"},
+        ),
+        ({"engine": "transformers (AutoGPTQ, Marlin)", "weight_precision": "gptq"}, {"quantize": "w4a16"}),
         ({"engine": "AutoAWQ (llm-awq's kernels)", "weight_precision": "AWQ"}, {"quantize_own": False}),
     ],
 )

@@ -75,8 +75,7 @@ def asked(row: Row) -> Iterator[Asked]:
         model = _published(model)
     if gpus > stages:
         settings |= {"device": on.id, "layout": {"tp": gpus, "sp": 0}}
-    if settings.get("quantize") == "awq":
-        settings |= _awq(row, software)
+    settings |= _kernels(row, software, settings.get("quantize", ""))
     if texts:
         settings |= _cache(row, settings)
     else:  # which keeps none
@@ -138,13 +137,13 @@ def _attends(row: Row, software: str) -> dict[str, Any]:
     return {"attention": "flash" if kernel else "eager"}
 
 
-def _awq(row: Row, software: str) -> dict[str, Any]:
-    """Settings for kernels of AWQ's weights that are not its software's usual ones, by a row's words or
+def _kernels(row: Row, software: str, form: str) -> dict[str, Any]:
+    """Settings for kernels of a format's weights that are not its software's usual ones, by a row's words or
     version.
     """
-    for way in differs(software).get("awq", ()):
-        words = way.get("words")
-        if re.search(words, row["engine"].lower()) if words else before(row, software, tuple(way["before"])):
+    for way in differs(software).get("kernels", {}).get(form, ()):
+        words, told = way.get("words"), f"{row['engine']} {row['weight_precision']}".lower()
+        if re.search(words, told) if words else before(row, software, tuple(way["before"])):
             return dict(way["settings"])
     return {}
 

@@ -14,11 +14,13 @@ EXPERTS = r"\.experts\b"
 OWN = ""  # of scales in the model's own dtype
 
 
-def gptq(bits: int = 4, group: int = 128) -> Packing:
-    """Groups of inputs (0: all of them) share a scale and a packed zero point; each input names its group."""
+def gptq(bits: int = 4, group: int = 128, *, kernel: str = "dequantize_gptq") -> Packing:
+    """Groups of inputs (0: all of them) share a scale and a packed zero point; each input names its group.
+    kernel: as in Packing.
+    """
     zeros = Part("qzeros", "int3", 1, group) if bits == 3 else Part("qzeros", "int32", 32 // bits, group)
     parts = (Part("scales", "float16", 1, group), zeros, Part("g_idx", "int32", 0, 1))
-    return Packing(f"gptq {bits} bits", f"int{bits}", parts, (HEAD,), kernel="dequantize_gptq")
+    return Packing(f"gptq {bits} bits", f"int{bits}", parts, (HEAD,), kernel=kernel)
 
 
 def awq(group: int = 128, *, zero_point: bool = True, kernel: str = "dequantize_awq") -> Packing:
@@ -122,7 +124,8 @@ def by_output(dtype: str = OWN) -> Part:
 
 
 NAMED = {
-    "gptq": gptq(), "gptq-8bit": gptq(8), "awq": awq(), "awq-2023": awq(kernel="dequantize_awq_2023"),
+    "gptq": gptq(), "gptq-8bit": gptq(8), "gptq-2023": gptq(kernel="dequantize_gptq_2023"),
+    "awq": awq(), "awq-2023": awq(kernel="dequantize_awq_2023"),
     "fp8": fp8(), "fp8-row": fbgemm(), "mxfp4": mxfp4(), "nvfp4": nvfp4(),
     "w4a16": pack(4, by_output()._replace(ins=128)), "w8a8": plain("w8a8", by_output()),
     "fp8-dynamic": plain("float8", by_output()), **{f"mlx-{bits}bit": mlx(bits) for bits in (3, 4, 5, 6, 8)},

@@ -30,6 +30,9 @@ RULES: dict[str, Rule] = {
     # Sources: published-inference, bitsandbytes-slowdown.
     "dequantize_int8_whole": WIDENS._replace(rows=inf, calls=4, apart=2),
     "dequantize_gptq": WIDENS._replace(rows=50, ordinary=2 / 3),  # Source: exllamav2.
+    # ExLlama's first kernel widens all of a weight for each row: 2 and 4 rows of Llama-2-13B take 37.3 and
+    # 54.1 ms a token on an A100, 37.0 and 55.2 half a year later. Sources: exllama, published-inference.
+    "dequantize_gptq_2023": WIDENS._replace(rows=7, tile=1, widened=1.3e10),
     "dequantize_awq": AWQ,
     "dequantize_awq_2023": AWQ._replace(rows=inf),
     "dequantize_half": WIDENS._replace(  # to float16, then cast
