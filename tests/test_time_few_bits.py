@@ -136,3 +136,36 @@ def test_q2_k_takes_longer_than_q4_k():
         return budget.estimate("llama-3-8b", quantize=quantize, **settings).to_dict()["time_s"]["step"]
 
     assert step("q4_k_s") / step("q2_k") == pytest.approx(7527 / 9267, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("model", "device", "quantize", "kept", "depth", "first", "then"),
+    [
+        ("qwen3.6-27b", "rtx-4090", "q4_k_m", "q8_0", 32768, 44.07, 36.91),
+        ("qwen3.6-35b-a3b", "rtx-5060-ti-16gb", "q4_k_m", "q4_0", 65536, 97.51, 56.5),
+    ],
+)
+def test_a_cache_in_few_bits_is_unpacked_for_each_query(model, device, quantize, kept, depth, first, then):
+    """llama-bench's tokens/s without and behind a context. Source: llama-cpp-cache."""
+
+    def rate(seq):
+        settings = {"mode": "decode", "seq": seq, "stack": "llama.cpp", "device": device, "kv_dtype": kept}
+        return 1 / budget.estimate(model, quantize=quantize, **settings).to_dict()["time_s"]["step"]
+
+    assert rate(depth) / rate(64) == pytest.approx(then / first, rel=0.2)
+
+
+def test_a_cache_in_few_bits_makes_prompts_no_slower():
+    """Rows of a prompt share what is unpacked."""
+    settings = {
+        "mode": "prefill",
+        "seq": 4096,
+        "stack": "llama.cpp",
+        "device": "rtx-4090",
+        "quantize": "q4_k_m",
+    }
+    wide, few = (
+        budget.estimate("llama-3-8b", kv_dtype=kept, **settings).to_dict()["time_s"]["step"]
+        for kept in ("fp16", "q8_0")
+    )
+    assert few == pytest.approx(wide, rel=0.01)

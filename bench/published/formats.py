@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from budget.errors import nearest
 from budget.named import Any
@@ -10,6 +11,7 @@ from budget.plan.gguf import FORMATS
 
 from .rows import NotCoveredError, before, plain
 from .software import differs
+from .table import Row, text_of
 
 # Words by how they begin: weights of few bits, or their products' dtype.
 WEIGHTS = {
@@ -31,6 +33,14 @@ PACKED = {
     r"^marlin": "gptq", r"^(bnb|bitsandbytes)[^.\d]*4": "nf4",
     r"^(bnb|bitsandbytes)[^.\d]*8": "int8",
 }  # fmt: skip
+# A cache of eight bits, of whichever kind, takes a byte; one in llama.cpp's blocks is named.
+BYTES = "fp8|float8|int8|8-bit"
+EIGHT = re.compile(
+    rf"(?<!no )(?<!without )\b({BYTES}) (kv[-_ ]?)?cache|kv[-_ ]cache([-_ ]dtype)?( in|[:=])? ?({BYTES})"
+)
+BLOCKS = re.compile(
+    r"\bcache (?:in |\()?(?P<of>q[458]_[01]|iq4_nl)\b|\b(?P<kv>q[458]_[01]|iq4_nl) (kv[-_ ])?cache"
+)
 # What leaves a network as its checkpoint is, in sixteen bits.
 LEFT = re.compile(r"(none|auto|unquantized|native|16[- ]?bits?)?")
 
@@ -64,3 +74,13 @@ def weights(text: str, column: str, software: str = "", engine: str = "") -> dic
                 return {"quantize": "int8-whole"}
             return dict(own.get(start, WEIGHTS[start]))
     raise NotCoveredError(f"{column} {text[:30]!r}" if text else f"{column} is not stated")
+
+
+def cache(row: Row, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The dtype of the KV cache where a row says it, in its column or in its notes."""
+    word, said = row.get("kv_precision", "").lower(), text_of(row, "engine", "weight_precision", "notes")
+    if few := BLOCKS.search(f"{word} cache; {said}"):
+        return {"kv_dtype": few["of"] or few["kv"]}
+    if re.match(BYTES, word) or (not word and EIGHT.search(said)):
+        return {"kv_dtype": "fp8"}
+    return {"kv_dtype": ""} if word and "kv_dtype" in settings else {}

@@ -16,7 +16,7 @@ from budget.stack import load
 from . import _versions as versions
 from . import diffusion
 from ._attention import written_out
-from .formats import weights
+from .formats import cache, weights
 from .networks import captured, network, pictures, side
 from .rows import Asked, NotCoveredError, Part, before, device, measured, stack, whole
 from .software import differs, programs
@@ -36,15 +36,6 @@ WORDS = ()
 MEASURED = NUMBERS[-6:]
 # Tokens of a prompt where a row does not say: those of a question, AccelMark's median. Source: accelmark.
 SHORT = 64
-# A cache of eight bits, of whichever kind, takes a byte.
-BYTES = "fp8|float8|int8|8-bit"
-EIGHT = re.compile(
-    rf"(?<!no )(?<!without )\b({BYTES}) (kv[-_ ]?)?cache|kv[-_ ]cache([-_ ]dtype)?( in|[:=])? ?({BYTES})"
-)
-# A cache in llama.cpp's blocks.
-BLOCKS = re.compile(
-    r"\bcache (?:in |\()?(?P<of>q[458]_[01]|iq4_nl)\b|\b(?P<kv>q[458]_[01]|iq4_nl) (kv[-_ ])?cache"
-)
 FLASH = re.compile(r"\b(?:fa|flash[-_ ]att(?:n|ention))[ =:]*(?:(1|on)|0|off)\b")
 # Words for an engine without CUDA graphs (its host starts the kernels), and for torch.compile with them
 # (GRAPHS). Source: torch-compile.
@@ -77,7 +68,7 @@ def asked(row: Row) -> Iterator[Asked]:
         settings |= {"device": on.id, "layout": {"tp": gpus, "sp": 0}}
     settings |= _kernels(row, software, settings.get("quantize", ""))
     if texts:
-        settings |= _cache(row, settings)
+        settings |= cache(row, settings)
     else:  # which keeps none
         settings.pop("kv_dtype", None)
     settings |= _graphs(row["engine"].lower(), software)
@@ -114,16 +105,6 @@ def _published(model: Any) -> Any:
     """The preset of a network in the few bits in which it is published; else the network."""
     known = preset.known(model) if isinstance(model, str) else None
     return known[1].get("published", model) if known else model
-
-
-def _cache(row: Row, settings: dict[str, Any]) -> dict[str, Any]:
-    """The dtype of the KV cache where a row says it, in its column or in its notes."""
-    word, said = row.get("kv_precision", "").lower(), text_of(row, "engine", "weight_precision", "notes")
-    if few := BLOCKS.search(f"{word} cache" if word else said):
-        return {"kv_dtype": few["of"] or few["kv"]}
-    if re.match(BYTES, word) or (not word and EIGHT.search(said)):
-        return {"kv_dtype": "fp8"}
-    return {"kv_dtype": ""} if word and "kv_dtype" in settings else {}
 
 
 def _attends(row: Row, software: str) -> dict[str, Any]:

@@ -78,6 +78,9 @@ class KernelClass(NamedTuple):
     dots: float = 1.0
     unpacks: float = 0.0
     formats: tuple[tuple[str, float], ...] = ()
+    # Of attention of one query to a cache in few bits, of the ordinary units' peak: 0: it is unpacked as fast
+    # as it is read. Source: llama-cpp-cache.
+    blocks: float = 0.0
 
 
 class Dispatch(NamedTuple):

@@ -75,7 +75,7 @@ def profile(
         **_matmuls(base, matmul, min(of["weight_only"], MOST / stream), stack, device, dtype),
         **_convolutions(base.forms["conv"], conv, traffic, dtype),
         "pointwise": pointwise._replace(traffic=traffic),
-        **attention(stack.attention_on(generation), device, reaches, matmul.units),
+        **_attention(stack, device, reaches, matmul.units),
         "state": KernelClass(traffic=stack.states),
         "recurrent": matmul._replace(loop_s=LOOP_S),
     }
@@ -96,6 +96,12 @@ def profile(
         low=low,
         high=high,
     )
+
+
+def _attention(stack: Stack, device: Device, reaches: float, units: str) -> dict[str, KernelClass]:
+    """The classes of a stack's attention, which may unpack a cache in few bits for each query."""
+    found = attention(stack.attention_on(device.generation), device, reaches, units)
+    return {kind: of._replace(blocks=stack.blocks) for kind, of in found.items()}
 
 
 def _dispatch(base: Dispatch, host: float, share: float) -> Dispatch:

@@ -29,7 +29,7 @@ from ..size import Size, ceil_div, is_number, is_zero, maximum, minimum
 from . import launches
 from .forms import NARROW, PRODUCTS, WHOLE, computed, depthwise, experts, form, kind_of, spared
 from .neighbours import key, ordered
-from .traffic import NOBODY, Reads, again, by_format, in_between, moved, moved_bytes, unpacked
+from .traffic import NOBODY, Reads, again, by_format, in_between, moved, moved_bytes, of_cache, unpacked
 
 
 class Work(NamedTuple):
@@ -54,7 +54,7 @@ class Work(NamedTuple):
     calls: int = 1  # operators that the host calls for it
     unit_s: Size = 0  # seconds in which one unit of an accelerator widens its weights in few bits
     unpacked: Size = 0  # the dot products that take as long as unpacking its weights in few bits
-    formats: tuple[tuple[str, Size], ...] = ()  # FLOPs of its products by the format of weights in few bits
+    formats: tuple[tuple[str, Size], ...] = ()  # FLOPs of its products by the format of what is in few bits
     spared: Size = 0  # FLOPs of float32 convolutions that an accelerator spares (Winograd)
     beside: bool = False  # a copy, or a bias, that only an accelerator's convolutions need
     summed: bool = False  # one step's part of the gradient of a recurrent cell's weight
@@ -221,7 +221,7 @@ def _work(
         calls=max([first.rule.calls, *(rule.calls for rule in widening)]),
         unit_s=sum([_widened(o, main) for o in ops if o.rule.tile]) if products else 0,
         unpacked=unpacked(products, dtype) if kind == "matmul" else 0,
-        formats=by_format(products) if kind == "matmul" else (),
+        formats=by_format(products) if kind == "matmul" else of_cache(ops) if kind == "attention" else (),
         spared=sum([contraction_flops(o) * spared(o) for o in single]),
         summed=loop is not None and any(o.out.of in loop for o in ops),
     )

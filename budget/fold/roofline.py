@@ -43,6 +43,9 @@ def arithmetic(w: Work, form: KernelClass, r: Rates) -> Size:
         seconds = maximum(seconds, w.unit_s / r.sms)
     if form.widens:
         seconds = maximum(seconds, w.weights / form.widens)
+    if form.blocks and w.formats and w.gemm is not None:
+        one = maximum(minimum(2 - w.gemm.m, 1), 0)  # several rows share what is unpacked
+        seconds = maximum(seconds, one * w.contraction * r.vector / form.blocks)
     return seconds
 
 

@@ -142,6 +142,12 @@ def by_format(ops: Sequence[Op]) -> tuple[tuple[str, Size], ...]:
     return tuple([(name, contraction_flops(o)) for name, o in few])
 
 
+def of_cache(ops: Sequence[Op]) -> tuple[tuple[str, Size], ...]:
+    """FLOPs of attention, and the format of few bits that its cache is in."""
+    names = sorted({t.dtype for o in ops for t in o.ins if t.dtype in UNPACKING})
+    return tuple([(name, sum([contraction_flops(o) for o in ops if o.kind == "contract"])) for name in names])
+
+
 def again(ops: Sequence[Op], dtype: str) -> Size:
     """Bytes that an accelerator's kernels read again, since no block of threads holds all that it needs."""
     more = [(o, _more(o)) for o in ops if o.kind == "contract" or o.rule.passes or o.rule.again]

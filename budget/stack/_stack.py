@@ -70,6 +70,9 @@ class Stack(NamedTuple):
     few_bits: Mapping[str, Mapping[str, float]] = MappingProxyType({})
     # By generation, what those of more rows reach in a format, of what others do. Source: llama-cpp-formats.
     by_format: Mapping[str, Mapping[str, float]] = MappingProxyType({})
+    # Of the ordinary units' rate, what attention of one query to a cache in few bits reaches: each head
+    # unpacks what it reads; 0: as fast as it is read. Source: llama-cpp-cache.
+    blocks: float = 0
     mmq: bool = False  # it multiplies weights in few bits as integers; data/kernels.json has the rates
     marlin: bool = False  # it multiplies them in Marlin's kernel; data/kernels.json has the rates
     awq: bool = False  # it multiplies them in AWQ's kernel of many rows; data/kernels.json has the rates
