@@ -185,6 +185,7 @@ def _work(
     first = ops[0] if len(ops) == 1 else next((o for o in ops if o.rule.family != "dequantize"), ops[0])
     fused = len(ops) > 1 or (execution != "eager" and first.phase != "optimizer")
     started = 1 if native else launches.fused(ops, first) if fused else launches.eager(first, dtype)
+    apart = launches.behind_norms(ops) if execution == "fused" and not first.kernel else 1
     tensors = first.sizes.get("tensors", 1) if first.phase == "optimizer" else 1  # updated one by one
     traffic, host, weights = moved(ops, first, dtype, read)
     if native:
@@ -207,7 +208,7 @@ def _work(
         contraction=contraction,
         pointwise=pointwise,
         bytes=traffic,
-        launches=(started + sum(rule.apart for rule in widening)) * tensors
+        launches=(started + apart - 1 + sum(rule.apart for rule in widening)) * tensors
         + (0 if native or fused else first.beside[0]),
         times=times,
         form="recurrent" if native else form(ops, kind, fused=bool(products)),
@@ -218,7 +219,7 @@ def _work(
         weights=weights,
         groups=_groups(main) if products else 1,
         again=again(ops, dtype),
-        calls=max([first.rule.calls, *(rule.calls for rule in widening)]),
+        calls=max([first.rule.calls, apart, *(rule.calls for rule in widening)]),
         unit_s=sum([_widened(o, main) for o in ops if o.rule.tile]) if products else 0,
         unpacked=unpacked(products, dtype) if kind == "matmul" else 0,
         formats=by_format(products) if kind == "matmul" else of_cache(ops) if kind == "attention" else (),

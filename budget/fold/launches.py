@@ -28,6 +28,16 @@ def fused(ops: Sequence[Op], first: Op) -> Size:
     return 1 + sum([o.rule.apart for o in ops if not o.derived]) if first.kernel else 1
 
 
+def behind_norms(ops: Sequence[Op]) -> int:
+    """The kernels that a host starts for fused neighbours: each norm ends one, with what is before it (a
+    residual's sum), and what follows the last norm is one more (rotary embeddings behind norms of heads). In
+    a graph they run as one. Source: vllm.
+    """
+    run = [o for o in ops if not o.rule.view]
+    norms = sum(o.rule.family == "norm" for o in run)
+    return max(norms + (bool(run) and run[-1].rule.family != "norm"), 1)
+
+
 def is_float32(o: Op, dtype: str) -> bool:
     """Whether its first input and its output are float32 in memory, so that nothing is cast."""
     return bool(o.ins) and {t.dtype or dtype for t in (o.ins[0], o.out)} <= {"float32", "tf32"}
