@@ -12,14 +12,16 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from budget.bench.published import fit as fitting
-from budget.bench.published import measured
+from budget.bench.published import inference, measured
 from budget.bench.published._terms import WITHOUT
 from budget.bench.published.fit import NORMS, fit, predictions, start
 from budget.bench.published.intervals import COVERAGE, KNOWN, Widths, held, holding, intervals, widths
 from budget.bench.published.kernels import batches, seconds
 from budget.bench.published.measured import cases
 from budget.bench.published.picture import picture
+from budget.bench.published.predict import predict
 from budget.bench.published.scoreboard import _factors
+from budget.bench.published.table import read
 from budget.bench.published.targets import LEFT_OUT, published_twice
 from published_tables import written
 
@@ -90,6 +92,33 @@ def test_a_prompt_whose_host_starts_its_kernels_is_fitted_beside_tokens_of_a_gra
     )
     fitted = sum(float(seconds(b, profile).sum()) for b in batches([one]))
     assert fitted == pytest.approx(prompt + 99 * token, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "engine", "version"),
+    [
+        ("R9700", "llama.cpp 7423 (2025-12, ROCm, fa 1)", "llama.cpp-2026-07"),
+        ("R9700", "llama.cpp (2026-09, ROCm, fa 1)", ""),
+        ("RTX 5090", "llama.cpp (2026-05, Vulkan, matrix cores: KHR_coopmat, fa 1)", "llama.cpp-vulkan-khr"),
+    ],
+)
+def test_a_version_that_has_a_stacks_numbers_is_fitted_by_its_own_kernels(
+    gpu, engine, version, tmp_path, monkeypatch
+):
+    """A stack's numbers make of a row what its table is predicted, by the version that it ran."""
+    with TABLE.open() as file:
+        columns = csv.DictReader(file).fieldnames or []
+    row = {"id": "a", "source": "b", "model": "llama-3.1-8b", "gpu": gpu, "n_gpus": "1", "batch": "1"}
+    row |= {"engine": engine, "weight_precision": "Q4_K_M", "input_len": "8192", "prefill_tok_s": "1000"}
+    path = written(tmp_path / "one.csv", [dict.fromkeys(columns, "") | row])
+    (one,) = cases([path])
+    assert one.version == version
+    profile = load(os.path.join(FOLDER, "datasheet.json"))
+    monkeypatch.setattr(fitting, "base", lambda numbers: profile)
+    known = stacks.load(one.stack).reached_on(one.generation)
+    found = predictions(batches([one]), {(one.stack, kind): share for kind, share in known.items()})
+    (expected,) = predict(inference, read(path)[1][0])
+    assert math.exp(found[0]) == pytest.approx(expected.predicted, rel=1e-9)
 
 
 @pytest.mark.slow

@@ -74,9 +74,9 @@ def base(numbers: Numbers) -> Profile:
     return found._replace(forms=complete(forms), launch_s=launch, dispatch=dispatch, turn=turn)
 
 
-def fitted(name: str, numbers: Numbers, generations: Iterable[str]) -> Stack:
-    """A stack with its factors."""
-    known = stacks.load(name)
+def fitted(name: str, numbers: Numbers, generations: Iterable[str], version: str = "") -> Stack:
+    """A stack with its factors, or another version of it, which has them too."""
+    known = stacks.load(version or name)
     stack = {c: numbers.get((name, c), 1.0) for c in CLASSES}
     pairs = {g: {c: stack[c] * numbers.get((name, g, c), 1.0) for c in CLASSES} for g in generations}
     return known._replace(reached={"": stack, **pairs}, like="")
@@ -85,10 +85,11 @@ def fitted(name: str, numbers: Numbers, generations: Iterable[str]) -> Stack:
 def predictions(found: Sequence[Batch], numbers: Numbers, norm: float = math.inf) -> Any:
     """Logarithms of the predicted seconds of all rows. norm: see `seconds`."""
     common, generations = base(numbers), {b.device.generation for b in found}
-    known = {stack: fitted(stack, numbers, generations) for stack in {b.stack for b in found}}
+    ran = {(b.stack, b.version) for b in found}
+    known = {of: fitted(of[0], numbers, generations, of[1]) for of in ran}
     out = np.zeros(1 + max(b.rows.max() for b in found))
     for b in found:
-        profile = software.profile(common, b.device, known[b.stack], b.dtype, trains=b.trains)
+        profile = software.profile(common, b.device, known[b.stack, b.version], b.dtype, trains=b.trains)
         np.add.at(out, b.rows, seconds(b, profile, norm))
     return np.log(out)
 

@@ -29,6 +29,7 @@ class Batch(NamedTuple):
     """Parts of rows of one stack on one device, in one dtype and one execution."""
 
     stack: str
+    version: str  # as in a Case
     device: devices.Device
     dtype: str
     execution: str
@@ -45,13 +46,13 @@ class Batch(NamedTuple):
 
 
 def batches(found: Sequence[Case]) -> list[Batch]:
-    """The parts of rows, in batches of one stack, device, dtype and execution (a prompt's may differ from a
-    token's).
+    """The parts of rows, in batches of one stack and version of it, device, dtype and execution (a prompt's
+    may differ from a token's).
     """
     groups: dict[Any, tuple[Case, list[tuple[int, Kernels]]]] = {}
     for i, c in enumerate(found):
         for part in c.parts:
-            key = c.stack, c.device.id, c.device.bandwidth, c.dtype, c.trains, part.execution
+            key = c.stack, c.version, c.device.id, c.device.bandwidth, c.dtype, c.trains, part.execution
             groups.setdefault(key, (c, []))[1].append((i, part))
     common = load(os.path.join(FOLDER, "datasheet.json"))
     return [_batch(c, parts, common) for c, parts in groups.values()]
@@ -59,7 +60,8 @@ def batches(found: Sequence[Case]) -> list[Batch]:
 
 def _batch(c: Case, parts: Sequence[tuple[int, Kernels]], common: Profile) -> Batch:
     execution = parts[0][1].execution
-    profile = software.profile(common, c.device, stacks.load(c.stack), c.dtype, trains=c.trains)
+    own = stacks.load(c.version or c.stack)
+    profile = software.profile(common, c.device, own, c.dtype, trains=c.trains)
     r = running(rates(c.device, profile, c.dtype), execution)
     ran = ((w, place) for place, (_, part) in enumerate(parts) for w in part.works if runs(w, r))
     works = [*together(ran)]
@@ -73,6 +75,7 @@ def _batch(c: Case, parts: Sequence[tuple[int, Kernels]], common: Profile) -> Ba
     calls = {"forward": "calls", "backward": "calls", "optimizer": "launches"}
     return Batch(
         c.stack,
+        c.version,
         c.device,
         c.dtype,
         execution,

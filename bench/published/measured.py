@@ -45,7 +45,7 @@ class Case(NamedTuple):
     """A measured row."""
 
     id: str
-    stack: str
+    stack: str  # whose numbers predict it
     generation: str
     source: str
     quantity: str
@@ -55,6 +55,7 @@ class Case(NamedTuple):
     measured: float  # logarithm of seconds
     trains: bool
     devices: int
+    version: str = ""  # the stack that it ran, where that one has another's numbers (`same`)
 
     @property
     def key(self) -> str:
@@ -114,6 +115,7 @@ def _case(row: Mapping[str, str], quantity: str, parts: Sequence[Part], taken: f
         measured=math.log(taken),
         trains=e.task.workload.mode == "train",
         devices=int(e.devices),
+        version=e.stack.name if e.stack.same else "",
     )
 
 
