@@ -16,6 +16,9 @@ Levels = Sequence[tuple[Size, Size]]
 # each link's `reached`, `reduced` and times, to every second one of 600 measured collectives within NVLink
 # and PCIe nodes. Source: aiconfigurator-nccl.
 RAMP_S, HALF_S = 38e-6, 23e-6
+# A ring beyond a node takes steps of NCCL's simple protocol, longer than those of graphs within one: to the
+# next device of a node, to the next node. Source: nccl-tuning.
+HOP_S, LEAP_S = 3.4e-6, 14e-6
 
 
 class Span(NamedTuple):
@@ -90,9 +93,11 @@ def _start(parts: Sequence[Span]) -> Size:
 def _ring_steps(parts: Sequence[Span]) -> Size:
     """Seconds of the steps of a ring once around: between nodes as often as there are nodes, less one."""
     total: Size = 0.0
-    members = parts[-1].members
+    members, node = parts[-1].members, parts[0].members
     for s in parts:
-        total = total + (members / s.inner - members / s.members) * s.tier.link.step_s
+        least = HOP_S if s is parts[0] else LEAP_S
+        step = maximum(s.tier.link.step_s, least * more(members, node))
+        total = total + (members / s.inner - members / s.members) * step
     return total
 
 
