@@ -58,6 +58,13 @@ def test_a_large_ring_between_nodes_reaches_the_cards_of_its_members(nodes):
     assert bus_bandwidth("all_gather", LARGE, 8 * nodes, all_eight) == near(min(8 * card, inside))
 
 
+@pytest.mark.parametrize("nodes", [2, 16, 128])
+def test_a_small_ring_between_nodes_takes_nccls_steps(nodes):
+    """NCCL's tuning.cc: of its n - 1 steps as many leave a node as there are nodes, less one."""
+    steps = 14e-6 * (nodes - 1) + 3.4e-6 * 7 * nodes
+    assert seconds(DGX, "all_gather", 1, 8 * nodes) == near(steps + DGX.tiers[1].link.start_s)
+
+
 def test_a_group_that_sends_alone_has_all_cards():
     a2 = cluster.load("gcp-a2-highgpu")  # one card for eight devices
     shared, alone = (seconds(a2, "all_gather", LARGE, 4, 8, alone=x) for x in (False, True))
