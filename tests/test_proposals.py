@@ -228,3 +228,18 @@ def test_in_python_it_is_the_command(capsys):
     best = fit("gpt2", "batch", device="a100")
     assert best and best.largest == largest("gpt2", "batch", device="a100")[0]
     assert f"{best.largest:,}" in str(best)
+
+
+@pytest.mark.parametrize("given", [{}, {"lora_rank": 16}])
+def test_shorter_sequences_come_with_others_where_neither_is_enough(given):
+    """An 8B network of 8,192 tokens on 8 GB: adapters on four bits, and shorter."""
+    asked = {"device": "rtx-4060-mobile", **given}
+    assert not any(
+        estimate("llama-3-8b", **asked, seq=seq, recompute="full", fuse="chunked_cross_entropy").fits
+        for seq in (1024, 8192)
+    )
+    (found,) = changes("llama-3-8b", **asked)
+    assert found.estimate.fits and estimate("llama-3-8b", **asked, **found.settings).fits
+    assert {"seq", "quantize"} <= found.settings.keys() and found.kind.endswith(", shorter")
+    longer = {**found.settings, "seq": 2 * found.settings["seq"]}
+    assert not estimate("llama-3-8b", **asked, **longer).fits

@@ -16,7 +16,8 @@ from ..named import Any, NamedTuple
 from ..stack import ENGINES, load, of_vendors
 
 KINDS = ("same", "nearly the same", "other weights", "shorter")
-SAME = KINDS[0]
+SAME, SHORTER = KINDS[0], len(KINDS) - 1
+MIXED = len(KINDS)  # a kind of its own: shorter, and something else beside it that changes the training
 # Formats of weights to serve from, each in fewer bits than the one before: bitsandbytes' for a forward pass;
 # those of engines without own formats, each with the kind of product for which the device must have a rate.
 PACKED = ("int8", "nf4", "nf4-dq")

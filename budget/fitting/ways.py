@@ -1,9 +1,9 @@
 """Ways to make a model fit: what people try, cheapest first, within a second.
 
 On each axis a later way saves more memory. A way has a kind: the training stays the same, it is the same but
-for rounding or much slower, other weights are trained, or sequences are shorter. A choice of ways is not
-tried where one that fits changes no more than it on any axis. Over several devices whose layout was searched
-for, choices are tried on the layouts that came nearest.
+for rounding or much slower, other weights are trained, or sequences are shorter; shorter and another at once
+where nothing less is enough. A choice of ways is not tried where one that fits changes no more than it on any
+axis. Over several devices whose layout was searched for, choices are tried on the layouts that came nearest.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ..named import Any, NamedTuple
 from ..read import module as modules
 from ..read._shapes import sized
 from ..read.source import is_module
-from .proposals import HOW, KINDS, SAME, Axes, proposed
+from .proposals import HOW, KINDS, MIXED, SAME, SHORTER, Axes, Way, proposed
 
 FEW = 40  # choices that are tried for one change
 SECONDS = 0.8  # of trying; the cheapest choices are tried first
@@ -71,7 +71,7 @@ class _Trials:
         self.found: dict[Choice, Change] = {}
         self.complete = True
 
-    def __call__(self, choice: Choice, kind: int) -> bool | None:
+    def __call__(self, choice: Choice) -> bool | None:
         """Whether a choice fits; also None once the time is over."""
         if choice in self.fits:
             return self.fits[choice]
@@ -88,13 +88,13 @@ class _Trials:
             pass
         else:
             if fits := bool(answer.fits):
-                self.found[choice] = Change(change, answer, KINDS[kind], tuple(way.words for way in ways))
+                self.found[choice] = Change(change, answer, _called(ways), tuple(way.words for way in ways))
         self.fits[choice] = fits
         return fits
 
-    def any_of(self, choices: Sequence[Choice], kind: int) -> None:
+    def any_of(self, choices: Sequence[Choice]) -> None:
         """Try the first ones until one fits."""
-        if not any(self(choice, kind) for choice in choices[:FEW]):
+        if not any(self(choice) for choice in choices[:FEW]):
             self.complete = self.complete and len(choices) <= FEW
 
     def pare(self, choice: Choice, kind: int) -> None:
@@ -106,7 +106,7 @@ class _Trials:
             while low < choice[i]:  # a way later on its axis saves more
                 middle = (low + choice[i]) // 2
                 without = (*choice[:i], middle, *choice[i + 1 :])
-                if self(without, kind):
+                if self(without):
                     choice = without
                 else:
                     low = middle + 1
@@ -152,23 +152,26 @@ def _tried(trials: _Trials, *, first: bool, dear: bool) -> _Trials:
     trial takes long.
     """
     axes, by_kind = trials.axes, _by_kind(trials.axes)
+    mixed = by_kind.pop(MIXED, [])
     for kind, choices in by_kind.items():
-        together = trials(_most(axes, kind), kind)
+        together = trials(_most(axes, kind))
         if together and first:
             trials.pare(_most(axes, kind), kind)
         elif together is None and first:  # refused together: the fewest changes that fit
-            trials.any_of(choices, kind)
+            trials.any_of(choices)
         if first and trials.found:
             break
+    if mixed and not trials.found and trials(_most(axes, MIXED)):
+        trials.pare(_most(axes, MIXED), MIXED)
     for kind in () if first or dear else by_kind:
-        if trials(_most(axes, kind), kind):
+        if trials(_most(axes, kind)):
             trials.pare(_most(axes, kind), kind)
     for kind, choices in {} if first else by_kind.items():
-        if trials(_most(axes, kind), kind) is False:
+        if trials(_most(axes, kind)) is False:
             continue  # if all together are not enough, no fewer are
         for choice in choices:
             if not any(_less(f, choice) for f in trials.found):
-                trials(choice, kind)
+                trials(choice)
     return trials
 
 
@@ -201,7 +204,11 @@ def changes(model: object, **settings: Any) -> list[Change]:
 def _cost(change: Change) -> tuple[int, int, int]:
     """The change's effect on the training, its time in steps of 5 %, and how many settings it changes."""
     e = change.estimate
-    return KINDS.index(change.kind), round(log(e.times.step / e.model.samples) / 0.05), len(change.settings)
+    return (
+        KINDS.index(change.kind.split(", ")[-1]),
+        round(log(e.times.step / e.model.samples) / 0.05),
+        len(change.settings),
+    )
 
 
 def _less(one: Choice, other: Choice) -> bool:
@@ -221,16 +228,23 @@ def _by_kind(axes: Axes) -> dict[int, list[Choice]]:
 def _kind(axes: Axes, choice: Choice) -> int | None:
     """A choice's kind; None for the empty choice, and for ways that are not proposed together."""
     kinds = [ways[n - 1].kind for ways, n in zip(axes, choice, strict=True) if n]
+    changing = {kind for kind in kinds if kind}
+    if len(changing) > 1 and SHORTER in changing:
+        return MIXED
     if not kinds or (max(kinds) > 1 and sum(kind > 0 for kind in kinds) > 1):
         return None
     return max(kinds)
 
 
+def _called(ways: Sequence[Way]) -> str:
+    """The kinds of ways together, as an answer has them."""
+    return ", ".join(KINDS[kind] for kind in sorted({way.kind for way in ways} - {0})) or SAME
+
+
 def _most(axes: Axes, kind: int) -> Choice:
     """The last way on each axis that keeps the training, and the last way of this kind."""
-    return tuple(
-        max((i for i, way in enumerate(ways, 1) if way.kind in (0, kind)), default=0) for ways in axes
-    )
+    of = range(MIXED) if kind == MIXED else (0, kind)
+    return tuple(max((i for i, way in enumerate(ways, 1) if way.kind in of), default=0) for ways in axes)
 
 
 def _fixed(settings: Mapping[str, Any]) -> bool:
