@@ -208,6 +208,30 @@ def test_a_rate_needs_the_fewest_replicas_that_answer_it(rate, limits):
         assert few.requests_per_s < rate
 
 
+LARGE = {"device": "h100", "quantize": "fp8", "context": 4096}
+
+
+def test_devices_are_divided_so_that_limits_are_kept():
+    """Four replicas of two devices answer the most, but none of them a token in 15 ms; one of eight does."""
+    found = serve("llama-3-70b", **LARGE, devices=8, tpot=0.015)
+    eight = serve("llama-3-70b", **LARGE, layout="tp=8", tpot=0.015)
+    assert found.within is not None and found.within == eight.within
+    most = serve("llama-3-70b", **LARGE, devices=8)
+    assert most.replicas > 1 and most.points[-1].output_tokens_per_s > eight.points[-1].output_tokens_per_s
+    nothing = serve("llama-3-70b", **LARGE, devices=8, tpot=0.001)  # then the nearest, to be told by how much
+    assert nothing.within is None and nothing.fewest == eight.fewest
+
+
+@pytest.mark.parametrize("tpot", [0.03, 0.06])
+def test_a_rate_takes_the_replicas_that_need_the_fewest_devices(tpot):
+    found = serve("llama-3-70b", **LARGE, rate=50, tpot=tpot)
+    each = [serve("llama-3-70b", **LARGE, rate=50, tpot=tpot, layout=f"tp={n}") for n in (1, 2, 4, 8)]
+    assert found.devices_needed == min(one.needed * one.devices for one in each if one.needed)
+    assert found.to_dict()["devices_needed"] == found.devices_needed
+    alone = serve("llama-3-8b", device="m3-max", context=512, rate=1)  # nothing joins it with another
+    assert alone.full.devices == 1
+
+
 def test_limits_and_a_rate_are_said(capsys):
     args = "serve llama-3-8b --device h100 --context 2k --output-tokens 128 --tpot 20ms"
     assert main(args.split()) == 0

@@ -78,6 +78,8 @@ def _bounds(args: Namespace, settings: dict[str, Any]) -> dict[str, Any]:
         raise InputError("--run", f"{run.form} trains; allowed: a line that starts a server")
     length = run.settings.get("seq") if args.seq is None else None
     settings = {**settings, "seq": settings["seq"] if length is None else None, "length": length}
+    if settings.get("layout") is None and settings.get("devices") is None:
+        settings = {**settings, "devices": 1}  # as the line has it
     given = {name: value for name, value in run.serving.items() if getattr(args, name, None) is None}
     return {**settings, **given}
 

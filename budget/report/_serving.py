@@ -87,10 +87,13 @@ def _head(found: Serving) -> str:
 
 def _replicas(found: Serving) -> str:
     """How the devices are divided, where there are several."""
-    if found.devices == 1:
-        return ""
+    return _of(found.replicas, found) if found.devices > 1 else ""
+
+
+def _of(replicas: int, found: Serving) -> str:
+    """So many replicas, and the layout of each."""
     each = degrees(found.full.task.layout, trains=False) if found.full.task.layout else ""
-    several = f"{found.replicas:,} replica{'s' * (found.replicas > 1)}"
+    several = f"{replicas:,} replica{'s' * (replicas > 1)}"
     return f" ({several}{f' of {each}' * bool(each)})"
 
 
@@ -102,7 +105,7 @@ def _foot(found: Serving) -> str:
     if asked == Asked():
         return source
     if best is None:
-        alone = min(found.points, key=lambda p: p.users)
+        alone = found.fewest
         users = f"{alone.users:,} user{'s' * (alone.users > 1)}"
         return f"no number of users keeps within the limits: {_takes(alone)} with {users}; {source}"
     if asked.requests_per_s is not None:
@@ -125,13 +128,12 @@ def _of_prompts(found: Serving) -> str:
 
 def _at_rate(found: Serving, point: Point) -> str:
     """How many devices answer so many requests a second, and how fast then."""
-    devices = found.needed * found.devices // found.replicas
-    usd = point.usd_per_million_output_tokens
-    dollars = "" if usd is None else f", ${usd:,.3g} a million tokens"
-    return (
-        f"{found.asked.requests_per_s:,.4g} requests/s need {devices:,} x {found.full.device.name}:"
-        f" {point.users:,} users at a time, {_takes(point)}{dollars}"
-    )
+    e, usd, needed = found.full, point.usd_per_million_output_tokens, found.devices_needed
+    hour = (e.cost()["usd_per_hour"] or 0) * needed
+    dollars = "" if usd is None else f", ${usd:,.3g} a million tokens, ${hour:,.4g} an hour"
+    on = f"{needed:,} x {e.device.name}{_of(found.needed, found) if e.devices > 1 else ''}"
+    rate = f"{found.asked.requests_per_s:,.4g} requests/s need {on}"
+    return f"{rate}: {point.users:,} users at a time, {_takes(point)}{dollars}"
 
 
 def _takes(point: Point) -> str:

@@ -19,8 +19,9 @@ from functools import cache
 from math import ceil
 
 from ..answer import Estimate
+from ..cluster import joining
 from ..config import size, without_none
-from ..device import several
+from ..device import Device, several
 from ..errors import InputError, shown
 from ..estimate import estimate
 from ..fitting.largest import largest
@@ -61,12 +62,13 @@ def serve(
     context: tokens of a prompt (4,096, or as many as the network's own length leaves). output_tokens: of an
     answer. users: a number of them or several (1, 2, 4, ...), each with one request at a time.
     ttft, tpot: limits, in seconds or as `200ms`; the answer has the most users within them. rate: requests a
-    second, or `500/min`; the answer has the replicas that are needed within these limits.
+    second, or `500/min`; the answer has the replicas that are needed within these limits, of as many devices
+    each (1, 2, 4 or 8 of one node, where neither devices nor a layout are given) as needs the fewest in all.
     length: the most tokens of a request with its answer that the engine accepts. places: the most requests
     that a replica runs at once. share: the part of a device's memory that the engine takes (its software's
     default), unless a reserve is given. cache_share: the part of what weights and activations leave that its
     cache takes (its software's default). settings: those of budget.estimate; a layout's dp are replicas, and
-    several devices without a layout are divided into the replicas that answer most users fastest.
+    several devices without a layout are divided into the replicas that answer most within the limits.
     Raises InputError, also where not even one user fits.
     """
     answer = size("--output-tokens", 256 if output_tokens is None else output_tokens)
@@ -85,12 +87,14 @@ def serve(
     of = _Requests(model, given, context, answer, None if places is None else size("places", places))
     of = of.within(share).caching(cache_share)
     if spread is None and devices is not None:
-        return _best(of, size("devices", devices), users, asked)
+        parts = [n for n in range(1, size("devices", devices) + 1) if devices % n == 0]
+        return _best(of, parts, devices, users, asked)
+    if spread is None and asked.requests_per_s is not None:
+        return _best(of, _within_a_node(of.decode(1).device, given.get("cluster")), None, users, asked)
     layout = None if spread is None else parse(spread, train=False, devices=devices)
     if layout is not None and devices not in (None, layout.devices):
-        raise InputError(
-            "devices", f"got {shown(devices)}; allowed: the layout's {layout.devices}, or no layout"
-        )
+        allowed = f"allowed: the layout's {layout.devices}, or no layout"
+        raise InputError("devices", f"got {shown(devices)}; {allowed}")
     one_of = None if layout is None else {**vars(layout), "dp": 1}
     return _served(of.on(one_of), 1 if layout is None else int(layout.dp), users, asked)
 
@@ -166,20 +170,42 @@ def _share(field: str, share: Any) -> float:
     return float(share)
 
 
-def _best(of: _Requests, devices: int, users: Sequence[int], asked: Asked) -> Serving:
-    """So many devices as replicas of one or several devices each: the division that answers most users
-    fastest.
-    """
+def _within_a_node(device: Device, cluster: object) -> list[int]:
+    """How many devices a replica may have, where nobody says: powers of two that the innermost links join."""
+    if device.intra is None and cluster is None:
+        return [1]
+    return [n for n in (1, 2, 4, 8) if n <= joining(device, cluster).node]
+
+
+def _best(
+    of: _Requests, sizes: Sequence[int], devices: int | None, users: Sequence[int], asked: Asked
+) -> Serving:
+    """The best of replicas of so many devices each, which share all devices; None: one of each size."""
     axis = "pp" if of.decode(1).stack.by_layers else "tp"
     found, why = [], InputError("devices", f"got {devices}; no layout divides the network")
-    for n in (n for n in range(1, devices + 1) if devices % n == 0):
+    for n in sizes:
         try:
-            found.append(_served(of.on({axis: n, "sp": 0}), devices // n, users, asked))
+            replicas = 1 if devices is None else devices // n
+            found.append(_served(of.on({axis: n, "sp": 0}), replicas, users, asked))
         except InputError as error:
             why = error
     if not found:
         raise why
-    return max(found, key=lambda s: s.points[-1].output_tokens_per_s)
+    return max(found, key=_merit)
+
+
+def _merit(found: Serving) -> tuple[float, ...]:
+    """What the better division has more of: tokens a second of most users, or of those within the limits;
+    for a rate, fewer devices. Where no user keeps within, the nearer one is better.
+    """
+    asked, best = found.asked, found.within
+    if asked == Asked():
+        return (found.points[-1].output_tokens_per_s,)
+    if best is None:
+        return (-1.0, -asked.over(found.fewest))
+    if asked.requests_per_s is None or found.at_rate is None:
+        return (1.0, best.output_tokens_per_s)
+    return (1.0, -found.devices_needed, -found.at_rate.tpot_s)
 
 
 def _served(of: _Requests, replicas: int, users: Sequence[int], asked: Asked) -> Serving:
@@ -205,18 +231,8 @@ def _served(of: _Requests, replicas: int, users: Sequence[int], asked: Asked) ->
 
     counts = [size("--users", n) for n in users] or _doubled(min(most * replicas, MOST))
     points = tuple(point(n, replicas) for n in counts)
-    found = Serving(
-        of.context,
-        of.answer,
-        most * replicas,
-        prefill,
-        full,
-        points,
-        replicas,
-        asked,
-        share=of.share,
-        cache_share=of.cache_share,
-    )
+    found = Serving(of.context, of.answer, most * replicas, prefill, full, points, replicas, asked)
+    found = found._replace(share=of.share, cache_share=of.cache_share)
     return found if asked == Asked() else _within(found, most, point)
 
 

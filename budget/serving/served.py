@@ -38,10 +38,12 @@ class Asked(NamedTuple):
 
     def allow(self, point: Point) -> bool:
         """Whether no request takes longer."""
-        return all(
-            most is None or took <= most
-            for took, most in ((point.ttft_s, self.ttft_s), (point.tpot_s, self.tpot_s))
-        )
+        return self.over(point) <= 1
+
+    def over(self, point: Point) -> float:
+        """How many times a limit's seconds a request takes, at the limit that it is furthest beyond."""
+        pairs = (point.ttft_s, self.ttft_s), (point.tpot_s, self.tpot_s)
+        return max((took / most for took, most in pairs if most is not None), default=0.0)
 
 
 class _Serving(NamedTuple):
@@ -69,6 +71,16 @@ class Serving(Shown, _Serving):
     def devices(self) -> int:
         """The devices of all replicas."""
         return self.replicas * int(self.full.devices)
+
+    @property
+    def devices_needed(self) -> int:
+        """The devices of the replicas that a rate needs; 0: no number of them keeps within the limits."""
+        return self.needed * int(self.full.devices)
+
+    @property
+    def fewest(self) -> Point:
+        """The point of the fewest users."""
+        return min(self.points, key=lambda p: p.users)
 
     def __repr__(self) -> str:
         return f"Serving({self.prefill.model.name}, {self.places} places, {len(self.points)} points)"
@@ -102,7 +114,9 @@ class Serving(Shown, _Serving):
             "within": self.within and self.within._asdict(),
         }
         if self.asked.requests_per_s is not None:
-            each = self.devices // self.replicas
-            answer |= {"replicas_needed": self.needed or None, "devices_needed": self.needed * each or None}
+            answer |= {
+                "replicas_needed": self.needed or None,
+                "devices_needed": self.devices_needed or None,
+            }
             answer["at_rate"] = self.at_rate and self.at_rate._asdict()
         return answer
