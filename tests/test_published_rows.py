@@ -168,7 +168,15 @@ def test_an_encoder_runs_forward_and_weights_have_their_format(tmp_path):
         ({"engine": "transformers", "weight_precision": "8-bit"}, {"quantize": "int8"}),
         ({"engine": "vLLM", "weight_precision": "4-bit (GPTQ)"}, {"quantize": "gptq"}),
         ({"engine": "AutoAWQ 0.1.8", "weight_precision": "int4 (AWQ)"}, {"quantize": "awq-2023"}),
-        ({"engine": "AutoAWQ 0.2.6", "weight_precision": "int4 (AWQ)"}, {"quantize": "awq"}),
+        (
+            {"engine": "AutoAWQ 0.2.6", "weight_precision": "int4 (AWQ)"},
+            {"quantize": "awq", "attention": "flash"},
+        ),
+        ({"engine": "AutoAWQ (2024-11)", "weight_precision": "int4 (AWQ)"}, {"attention": "causal"}),
+        (
+            {"engine": "AutoAWQ (2024-11)", "weight_precision": "AWQ", "tpot_ms": "", "prefill_tok_s": "50"},
+            {"attention": "sdpa"},
+        ),
         ({"engine": "vLLM 0.4.2", "weight_precision": "AWQ"}, {"quantize": "awq", "quantize_own": True}),
         ({"engine": "vLLM 0.9.1, quantization=awq", "weight_precision": "AWQ"}, {"quantize_own": True}),
         ({"engine": "transformers 4.36.0", "weight_precision": "AWQ"}, {"quantize": "awq-2023"}),

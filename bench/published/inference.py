@@ -208,7 +208,8 @@ def _tokens(row: Row, model: Any, settings: dict[str, Any], stages: int) -> Iter
     middle = new // 2 + (0 if empty else max(start, depth))
     then = versions.changed("times", row, software, "decode")
     token = Part(model, {**settings, **then, "mode": "decode", "seq": max(middle, 1)})
-    at_once = Part(model, {**settings, **_attends(row, software), "mode": "prefill"})
+    then = {**_attends(row, software), **versions.changed("times", row, software, "prefill")}
+    at_once = Part(model, {**settings, **then, "mode": "prefill"})
     at_a_time = max(piece(engine, software, start), 1)
     prompt = tuple(_prompt(at_once, max(start, 1), at_a_time, stages, depth))
     if row["ttft_ms"]:

@@ -67,6 +67,14 @@ def four_bits(device: Device) -> float:
     return fast / usual if fast and usual else 1.0
 
 
+def widening(device: Device) -> float:
+    """Units of an A100 that widen weights as fast as all of a device's, where a kernel does so anew for each
+    tile of rows.
+    """
+    rate: float = table.load("kernels.json")["widened"].get(device.generation, 1.0)
+    return (device.sms or 1) * rate
+
+
 def attention(kernel: str, device: Device, factor: float, units: str = "") -> dict[str, KernelClass]:
     """The classes of a fused attention kernel; none for attention that writes its scores, as separate
     products.

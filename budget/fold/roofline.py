@@ -30,6 +30,7 @@ class Rates(NamedTuple):
     dispatch: Dispatch
     serial: bool  # as in a Profile
     sms: int
+    widens: float  # units of an A100 that widen weights as fast as all of its own, anew for a tile of rows
     aligned: int  # elements in 16 bytes
     copies: bool = True  # its convolutions use tensor units, for which eager code's pictures are copied
     resident: Size = 0  # bytes of all weights: as many are read before the same one is read again
@@ -40,7 +41,7 @@ def arithmetic(w: Work, form: KernelClass, r: Rates) -> Size:
     """Seconds of a kernel's arithmetic alone."""
     seconds = _contraction(w, form, r) + w.pointwise * (r.vector / form.vector)
     if r.sms > 1:
-        seconds = maximum(seconds, w.unit_s / r.sms)
+        seconds = maximum(seconds, w.unit_s / r.widens)
     if form.widens:
         seconds = maximum(seconds, w.weights / form.widens)
     if form.blocks and w.formats and w.gemm is not None:

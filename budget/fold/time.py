@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from ..config import FUSED
 from ..device import Device
 from ..device.kernel_class import BACKWARD, WIDENED, Dispatch, KernelClass, Profile
-from ..device.peaks import four_bits
+from ..device.peaks import four_bits, widening
 from ..device.software import host_bandwidth
 from ..dtype import BYTES, full_name
 from ..ir import Model
@@ -74,6 +74,7 @@ def rates(device: Device, profile: Profile, dtype: str) -> Rates:
         dispatch=profile.dispatch,
         serial=profile.serial,
         sms=device.sms or 1,
+        widens=widening(device),
         aligned=max(int(16 // BYTES[full_name(dtype)]), 1),
         copies=full_name(dtype) != "float32" or profile.forms["conv"].units != "",
         turn=profile.turn,

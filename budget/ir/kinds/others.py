@@ -9,8 +9,9 @@ from .rule import OUT, Rule, Save
 # Weights of few bits as their product needs them, never kept. No FLOPs are counted for it outside of engines,
 # as it is within a product's kernel.
 WIDENS = Rule(stops=True, lost=True, family="dequantize")
-# AWQ's GEMM makes 0.45 TFLOP/s a unit of A100, A800 and RTX 4090 alike: 2 x 16 FLOPs of a number widened.
-# Until 0.2 AutoAWQ had nothing else for prompts. Sources: autoawq, published-inference.
+# AWQ's GEMM makes 0.45 TFLOP/s a unit of A100 and A800, 2 x 16 FLOPs of a number widened; of other
+# generations data/kernels.json has the rates ("widened"). Until 0.2 AutoAWQ had nothing else for prompts.
+# Sources: autoawq, published-inference.
 AWQ = WIDENS._replace(rows=1023, tile=16, widened=1.4e10)
 
 RULES: dict[str, Rule] = {
