@@ -89,3 +89,13 @@ def test_long_prompts_reach_the_share_whatever_the_heads():
     row = {"device": "a100-80gb", "kernel": "fa2", "mask": "causal", "batch": "1", "heads": "32"}
     row |= {"kv_heads": "32", "head_dim": "128", "seq": "1000000", "us": "1"}
     assert _wrong(row) == pytest.approx(_wrong(row, edge=(0.0, 0.0, 0.0), tail=0.0), abs=1e-3)
+
+
+def test_training_with_flash_attention_2_is_slower_than_sdpa_s_choice_on_hopper():
+    def seconds(device, attention, **more):
+        run = {"mode": "train", "batch": 1, "seq": 16384, "recompute": "full", **more}
+        e = budget.estimate("llama-3.2-1b", device=device, attention=attention, stack="transformers", **run)
+        return e.seconds()["step"]
+
+    assert seconds("h100-sxm", "flash") > 1.15 * seconds("h100-sxm", "sdpa")
+    assert seconds("a100-80gb", "flash") == pytest.approx(seconds("a100-80gb", "sdpa"), rel=0.03)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 
+from budget import stack as stacks
+
 from . import _versions as versions
+from .software import differs
 from .table import Row, text_of
 
 KERNEL = re.compile(r"flash|(?<!no )(?<!without )xformers|memory.efficient attention|\bsdpa\b")
+PACKAGE = re.compile(r"\bflash.?attention[ -]?2\b|\bflash kernel\b")
 # Megatron's own layers, of single operators, and T5X's have no kernel for attention. Source: megatron-local.
 LOCAL = r"\b(local layers|transformer.impl local|without transformer ?engine)\b"
 PLAIN = rf"{LOCAL}|\bt5x\b|\beager attention\b"
@@ -22,3 +26,13 @@ def written_out(row: Row, software: str, mode: str) -> bool:
     if KERNEL.search(text):
         return "no flash" in text
     return bool(re.search(PLAIN, text)) or "attention" in versions.changed("times", row, software, mode)
+
+
+def by_package(row: Row, software: str) -> bool:
+    """Whether notes name FlashAttention 2's kernel, where the software's usual one is SDPA's choice: its
+    package, or SDPA told to choose no other. In transformers `flash attention` is the package. Sources:
+    transformers, torch-sdpa-cuda.
+    """
+    text = text_of(row, "notes")
+    named = PACKAGE.search(text) or (differs(software).get("trainer") and "flash attention" in text)
+    return bool(named) and (stacks.load(software).train or {}).get("attention") == "sdpa"

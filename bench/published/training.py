@@ -11,7 +11,7 @@ from budget.dtype import IN_FEW_BITS
 from budget.named import Any
 from budget.read.source import resolve
 
-from ._attention import KERNEL, LOCAL, written_out
+from ._attention import KERNEL, LOCAL, by_package, written_out
 from .layouts import cluster, dropout, layout, recomputed, seconds
 from .networks import has_sequence, network, pictures, side
 from .rows import (
@@ -114,6 +114,8 @@ def step(row: Row, on: Device, batch: int, seq: int, gpus: int) -> Part:
     }
     if (row.get("kind") in HEADS and not KERNEL.search(text_of(row))) or written_out(row, software, "train"):
         settings["attention"] = "eager"
+    elif by_package(row, software):
+        settings["attention"] = "flash"
     if differs(software).get("trainer") and COMPILES.search(text_of(row, "notes")):
         settings["execution"] = "compiled"
     if re.search(LOCAL, text_of(row)):
