@@ -109,7 +109,11 @@ def test_a_global_batch_is_worked_through_in_micro_batches():
         ),
         ({"layout": "tp=2,etp=1"}, "layout.etp: transformer has no experts; allowed: 0"),
         ({"layout": "tp=4,etp=3"}, "layout.etp: got 3; allowed: divisors of tp, 4: 2, 4"),
-        ({"layout": "dp=4,zero=1", "optimizer": "muon"}, "layout.zero: muon steps whole matrices"),
+        (
+            {"layout": "dp=4,zero=2", "optimizer": "muon"},
+            "layout.zero: muon steps whole matrices; allowed: 0, and without ep 1",
+        ),
+        ({"layout": "dp=4,zero=1", "optimizer": "shampoo"}, "layout.zero: shampoo steps whole matrices"),
         (
             {"layout": {"tp": np.array([1, 4])}, "config": {"kv_heads": 2}},
             "layout.tp: some degrees divide the 2",

@@ -185,6 +185,17 @@ def test_newton_schulz_costs_its_products():
     assert 2 * LAYERS * per_matrix < extra < 2 * LAYERS * per_matrix * 1.05
 
 
+def test_devices_share_out_the_matrices_that_muon_steps():
+    def step(layout, **more):
+        e = estimate("gpt2", device="h100-sxm", optimizer="muon", batch=2, seq=64, layout=layout, **more)
+        return e.to_dict()["flops"]["pointwise"]["optimizer"]
+
+    alone, shared = step("dp=8"), step("dp=8,zero=1")
+    assert shared == pytest.approx(alone * 2 / 12, rel=0.01)  # 12 layers on 8 devices, and AdamW's rest
+    with pytest.raises(InputError, match=r"layout\.zero: muon steps whole matrices"):
+        step("dp=8,zero=3")
+
+
 def test_shampoo_keeps_two_factors_and_two_roots_a_matrix():
     vectors, matrices = [D, D, F, D] * LAYERS, [(D, F)] * (2 * LAYERS) + [(V, D)] * 2
     sides = sum(n * n for n in vectors) + sum(a * a + b * b for a, b in matrices)

@@ -92,12 +92,12 @@ def _noted(row: Row, software: str) -> str:
     """An optimizer that notes name, or AdamW in one kernel, unless a Trainer or a loop of its users' runs
     torch's.
 
-    Muon steps whole matrices: of parts of them AdamW's time is taken.
+    Muon steps whole matrices, which zero1 shares out: of parts of them AdamW's time is taken.
     """
     text = text_of(row)
     if told := next((ours for word, ours in NOTED.items() if word in text), ""):
         return told
-    if re.search(r"\bmuon\b", text) and row.get("zero_stage", "").lower() in ("", "ddp"):
+    if re.search(r"\bmuon\b", text) and row.get("zero_stage", "").lower() in ("", "ddp", "zero1"):
         return "muon"
     by_trainer = differs(software).get("trainer") and "deepspeed" not in text
     return versions.adamw(row, software) if by_trainer else "adamw_fused"

@@ -76,13 +76,16 @@ def adafactor(weights: Sequence[Weight], dtype: str) -> Iterator[Node]:
     )
 
 
-def muon(weights: Sequence[Weight], dtype: str) -> Iterator[Node]:
+def muon(weights: Sequence[Weight], dtype: str, among: Size = 1) -> Iterator[Node]:
     """Momentum and Newton-Schulz steps for the hidden layers' matrices, AdamW for everything else.
 
-    A convolution's kernel is a matrix [out, in x window], an expert's weights one matrix each.
+    A convolution's kernel is a matrix [out, in x window], an expert's weights one matrix each. among: how
+    many devices share out the matrices; each steps all the rest. Source: muon-shared.
     """
     hidden = [w for w in weights if len(w.shape) > 1 and not w.embeds]
     others = [w for w in weights if w not in hidden]
+    if any_of(among > 1):
+        hidden = [_share(w, among) for w in hidden]
     if others:
         n = _elements(others)
         yield _typed("adamw", others, dtype, dict.fromkeys(("exp_avg", "exp_avg_sq"), (n, dtype)), n)
@@ -90,6 +93,12 @@ def muon(weights: Sequence[Weight], dtype: str) -> Iterator[Node]:
         yield _typed("momentum", hidden, dtype, {"momentum": (_elements(hidden), dtype)}, 0)
     for w in hidden:
         yield _orthogonalized(w, dtype)
+
+
+def _share(w: Weight, among: Size) -> Weight:
+    """The matrices of one device, as many as the one with the most has."""
+    lead, rows, columns = _matrix(w)
+    return w._replace(shape=(rows, columns), copies=ceil_div(lead * w.copies, among), experts=False)
 
 
 def _orthogonalized(w: Weight, dtype: str) -> Block:

@@ -83,10 +83,11 @@ def named(name: str) -> str:
     return ALIASES.get(name, name)
 
 
-def optimizer(model: Model, name: str, *, master: bool = False) -> Model:
+def optimizer(model: Model, name: str, *, master: bool = False, among: Size = 1) -> Model:
     """The model with the operators behind it that update all trained weights.
 
-    master: it keeps a float32 copy of 16-bit weights, and its state in float32. Raises InputError.
+    master: it keeps a float32 copy of 16-bit weights, and its state in float32. among: how many devices
+    share out the matrices that Muon steps. Raises InputError.
     """
     if name not in CHOICES:
         raise unknown("optimizer", name, CHOICES)
@@ -103,7 +104,7 @@ def optimizer(model: Model, name: str, *, master: bool = False) -> Model:
         if name == "adamw_fused":
             steps.append(_counters(model))
     else:
-        steps = list(_by_weight(name, model, master, copied))
+        steps = list(_by_weight(name, model, master, copied, among))
     return model._replace(nodes=(*model.nodes, *steps))
 
 
@@ -136,14 +137,18 @@ def _counters(model: Model) -> Node:
     return Op("optimizer.steps", "sgd", (steps,), (steps,), {"n": weights}, "optimizer")
 
 
-def _by_weight(name: str, model: Model, master: bool, copied: bool) -> Iterator[Node]:
+def _by_weight(name: str, model: Model, master: bool, copied: bool, among: Size) -> Iterator[Node]:
     """The steps of weights of each dtype, with float32 copies of 16-bit ones where requested."""
     from . import _shaped
     from ._weights import trained_weights
 
     weights = trained_weights(model)
     how: Callable[[Sequence[Weight], str], Iterator[Node]] = (
-        partial(_shaped.bitsandbytes, *BITSANDBYTES[name]) if name in BITSANDBYTES else getattr(_shaped, name)
+        partial(_shaped.bitsandbytes, *BITSANDBYTES[name])
+        if name in BITSANDBYTES
+        else partial(_shaped.muon, among=among)
+        if name == "muon"
+        else getattr(_shaped, name)
     )
     for dtype in dict.fromkeys(w.dtype for w in weights):
         same = [w for w in weights if w.dtype == dtype]

@@ -25,7 +25,7 @@ from .fsdp import gathered, summed
 from .mesh import Axis, mesh
 from .optimizer import optimizer
 from .recompute import recompute
-from .shard import Partial, gathers, owned, reductions
+from .shard import Partial, among, gathers, owned, reductions
 from .stage import Stage, stages
 from .techniques import KEPT, LEARNING, prepare, served, undivided
 from .units import by_unit
@@ -128,7 +128,8 @@ def _stepped(program: Model, task: Task, partial: Partial, part: Stage, parts: S
     sums = (*reductions(again, layout, partial), *_tied(again, part, parts))
     model = again._replace(nodes=(*again.nodes, *sums))
     own = owned(model, layout, task.optimizer)
-    steps = optimizer(own, task.optimizer, master=task.master).nodes[len(own.nodes) :]
+    shared = among(layout, task.optimizer) or 1
+    steps = optimizer(own, task.optimizer, master=task.master, among=shared).nodes[len(own.nodes) :]
     program = run(model._replace(nodes=(*model.nodes, *steps)), task, "states")
     return program._replace(nodes=(*program.nodes, *gathers(program, layout)))
 

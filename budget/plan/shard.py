@@ -54,15 +54,23 @@ class Part(NamedTuple):
 def owned(model: Model, layout: Layout, optimizer: str) -> Model:
     """The program with the part of each weight that one device's optimizer updates.
 
-    Raises InputError for an optimizer that needs whole weights.
+    Raises InputError for an optimizer that needs whole weights, unless it shares them out (`among`).
     """
-    if not layout.zero or is_alone(layout):
+    if not layout.zero or is_alone(layout) or among(layout, optimizer) is not None:
         return model
     if optimizer in SHAPED:
-        raise InputError("layout.zero", f"{optimizer} steps whole matrices; allowed: 0")
+        allowed = "0, and without ep 1" if optimizer == "muon" else "0"
+        raise InputError("layout.zero", f"{optimizer} steps whole matrices; allowed: {allowed}")
     if layout.zero == 3:  # divided already
         return model
     return model._replace(nodes=tuple(_owned(model.nodes, layout)))
+
+
+def among(layout: Layout, optimizer: str) -> Size | None:
+    """How many devices share out the whole matrices that Muon steps, or None where each steps its own."""
+    if optimizer != "muon" or is_alone(layout) or layout.zero != 1 or not is_one(layout.ep):
+        return None
+    return layout.group("dp").size
 
 
 def _owned(nodes: Iterable[Node], layout: Layout) -> Iterator[Node]:
