@@ -173,6 +173,7 @@ def test_an_encoder_runs_forward_and_weights_have_their_format(tmp_path):
             {"quantize": "awq", "attention": "flash"},
         ),
         ({"engine": "AutoAWQ (2024-11)", "weight_precision": "int4 (AWQ)"}, {"attention": "causal"}),
+        ({"engine": "transformers 5.8", "batch": "8", "notes": "left-padded"}, {"attention": "fused"}),
         (
             {"engine": "AutoAWQ (2024-11)", "weight_precision": "AWQ", "tpot_ms": "", "prefill_tok_s": "50"},
             {"attention": "sdpa"},

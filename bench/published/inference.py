@@ -43,6 +43,9 @@ NO_GRAPHS = re.compile(r"enforce[-_ ]eager|(?:without|no|disable)[-_ ](?:cuda[-_
 # Words for a benchmark without a server.
 OFFLINE = re.compile(r"bench_latency|bench_one_batch(?!_server)|offline|text-generation-benchmark")
 GRAPHS = re.compile(r"cuda[-_ ]?graph|reduce-overhead|max-autotune")
+# A batch whose prompts are not equally long has a mask, with which SDPA takes no grouped heads: they are
+# copied. Source: transformers.
+PADDED = re.compile(r"\bpadded\b")
 # Tokens that llama-bench puts into the cache first. Source: llama-cpp.
 DEPTH = re.compile(r"\b(?:llama-bench -d|(?:pp|tg)\d+ ?@ ?d) ?(\d+)\b")
 
@@ -206,7 +209,8 @@ def _tokens(row: Row, model: Any, settings: dict[str, Any], stages: int) -> Iter
     # From an empty context: halfway there are half of the new tokens.
     empty = requests is not None and not depth and not any(word in engine for word in requests)
     middle = new // 2 + (0 if empty else max(start, depth))
-    then = versions.changed("times", row, software, "decode")
+    padded = differs(software).get("as_grouped") and batch > 1 and PADDED.search(text_of(row, "notes"))
+    then = {"attention": "fused"} if padded else versions.changed("times", row, software, "decode")
     token = Part(model, {**settings, **then, "mode": "decode", "seq": max(middle, 1)})
     then = {**_attends(row, software), **versions.changed("times", row, software, "prefill")}
     at_once = Part(model, {**settings, **then, "mode": "prefill"})
