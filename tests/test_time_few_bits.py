@@ -169,3 +169,11 @@ def test_a_cache_in_few_bits_makes_prompts_no_slower():
         for kept in ("fp16", "q8_0")
     )
     assert few == pytest.approx(wide, rel=0.01)
+
+
+@pytest.mark.parametrize(("model", "measured"), [("ministral-3-3b", 65), ("qwen3.5-9b", 32)])
+def test_a_p100_multiplies_bytes_one_by_one(model, measured):
+    """tokens/s of one request. Source: llama-cpp-dp4a."""
+    settings = {"mode": "decode", "seq": 256, "stack": "llama.cpp", "device": "p100-pcie"}
+    seconds = budget.estimate(model, quantize="q4_k_m", **settings).to_dict()["time_s"]["step"]
+    assert 1 / seconds == pytest.approx(measured, rel=0.15)
