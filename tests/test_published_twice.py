@@ -49,7 +49,11 @@ def test_no_page_is_read_twice(tables):
     twice = [
         (a[-1], b[-1])
         for a, b in pairwise(sorted(found))
-        if a[:-3] == b[:-3] and a[-3] == pytest.approx(b[-3], rel=5e-5) and a[-2] != b[-2] and _told(a[-3])
+        if a[:-3] == b[:-3]
+        and a[-3] == pytest.approx(b[-3], rel=5e-5)
+        and a[-2] != b[-2]
+        and _told(a[-3])
+        and _told(b[-3])
     ]
     assert len(found) > 1000
     assert not twice
