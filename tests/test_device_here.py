@@ -38,6 +38,15 @@ def test_a_processor_serves_with_llama_cpp_from_weights_of_16_bits(monkeypatch, 
     assert [c.settings for c in many] == [{"quantize": "q8_0"}]
 
 
+def test_this_mac_has_the_memory_that_it_has(monkeypatch):
+    of = machine.facts()._replace(memory_bytes=24 * GIB)
+    monkeypatch.setattr(machine, "gpu", lambda: None)
+    monkeypatch.setattr(machine, "facts", lambda: of)
+    monkeypatch.setattr(machine, "processor", lambda: "Apple M4 Pro")
+    found = device.detect()
+    assert (found.id, found.memory_bytes) == ("m4-pro", 24 * GIB)
+
+
 def test_auto_is_this_machine(monkeypatch):
     monkeypatch.setattr(machine, "gpu", lambda: None)  # one that the data does not know is an error
     assert device.load("auto") == device.detect()

@@ -13,6 +13,28 @@ from budget.device import spelled
 from budget.errors import InputError
 
 
+@pytest.mark.parametrize(("name", "chip", "usable"), [
+    ("m1 8gb", "m1", 5461), ("M1 16GB", "m1", 10922), ("MacBook Air M2 24 GB", "m2", 16384),
+    ("macbook pro m2 max 32gb", "m2-max", 21845), ("M4 Max 36GB", "m4-max-32", 27648),
+    ("m3 max 36gb", "m3-max-30", 27648), ("m3-max-48gb", "m3-max", 36864),
+    ("mac studio m2 max 96gb", "m2-max", 73728), ("m1 max 64gb", "m1-max", 49152),
+    ("mac mini m4 pro 24gb", "m4-pro", 16384),
+])  # fmt: skip
+def test_a_chip_with_each_memory_that_it_is_sold_with(name, chip, usable):
+    """Of which a program gets what ggml_metal_init logs as recommendedMaxWorkingSetSize, in MiB: 5461 of
+    8 GB, 10922 of 16, 16384 of 24, 21845 of 32, 27648 of 36, 36864 of 48, 49152 of 64, 73728 of 96.
+    """
+    found = device.load(name)
+    assert (found.id, found.usable_bytes // device.MIB) == (chip, usable)
+    assert found.bandwidth == device.load(chip).bandwidth
+
+
+@pytest.mark.parametrize("name", ["m1 32gb", "m4 max 16gb", "m3 ultra 128gb"])
+def test_a_memory_that_a_chip_is_not_sold_with(name):
+    with pytest.raises(InputError, match="did you mean"):
+        device.load(name)
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [

@@ -68,7 +68,7 @@ def test_a_wrong_type_and_what_is_no_figure_are_refused(tmp_path, field):
         10**400,
         *([] if text else ["warp"]),
     ):
-        if (field, value) == ("aliases", []):
+        if (field, value) in (("aliases", []), ("sold_gb", [3, 2]), ("sold_gb", [3])):
             continue
         with pytest.raises(InputError, match=rf"^device: mine.json: {field}: got .*; allowed: ") as said:
             device.load(file_of(tmp_path, **{field: value}))

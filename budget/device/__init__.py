@@ -215,7 +215,8 @@ def detect() -> Device:
 
     gpu = machine.gpu()
     if gpu is None:
-        found = spelled.find(machine.processor())
+        chip, gb = machine.processor(), round(machine.facts().memory_bytes / GIB)
+        found = spelled.find(f"{chip} {gb}GB") or spelled.find(chip)
         return _device(*found) if found else cpu()
     name, memory = gpu
     try:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 
 from .. import checked, files
-from ..errors import InputError
+from ..errors import InputError, shown
 from ..named import Any
 from . import modes
 
@@ -49,6 +49,12 @@ def _figure(where: str, value: Any) -> float:
     return checked.number(where, value, LEAST, MOST)
 
 
+def _sizes(where: str, value: Any) -> tuple[float, ...]:
+    if not isinstance(value, list) or not value:
+        raise InputError(where, f"got {shown(value)}; allowed: a list of numbers")
+    return tuple(_figure(where, one) for one in value)
+
+
 def _prices(where: str, value: Any) -> tuple[float, float]:
     return checked.pair(where, value, 0, MOST, "price")
 
@@ -63,5 +69,6 @@ FIELDS: Mapping[str, Callable[[str, Any], Any]] = {
     "modes": modes.check,
     "confidence": _confidence,
     "aliases": checked.texts,
+    "sold_gb": _sizes,
     "usd_per_hour": _prices,
 }

@@ -18,6 +18,9 @@ BRAND = re.compile(r"^(rtx|gtx|rx|tpu|arc|ascend|jetson)(?=[a-z]*\d)")  # that p
 MEMORY = re.compile(r"(.+)[\s_-]+(\d{1,3})(?:\s*gi?b?)?", re.IGNORECASE)  # a name with the memory behind it
 AMID = re.compile(r"(.+?)[\s_-]+(\d{1,3}\s*gi?b)[\s_-]+(.+)", re.IGNORECASE)  # in its midst: A100 80GB SXM
 NUMBERED = re.compile(r"([a-z]+)(\d{2,3})(?!\d)([a-z]?)")  # a board's letters and number: mi450, b300a
+# The part of a memory of up to so many GB that Metal gives to a program, and of more: of 16 GB 10,923 MiB,
+# of 32 21,845, of 96 73,728 in llama.cpp's logs; macOS 26 gives more. Source: metal-working-set.
+METAL, LITTLE, MUCH = 32, 2 / 3, 3 / 4
 KINDS = ("super", "mobile")  # left out where a memory tells a board from its namesake: RTX 4090 16GB
 
 # How many, before a name or behind it: `2x h100`, `8 * 4090`, `8 h100`, `h100 x8`, `H100:8`.
@@ -25,6 +28,7 @@ MANY = (
     re.compile(r"(?P<n>\d+)(\s*[x*][\s-]*|\s+)(?P<of>.+)"),
     re.compile(r"(?P<of>.+?)\s*[x*:]\s*(?P<n>\d+)"),
 )
+CORES = re.compile(r"-\d+$")  # m3-max-30
 SLICE = re.compile(r"(?:tpu[\s-]*)?(?P<of>v\d\w*?)-(?P<n>\d+)")  # of a pod of TPUs: v5e-8, v4-32
 
 
@@ -40,11 +44,32 @@ def _tables() -> dict[str, tuple[str, Mapping[str, Any]]]:
         for mode, table_of in modes.tables(about):
             of = f"{device}-{mode.lower()}", table_of
             found.update({_key(f"{name} {mode}"): of for name in spelled})
+        for gb, table_of in _memories(about)[1:]:
+            found.update({_key(f"{name} {gb}gb"): (device, table_of) for name in spelled})
+    for (
+        device,
+        about,
+    ) in _all():  # a chip's core count is left out where a memory tells it: m3-max-30 has 36 GB
+        if (chip := CORES.sub("", device)) != device and table.has("devices", chip):
+            most = table.load("devices", f"{chip}.json")["memory_gb"]
+            of_chip = ((_key(f"{chip} {gb}gb"), (device, t)) for gb, t in _memories(about) if gb != most)
+            found = {**dict(of_chip), **found}
     short: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
     for key, known in found.items():
         if (bare := BRAND.sub("", key)) not in found and known not in short.setdefault(bare, []):
             short[bare].append(known)
     return {**{key: known[0] for key, known in short.items() if len(known) == 1}, **found}
+
+
+def _memories(about: Mapping[str, Any]) -> list[tuple[float, Mapping[str, Any]]]:
+    """The memories that a device is sold with, in GB, and its table with each: first the one of the table."""
+    found = [(about["memory_gb"], about)]
+    for gb in about.get("sold_gb", ()):
+        other = {**about, "name": f"{about['name']} {gb} GB", "memory_gb": gb}
+        if "visible_mib" in about:
+            other["visible_mib"] = int(gb * 1024 * (LITTLE if gb <= METAL else MUCH))
+        found.append((gb, other))
+    return found
 
 
 def find(name: str) -> tuple[str, Mapping[str, Any]] | None:
