@@ -72,6 +72,8 @@ def test_a_memory_that_a_chip_is_not_sold_with(name):
         ("RTX 4090 16GB", "rtx-4090-mobile"),
         ("MacBook Pro M3 Max", "m3-max"),
         ("mac-mini_m4", "m4"),
+        ("m2 air", "m2"),
+        ("colab t4", "t4"),
         ("tpuv4", "tpu-v4"),
         ("v5e", "tpu-v5e"),
         ("mi300", "mi300x"),

@@ -88,6 +88,13 @@ def test_the_commands_take_a_layout(capsys):
     assert told.err == "budget: layout.tp: 3 does not divide heads, 4; allowed: 2, 4\n"
 
 
+@pytest.mark.parametrize(("batch", "says"), [(2, "(2 micro-batches in 4 stages; --global-batch N"), (4, "")])
+def test_a_pipeline_that_is_not_filled_says_so(batch, says):
+    """One pass forward and back of 4 stages: 2 micro-batches leave 3 of 5 slots empty, 4 leave 3 of 7."""
+    told = str(budget.estimate("gpt2", layout="pp=4", global_batch=batch, micro_batch=1, device="h100"))
+    assert says in " ".join(told.split()) and ("micro-batches in" in told) == bool(says)
+
+
 def test_ten_trillion_parameters_on_a_hundred_thousand_devices():
     e = budget.estimate(
         "transformer", seq=8192, device="h100", layout="tp=8,pp=125,dp=100,zero=1", global_batch=12800,

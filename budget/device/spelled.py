@@ -12,8 +12,9 @@ from ..named import Any
 from . import modes
 
 MAKERS = {"nvidia", "geforce", "tesla", "amd", "instinct", "radeon"}
-MAKERS |= {"apple", "intel", "google", "aws", "huawei"}
-MACS = re.compile(r"\b(macbook([\W_]*(pro|air))?|mac[\W_]*(mini|studio|pro)|imac)(?![a-z])")  # around a chip
+MAKERS |= {"apple", "intel", "google", "aws", "huawei", "colab", "kaggle"}
+# Words around a chip.
+MACS = re.compile(r"\b(macbook([\W_]*(pro|air))?|mac[\W_]*(mini|studio|pro)|imac|air)(?![a-z])")
 BRAND = re.compile(r"^(rtx|gtx|rx|tpu|arc|ascend|jetson)(?=[a-z]*\d)")  # that people leave out
 MEMORY = re.compile(r"(.+)[\s_-]+(\d{1,3})(?:\s*gi?b?)?", re.IGNORECASE)  # a name with the memory behind it
 AMID = re.compile(r"(.+?)[\s_-]+(\d{1,3}\s*gi?b)[\s_-]+(.+)", re.IGNORECASE)  # in its midst: A100 80GB SXM

@@ -277,4 +277,13 @@ def _beside(e: Estimate) -> Iterator[str]:
             waits[c.what.axis] = waits.get(c.what.axis, 0.0) + c.exposed * share
     for what, s in {**waits, "bubble": e.times.bubble}.items():
         if s >= 0.0005 * e.times.step:
-            yield f"{what} {s / e.times.step:.1%}"
+            yield f"{what} {s / e.times.step:.1%}{_unfilled(e) if what == 'bubble' else ''}"
+
+
+def _unfilled(e: Estimate) -> str:
+    """Why most of a pipeline waits: a step of training has fewer micro-batches than it has stages."""
+    micro, stages = e.spread.micro, int(e.spread.layout.pp)  # type: ignore[union-attr] # there are several
+    if e.task.workload.mode != "train" or micro >= stages:
+        return ""
+    batches = f"{micro:,} micro-batch{'es' * (micro > 1)}"
+    return f" ({batches} in {stages} stages; --global-batch N has more)"
