@@ -1,7 +1,7 @@
 """Power modes of boards that have several: each is a device of its own, `jetson-agx-orin-30w`.
 
 A board's name alone means its highest mode, which its rates are for, and the interval of a time then reaches
-to the mode in which it is shipped (answer/shipped.py).
+to the mode in which it is shipped (answer/unsaid.py).
 """
 
 from __future__ import annotations
