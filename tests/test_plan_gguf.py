@@ -92,6 +92,13 @@ def test_mxfp4_moe_has_the_published_size(model, layers, experts, gib):
     assert held / 2**30 == pytest.approx(gib, abs=0.005)
 
 
+@pytest.mark.parametrize(("model", "gb"), [("gpt-oss-20b", 12.1), ("gpt-oss-120b", 63.4)])
+def test_experts_that_are_published_in_mxfp4_keep_it(model, gb):
+    """The files' sizes in Q8_0. Source: llmfit-mxfp4."""
+    assert stored(model, "q8_0").memory.parameters / 1e9 == pytest.approx(gb, rel=5e-3)
+    assert stored(model, "q4_k_m").memory.parameters < stored(model, "q8_0").memory.parameters
+
+
 @pytest.mark.parametrize(
     ("model", "size", "off"),
     [

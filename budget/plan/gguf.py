@@ -120,17 +120,18 @@ def fitting(dtype: str, inner: Size) -> str:
     return smaller if inner % BLOCK == 0 else "float16"
 
 
-def gguf(model: Model, form: str, *, train: bool = False, widened: bool = False) -> Model:
+def gguf(model: Model, form: str, *, train: bool = False, widened: bool = False, experts: str = "") -> Model:
     """The model with its matrices in a format, which products read as they are. Raises InputError.
 
     widened: where a product has several rows, by a kernel before it. Source: llama-cpp-cublas.
+    experts: the type that experts keep in every format, as they are published. Source: llmfit-mxfp4.
     """
     if form not in FORMATS:
         raise unknown("quantize", form, FORMATS)
     if train:
         raise InputError("quantize", f"got {form}, which is for inference; allowed: nf4, nf4-dq, int8")
     untrained(model, "quantize")
-    mix = _mix(form)
+    mix = {**_mix(form), **({"expert": experts} if experts else {})}
     types = _types(model, mix)
     heads, tables = (
         {t.name for o, _ in walk(model.nodes) if o.tag == tag for t in o.weights} for tag in (HEAD, EMBED)

@@ -143,7 +143,8 @@ def apply(model: Model, task: Task) -> Model:
     t, train = task.techniques, task.workload.mode == "train"
     eager = not task.fused or t.quantize_own
     if t.quantize in GGUF:
-        return gguf(model, t.quantize, train=train, widened=eager)
+        experts = "mxfp4" if task.published.endswith("-mxfp4") else ""
+        return gguf(model, t.quantize, train=train, widened=eager, experts=experts)
     left = task.kept.unpacked if task.kept is not None else ()
     if t.quantize in NAMED:
         if train and not (t.lora_rank or t.adapters):
