@@ -239,7 +239,7 @@ def test_a_t4_trains_at_what_its_power_lets_it_keep_up():
 CLOCKS = {
     "v100-sxm-16gb": 1.53, "t4": 1.59, "rtx-2080-ti": 1.545, "a100-80gb": 1.41, "rtx-3090": 1.695,
     "a10": 1.695, "l4": 2.04, "rtx-4090": 2.52, "h100-sxm": 1.98, "rtx-5090": 2.407, "gtx-1080": 1.733,
-    "p100-sxm": 1.48, "m1": 1.278, "m2-max": 1.398,
+    "p100-sxm": 1.48, "m1": 1.278, "m2-max": 1.398, "mi300x": 2.1,
 }  # fmt: skip
 
 
@@ -249,7 +249,7 @@ def test_the_clock_follows_from_the_rate_of_float32(name):
 
 
 def test_a_start_takes_cycles():
-    slow, fast, unknown = (device.load(name) for name in ("a100-80gb", "h100-sxm", "mi300x"))
+    slow, fast, unknown = (device.load(name) for name in ("a100-80gb", "h100-sxm", "mi250x"))
     base, eager = (
         load(os.path.join(FOLDER, "datasheet.json")),
         stack.load("torch-eager")._replace(reached={"": {}}),

@@ -15,13 +15,13 @@ from ..named import Any
 
 HERTZ, YEAR, YEARLY = 1.98e9, 2022, 1.1
 # Multiply-adds of float32 that a unit starts in a cycle, by generation; of no others is the clock known.
-# Sources: cuda-throughput, apple-cores.
+# Sources: cuda-throughput, apple-cores, rocm-mi300.
 LANES = {
     **dict.fromkeys(("sm30", "sm35", "sm37"), 192),
     **dict.fromkeys(("sm60", "sm70", "sm72", "sm75", "sm80"), 64),
     **dict.fromkeys(("sm50", "sm52", "sm53", "sm61", "sm62", "sm86", "sm87", "sm89", "sm90"), 128),
     **dict.fromkeys(("sm100", "sm103", "sm110", "sm120", "sm121"), 128),
-    **dict.fromkeys(("apple7", "apple8", "apple9", "apple10"), 128),
+    **dict.fromkeys(("apple7", "apple8", "apple9", "apple10", "gfx942"), 128),
 }
 
 

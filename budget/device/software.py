@@ -203,7 +203,7 @@ def _packed(base: Profile, device: Device, stack: Stack, dtype: str) -> float:
 
     Their rate is a number of FLOPs a clock for each multiprocessor, whatever its tensor units could do; or
     else half of the rate at which ordinary units multiply bytes, four at a time. 0: neither is known of the
-    device, or the stack has no such products. Source: llama-cpp-mmq.
+    device, or the stack has no such products. Sources: llama-cpp-cdna, llama-cpp-mmq.
     """
     generation = device.generation
     data = table.load("kernels.json")
