@@ -2,7 +2,7 @@
 
 import pytest
 
-from budget import device, estimate, table
+from budget import device, estimate, serve, table
 from budget.device import modes
 from budget.errors import InputError
 
@@ -70,3 +70,11 @@ def test_wrong_modes_are_named():
         with pytest.raises(InputError) as raised:
             modes.check("modes", {**good, **wrong})
         assert str(raised.value).startswith(said)
+
+
+def test_a_server_says_the_mode_too():
+    def of(name):
+        return str(serve("gpt2", device=name))
+
+    assert "mode        MAXN assumed; --device jetson-agx-orin-30w as shipped" in of("jetson-agx-orin")
+    assert "mode  " not in of("jetson-agx-orin-maxn")

@@ -81,6 +81,7 @@ def _head(found: Serving) -> str:
         f"{request}: {whole} {beside}; room for {found.places:,} at once{share}",
         *([f"with        {used}"] if (used := techniques(e)) else []),
         *taken_for(e),
+        *([f"mode        {e.device.modes}"] if e.device.modes else []),
     )
     return "\n".join(lines)
 
