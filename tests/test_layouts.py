@@ -223,6 +223,19 @@ def test_experts_that_decode_have_their_share_of_the_rows(layout):
     assert stored * shares.tp * (shares.dp if shares.ep == shares.dp else 1) == weights
 
 
+@pytest.mark.parametrize("batch", [1, 3, 16])
+def test_devices_of_experts_compute_their_share_of_few_choices(batch):
+    """A device with an eighth of the experts has an eighth of a token's eight choices, not all of them."""
+    programs = [
+        budget.estimate("deepseek-v3", mode="decode", seq=256, batch=batch, layout=at).spread.ranks[0].program
+        for at in ("tp=8", "tp=8,ep=8,etp=1")
+    ]
+    verify(programs[1])
+    down = [next(o for o, _ in walk(p.nodes) if o.tag == EXPERT_DOWN) for p in programs]
+    parts, whole = (o.sizes["b"] * o.sizes["a"] for o in reversed(down))
+    assert (parts, whole) == (batch, batch * 8)
+
+
 @pytest.mark.parametrize("mode", ["prefill", "decode"])
 @pytest.mark.parametrize("model", ["mixtral-8x7b", "deepseek-v3"])
 def test_experts_whose_devices_have_all_tokens_are_added_up(model, mode):

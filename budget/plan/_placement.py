@@ -104,7 +104,9 @@ def local(sizes: Mapping[str, Size], divided: Placement, axes: Sequence[Axis]) -
                 if d in EVENLY and (dim != EXPERTS or d != rows):  # of rows some experts have more
                     more = ", or sp=0" if axis.name == "tp" and d == SEQ else ""
                     even("ep" if d == base(EXPERTS) else axis.name, axis.degree, EVENLY[d], here[d], more)
-                here[d] = ceil_div(here[d], axis.degree)
+                whole, here[d] = here[d], ceil_div(here[d], axis.degree)
+                if d == rows and dim == EXPERTS and ACTIVE in here:  # of few tokens some choices
+                    here[ACTIVE] = ceil_div(whole * here[ACTIVE], axis.degree * here[d])
     here |= joint((tuple(here),), here)
     crowd = next((axis.crowd for axis, dim in zip(axes, divided, strict=True) if dim == EXPERTS), 1)
     if crowd != 1 and BATCH in here:

@@ -83,6 +83,7 @@ class Places:
         before, sizes = (local(o.sizes, place, self.axes) for place in (have, after))
         changed = {dim for a, b in zip(have, after, strict=True) if a != b for dim in (a, b)}
         changed |= {BATCH, *(axis.rows for axis in self.axes)} if EXPERTS in changed else set()
+        changed |= {ACTIVE} if before.get(ACTIVE) != sizes.get(ACTIVE) else set()
         changed = {axis for axis in t.dims if letters((axis,)) & changed}
         marked = {f"{axis}'": before[axis] for axis in changed}
         read = t._replace(dims=tuple(f"{d}'" if d in changed else d for d in t.dims), added=False)

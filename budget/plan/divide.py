@@ -18,6 +18,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from ..errors import InputError
 from ..ir import (
+    ACTIVE,
     BATCH,
     EXPERTS,
     GIVEN,
@@ -142,7 +143,7 @@ class _Divider(Places):
         """
         tokens = local(o.sizes, tuple(WHOLE if dim == EXPERTS else dim for dim in chosen), self.axes)
         rows = local(o.sizes, chosen, self.axes)
-        fewer = {BATCH, *(axis.rows for axis in self.axes if axis.experts)}
+        fewer = {BATCH, ACTIVE, *(axis.rows for axis in self.axes if axis.experts)}
         read = [t._replace(dims=tuple(f"{d}'" if letters((d,)) & fewer else d for d in t.dims)) for t in ins]
         return read, {**tokens, **{f"{d}'": rows[d] for t in ins for d in t.dims if letters((d,)) & fewer}}
 
