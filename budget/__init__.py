@@ -11,6 +11,7 @@ budget.plan("llama-3-70b", 64, device="h100")          # layouts, the best first
 budget.serve("llama-3-8b", context=8192, device="h100")
 budget.scale(usd=1e6, device="h100")                   # backwards from a budget
 budget.sensitivity(usd=1e6); budget.goodput(1024)
+budget.fit_law("runs.csv").law.optimum(1e24)           # a law of your own runs
 budget.presets(), budget.devices(), budget.stacks()    # names
 """
 
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from .read.preset import names as presets
     from .runs.failures import goodput as goodput
     from .scaling.backwards import scale as scale
+    from .scaling.fitted import fit_law as fit_law
     from .scaling.levers import sensitivity as sensitivity
     from .serving.requests import serve as serve
     from .stack import names as stacks
@@ -69,6 +71,7 @@ LATER = {
     "compare": ("comparison", "compare"),
     "devices": ("device", "names"),
     "fit": ("fitting.largest", "fit"),
+    "fit_law": ("scaling.fitted", "fit_law"),
     "goodput": ("runs.failures", "goodput"),
     "presets": ("read.preset", "names"),
     "serve": ("serving.requests", "serve"),
@@ -84,6 +87,7 @@ __all__ = [
     "devices",
     "estimate",
     "fit",
+    "fit_law",
     "goodput",
     "plan",
     "presets",

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import budget
 from budget import law
 from budget.__main__ import main
 from budget.errors import InputError
@@ -184,6 +185,46 @@ def test_a_fitted_law_is_a_law(tmp_path, capsys):
     assert isclose(found.optimum(5.76e23)[0], 73.2e9, rel_tol=0.002)
     low, high = found.interval(lambda x: x.optimum(5.76e23)[0])
     assert low < 73.2e9 < high
+
+
+def test_a_plan_by_a_fitted_law(tmp_path, capsys):
+    """By its file and by what Python found, of the same runs: the same plan, at the law's own optimum."""
+    path = tmp_path / "mine.json"
+    assert main(["fit-law", RUNS, "--drop", "2,3,4,5,6", "--bootstrap", "50", "--output", str(path)]) == 0
+    found = budget.fit_law(RUNS, drop=[2, 3, 4, 5, 6], bootstrap=50)
+    assert found.to_dict() == json.loads(path.read_text("utf-8"))
+    assert found.intervals.keys() == found.constants.keys() and "240 runs" in str(found)
+    plan = budget.scale(compute=5.76e23, law=found)
+    assert isclose(plan.params, 73.2e9, rel_tol=0.002)
+    assert (plan.params, plan.loss) == (
+        found.law.optimum(5.76e23)[0],
+        found.law.loss(plan.params, plan.tokens),
+    )
+    capsys.readouterr()
+    assert main(["scale", "--compute", "5.76e23", "--law", str(path)]) == 0
+    assert "as in your runs" in " ".join(capsys.readouterr().out.split())
+    assert str(plan).splitlines()[2:4] == str(budget.scale(compute=5.76e23, law=str(path))).splitlines()[2:4]
+
+
+def test_runs_of_python():
+    rows = list(csv.DictReader(Path(RUNS).read_text("utf-8").splitlines()))[5:]
+    table = {k: [float(r[k]) for r in rows] for k in ("params", "tokens", "loss")}
+    of_the_file = budget.fit_law(RUNS, drop=EPOCH_DROPPED, bootstrap=5)
+    assert budget.fit_law(table, bootstrap=5).constants == of_the_file.constants
+
+
+@pytest.mark.parametrize(("runs", "more", "says"), [
+    (5, {}, "got int"),
+    ({}, {}, "got dict; allowed: a CSV file, or a table"),
+    ({key: [3] for key in ("params", "tokens", "loss")}, {}, "got 1 runs"),
+    ({"params": [1] * 7, "tokens": [2] * 6, "loss": [3] * 7}, {}, "as many each"),
+    ({"params": [1] * 6 + [-1], "tokens": [2] * 7, "loss": [3] * 7}, {}, "row 8, params: got -1"),
+    (RUNS, {"drop": [1]}, "drop: got 1; allowed: rows from 2"),
+    (RUNS, {"bootstrap": 0}, "bootstrap: got 0"),
+])  # fmt: skip
+def test_what_is_wrong_with_runs_of_python_is_said(runs, more, says):
+    with pytest.raises(InputError, match=says):
+        budget.fit_law(runs, **more)
 
 
 # 104 models of three data sets, and the losses that they reached on four validation sets.

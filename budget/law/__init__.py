@@ -81,14 +81,15 @@ def names() -> tuple[str, ...]:
 def load(name: str) -> Law:
     """A law by its id, or a JSON file that `budget fit-law` wrote. Raises InputError."""
     if name in names():
-        return _law(name, table.load("laws", f"{name}.json"))
+        return from_table(name, table.load("laws", f"{name}.json"))
     if name.endswith(".json"):
         return _own(name)
     raise unknown("law", name, [*names(), "FILE.json"])
 
 
-def _law(name: str, about: Mapping[str, Any]) -> Law:
-    draws = about.get("draws", {})
+def from_table(name: str, about: Mapping[str, Any]) -> Law:
+    """A law from what its file holds."""
+    about, draws = {"loss_is": "nats a token, as in your runs", **about}, about.get("draws", {})
     samples = tuple(dict(zip(draws, values, strict=True)) for values in zip(*draws.values(), strict=True))
     return Law(name, about, about["constants"], samples)
 
@@ -112,7 +113,7 @@ def _own(path: str) -> Law:
         raise wrong from None
     if not all(_is_number(x) for x in numbers + ends) or len(lengths) != 1 or "name" not in about:
         raise wrong
-    return _law(path, {**about, "draws": {k: draws[k] for k in needed}})
+    return from_table(path, {**about, "draws": {k: draws[k] for k in needed}})
 
 
 def _is_number(value: object) -> bool:

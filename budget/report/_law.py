@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from ..law import USUAL, _fit, load
 from ..law._fit import Fit, Runs
 from ..named import Any
+from ..scaling.fitted import FittedLaw
 from ._answer import Answer, Column, Table
 
 
-def answer(path: str, runs: Runs, fit: Fit, dropped: tuple[int, ...]) -> Answer:
-    """The fit of a file's runs; dropped: rows that were left out."""
+def answer(found: FittedLaw) -> Answer:
+    """The fit of some runs."""
+    path, runs, fit, dropped = found
     table = constants(fit)
     return Answer(
         data=lambda: data(path, runs, fit, dropped),

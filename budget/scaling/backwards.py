@@ -32,6 +32,7 @@ from .utilisation import laid_out, one_device, whole_run
 
 if TYPE_CHECKING:
     from ..search.best import Tried
+    from .fitted import FittedLaw
 
 SCHEMA = "budget.scale/1"
 SPENT = {"compute": COMPUTE, "usd": USD, "kwh": KWH, "loss": PLAIN}  # with params or tokens, or without
@@ -55,7 +56,7 @@ def scale(
     tokens: Any = None,
     device: str | Device | None = "h100",
     dtype: str | None = "bf16",
-    law: str | None = USUAL,
+    law: str | Law | FittedLaw | None = USUAL,
     mfu: Any = None,
     price: Any = None,
     power: Any = None,
@@ -75,7 +76,7 @@ def scale(
     mfu: of 6 N D; the estimate's own where it is not given. layout: of the devices, as `tp=8,pp=4,dp=16`;
     where devices are given without one, the best of a small search. The MFU then includes communication,
     bubbles and failures, with global_batch tokens in a step. price, power, pue, grid: see cost.terms. law: a
-    name (budget/data/laws) or a file of `budget fit-law`. Raises InputError.
+    name (budget/data/laws), a file of `budget fit-law` or what budget.fit_law found. Raises InputError.
     """
     device, devices = several("h100" if device is None else device, devices)
     asked = {"compute": compute, "usd": usd, "kwh": kwh, "loss": loss}
@@ -88,7 +89,7 @@ def scale(
     return plan(
         Ask(
             given=_one_budget(_given(asked, devices, spread)),
-            law=_law(USUAL if law is None else text("law", law)),
+            law=_law(USUAL if law is None else law),
             more={k: read(k, v, COUNT) for k, v in more.items() if v is not None},
             device=found,
             dtype="bf16" if dtype is None else text("dtype", dtype),
@@ -120,10 +121,11 @@ def _devices(given: Any) -> float:
     return count
 
 
-def _law(name: str) -> Law:
-    found = law.load(name)
+def _law(given: str | Law | FittedLaw) -> Law:
+    given = getattr(given, "law", given)
+    found = given if isinstance(given, Law) else law.load(text("law", given))
     if not hasattr(found.form, "optimum"):
-        raise InputError("law", f"{name} says nothing of an optimum; allowed: {', '.join(optimal())}")
+        raise InputError("law", f"{found.id} says nothing of an optimum; allowed: {', '.join(optimal())}")
     return found
 
 
