@@ -139,3 +139,9 @@ def test_a_straggler_makes_kernels_and_no_collective_take_longer():
 def test_goodput_in_python_is_the_command_s_json(capsys):
     assert main(["goodput", "--devices", "16384", "--format", "json"]) == 0
     assert goodput(16384).to_dict() == json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(("model", "said"), [("resnet18", True), ("gpt2", False)])
+def test_training_on_pictures_says_that_an_input_pipeline_is_left_out(capsys, model, said):
+    estimate(model, device="a100-80gb", batch=2, mode="train").show()
+    assert ("left out    reading" in capsys.readouterr().out) == said

@@ -19,6 +19,8 @@ def trust(e: Estimate) -> Iterator[str]:
     counts = own if config.get("captured") else "exact"
     peaks = provenance(e.stack, e.task.workload.mode)
     yield f"trust       counts {counts}{but}{missing}; time {e.profile.summary}; memory by {peaks}"
+    if e.task.workload.mode == "train" and e.unit == "images":
+        yield "left out    reading and resizing pictures on the host; validation"
     if e.device.modes:
         yield f"mode        {e.device.modes}"
     if e.spread is not None and e.task.workload.mode == "train":
