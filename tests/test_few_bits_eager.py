@@ -25,7 +25,7 @@ def kernels(form, rows, software="transformers", mode="prefill"):
     answer = estimate(
         "transformer", config=SHAPE, mode=mode, quantize=form, stack=software, device="a100", **sizes
     )
-    how = "graph" if software == "vllm" else "eager"
+    how = {"vllm": "graph", "autoawq": "fused"}.get(software, "eager")
     return answer, {w.op.removeprefix("layers."): w for w in works(answer.program.nodes, "bfloat16", how)}
 
 
@@ -48,6 +48,12 @@ def test_awq_s_first_kernel_widens_a_weight_for_each_16_rows_at_a_unit_s_own_rat
         up = kernels("awq-2023", rows)[1]["mlp.up"]
         assert 2 * 16 * 512 * 256 * tiles / up.unit_s == pytest.approx(sum(measured) / 2, rel=0.05)
     assert "mlp.up.dequantize" not in kernels("awq-2023", 4096)[1]
+
+
+@pytest.mark.parametrize("software", ["transformers", "autoawq"])
+def test_a_second_kernel_adds_up_the_parts_of_awq_s_first(software):
+    """AutoAWQ v0.1.6, gemm_cuda_gen.cu: `return _out_feats.sum(0)`, of eight parts."""
+    assert kernels("awq", 8, software)[1]["mlp.up"].launches == 2
 
 
 def test_a_unit_of_turing_widens_less_and_one_of_ada_more():

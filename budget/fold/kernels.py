@@ -197,6 +197,7 @@ def _work(
     products = [o for o in ops if o.kind == "contract"]
     eager = execution == "eager" and products  # weights in few bits are widened by kernels of their own
     widening = [o.rule for o in ops if o.rule.family == "dequantize"] if eager else []
+    beside = [o.rule.apart for o in ops if o.rule.family == "dequantize" and (eager or o.rule.tile)]
     contraction, pointwise = _flops(ops, products, widening)
     single = products if dtype == "float32" else ()
     kind = first.kernel or kind_of(first)
@@ -208,8 +209,7 @@ def _work(
         contraction=contraction,
         pointwise=pointwise,
         bytes=traffic,
-        launches=(started + apart - 1 + sum(rule.apart for rule in widening)) * tensors
-        + (0 if native or fused else first.beside[0]),
+        launches=(started + apart - 1 + sum(beside)) * tensors + (0 if native or fused else first.beside[0]),
         times=times,
         form="recurrent" if native else form(ops, kind, fused=bool(products)),
         own=first.kind if kind == "pointwise" and not fused and not native else "",

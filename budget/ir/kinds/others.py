@@ -10,9 +10,10 @@ from .rule import OUT, Rule, Save
 # as it is within a product's kernel.
 WIDENS = Rule(stops=True, lost=True, family="dequantize")
 # AWQ's GEMM makes 0.45 TFLOP/s a unit of A100 and A800, 2 x 16 FLOPs of a number widened; of other
-# generations data/kernels.json has the rates ("widened"). Until 0.2 AutoAWQ had nothing else for prompts.
+# generations data/kernels.json has the rates ("widened"). It divides the inputs among eight, whose results a
+# second kernel adds up. Until 0.2 AutoAWQ had nothing else for prompts.
 # Sources: autoawq, published-inference.
-AWQ = WIDENS._replace(rows=1023, tile=16, widened=1.4e10)
+AWQ = WIDENS._replace(rows=1023, tile=16, widened=1.4e10, apart=1)
 
 RULES: dict[str, Rule] = {
     "quantize": Rule(3, linear=True),  # to float8, for a product
