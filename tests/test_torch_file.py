@@ -240,3 +240,28 @@ def test_a_constructor_may_read_numbers_from_tensors(tmp_path, capsys):
 def test_estimate_does_not_import_torch_for_others():
     code = "import budget, sys; budget.estimate('gpt2'); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+LENGTHS = """
+import torch
+from torch import nn
+
+class Longest(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.up = nn.Linear(8, 8)
+
+    def forward(self, x, lengths):
+        return self.up(x[:, : int(lengths.max())])
+
+def factory():
+    return Longest(), (torch.zeros(4, 9, 8), torch.tensor([5, 3, 2, 2]))
+"""
+
+
+def test_a_factory_s_own_numbers_decide_sizes(tmp_path, capsys):
+    """As those of tensors that a script hands over do: five steps of nine are read."""
+    path = tmp_path / "lengths.py"
+    path.write_text(LENGTHS)
+    assert main(["estimate", "--module", f"{path}:factory", "--mode", "forward", "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["flops"]["forward"] == 2 * 4 * 5 * 8 * 8

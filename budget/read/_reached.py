@@ -21,9 +21,12 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from ..named import Any
-from ._values import most_known
+from ._values import Held, most_known
 
-PLAIN = (str, bytes, int, float, complex, type(None), torch.dtype, torch.device, torch.Size, ModuleType, type)
+# What holds no tensor of a pass; Held, the values that a factory's own input is known by, is among them.
+PLAIN = (
+    str, bytes, int, float, complex, type(None), torch.dtype, torch.device, torch.Size, ModuleType, type, Held
+)  # fmt: skip
 CONTAINERS = (dict, list, set, deque)
 SHARED = (*CONTAINERS, torch.Tensor, torch.nn.Module, _lru_cache_wrapper)  # globals that code writes to
 OTHERS = ("torch", "builtins", "typing", "collections", "abc", "functools", "enum", "logging")
