@@ -43,10 +43,10 @@ finally:
         gc.enable()
 
 
-def _show(found: object, what: str) -> object:
+def _show(answer: object, what: str) -> object:
     from .report import show
 
-    return show(found, what)
+    return show(answer, what)
 
 
 Shown.rendered = _show

@@ -76,10 +76,10 @@ def words(where: str, value: Any, allowed: Iterable[str]) -> tuple[str, ...]:
 
 def sources(where: str, value: Any) -> tuple[str, ...]:
     """A key of references.json, or several."""
-    found = (value,) if isinstance(value, str) else texts(where, value)
-    if not all(found) or not found:
+    keys = (value,) if isinstance(value, str) else texts(where, value)
+    if not all(keys) or not keys:
         raise wrong(where, value, "a key of references.json, or several")
-    return found
+    return keys
 
 
 def flag(where: str, value: Any) -> bool:

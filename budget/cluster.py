@@ -119,23 +119,23 @@ def read(name: str, about: Any) -> Cluster:
     """A cluster from its table. Raises InputError that names the file and the field."""
     at = f"cluster: {name}"
     checked.table(at, about, ("name", "sold", "usual", "tiers", "source", "notes"))
-    made: list[Tier] = []
+    tiers: list[Tier] = []
     for place, tier in enumerate(checked.listed(f"{at}: tiers", about.get("tiers"))):
-        made.append(_tier(f"{at}: tiers[{place}]", tier, made))
-        inside = made[-2].devices if place else 0
-        outside = made[-1].devices
+        tiers.append(_tier(f"{at}: tiers[{place}]", tier, tiers))
+        inside = tiers[-2].devices if place else 0
+        outside = tiers[-1].devices
         if inside is None or (outside is not None and outside <= inside):
             raise InputError(
                 f"{at}: tiers[{place}].devices", "a tier joins more devices than the one inside it"
             )
-    if not made:
+    if not tiers:
         raise InputError(f"{at}: tiers", "empty; allowed: at least one tier")
     sold = checked.texts(f"{at}: sold", about.get("sold", []))
     return Cluster(
         id=name.removesuffix(".json"),
         name=checked.text(f"{at}: name", about.get("name", name)),
         sold=tuple(load_device(device).id for device in sold),
-        tiers=tuple(made),
+        tiers=tuple(tiers),
         source=_sources(at, about),
         provenance="data" if "source" in about else "as given",
         notes=checked.text(f"{at}: notes", about.get("notes", "")),
@@ -201,23 +201,23 @@ def _sources(where: str, about: Mapping[str, Any]) -> tuple[str, ...]:
 
 def joining(device: Device, cluster: object) -> Cluster:
     """A cluster, by its name, as it is, or the one that a device is usually sold in. Raises InputError."""
-    found = usual(device) if cluster is None else named(cluster)
-    suits(found, device)
-    return found
+    chosen = usual(device) if cluster is None else named(cluster)
+    suits(chosen, device)
+    return chosen
 
 
 def named(cluster: object) -> Cluster:
     """A cluster, by its name or as it is. Raises InputError."""
-    found = load(cluster) if isinstance(cluster, str) else cluster
-    if not isinstance(found, Cluster):
+    loaded = load(cluster) if isinstance(cluster, str) else cluster
+    if not isinstance(loaded, Cluster):
         raise InputError("cluster", f"got {shown(cluster)}; allowed: a cluster's name, or a Cluster")
-    return found
+    return loaded
 
 
 def by_nodes(links: Mapping[str, tuple[float, float]]) -> dict[tuple[str, int], tuple[float, float]]:
     """A profile's links (`all_reduce-1`) by collective and number of nodes."""
-    keys = ((key.rpartition("-"), found) for key, found in links.items())
-    return {(kind, int(nodes)): found for (kind, _, nodes), found in keys}
+    keys = ((key.rpartition("-"), measured) for key, measured in links.items())
+    return {(kind, int(nodes)): measured for (kind, _, nodes), measured in keys}
 
 
 def usual(device: Device) -> Cluster:
@@ -228,13 +228,13 @@ def usual(device: Device) -> Cluster:
     records = by_nodes(profile_for(device).links)
     for name in names():
         if device.id in table.load("clusters", f"{name}.json").get("usual", ()):
-            found = load(name)
+            cluster = load(name)
             break
     else:
-        found = _assumed(device, records)
+        cluster = _assumed(device, records)
     if not records:
-        return found
-    return found._replace(records=records, provenance=f"{found.provenance}; collectives measured here")
+        return cluster
+    return cluster._replace(records=records, provenance=f"{cluster.provenance}; collectives measured here")
 
 
 def _assumed(device: Device, records: Mapping[tuple[str, int], tuple[float, float]]) -> Cluster:
@@ -245,10 +245,10 @@ def _assumed(device: Device, records: Mapping[tuple[str, int], tuple[float, floa
     if device.intra is None and records:
         best = max(bandwidth for _, bandwidth in records.values())
         link = {"name": "measured here", "kind": "switch", "gb_s": best / 1e9, "reached": 1, "measured": True}
-        made = read(
+        cluster = read(
             device.id, {"name": f"{device.name}, as measured", "tiers": [{"link": link, "devices": 64}]}
         )
-        return made._replace(sold=(device.id,), provenance="measured")
+        return cluster._replace(sold=(device.id,), provenance="measured")
     if device.intra is None:
         raise InputError(
             "cluster", f"no links between {device.name}s are known; allowed: a JSON file that has them"
@@ -261,8 +261,10 @@ def _assumed(device: Device, records: Mapping[tuple[str, int], tuple[float, floa
     card, cards = (device.inter.bandwidth / 1e9, node) if device.inter else (links["ethernet"]["gb_s"], 1)
     outer = {**links["infiniband-ndr" if device.inter else "ethernet"], "name": "network card", "gb_s": card}
     tiers = [{"link": inner, "devices": node}, {"link": {**outer, "measured": False}, "cards": cards}]
-    made = read(f"{device.id}-assumed", {"name": f"{device.name}, a node of {node}, assumed", "tiers": tiers})
-    return made._replace(sold=(device.id,), provenance="assumed")
+    cluster = read(
+        f"{device.id}-assumed", {"name": f"{device.name}, a node of {node}, assumed", "tiers": tiers}
+    )
+    return cluster._replace(sold=(device.id,), provenance="assumed")
 
 
 def suits(cluster: Cluster, device: Device) -> None:

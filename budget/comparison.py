@@ -35,8 +35,8 @@ class Comparison(Shown, tuple[Estimate, ...]):
 
     def to_dict(self) -> list[dict[str, Any]]:
         """The JSON of `budget compare`: a list of estimates."""
-        found: list[dict[str, Any]] = self._as("dict")
-        return found
+        data: list[dict[str, Any]] = self._as("dict")
+        return data
 
 
 def compare(*models: object, **settings: Unpack[Lists]) -> Comparison:
@@ -56,7 +56,9 @@ def cases(settings: dict[str, Any]) -> list[dict[str, Any]]:
     lists = {
         name: tuple(settings[name]) for name in LISTS if isinstance(settings.get(name), list | tuple | range)
     }
-    found = [{**settings, **dict(zip(lists, values, strict=True))} for values in product(*lists.values())]
-    if not 0 < len(found) <= MOST:
-        raise InputError(next(iter(lists)), f"{len(found):,} cases; allowed: 1 to {MOST:,}")
-    return found
+    combinations = [
+        {**settings, **dict(zip(lists, values, strict=True))} for values in product(*lists.values())
+    ]
+    if not 0 < len(combinations) <= MOST:
+        raise InputError(next(iter(lists)), f"{len(combinations):,} cases; allowed: 1 to {MOST:,}")
+    return combinations

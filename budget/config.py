@@ -71,8 +71,8 @@ class Settings:
     parts: Mapping[str, type[Settings]] = {}
 
     def __init_subclass__(cls, **parts: type[Settings]) -> None:
-        made = {name: (text, cls.__dict__[name]) for name, text in cls.__annotations__.items()}
-        own = {name: Field(name, text, *field[2:]) for name, (text, field) in made.items()}
+        annotated = {name: (text, cls.__dict__[name]) for name, text in cls.__annotations__.items()}
+        own = {name: Field(name, text, *field[2:]) for name, (text, field) in annotated.items()}
         inside = {
             f"{part}_{name}": Field(
                 f"{part}_{name}", field.type, field.default, f"{part}: {field.help}", *field[4:]
@@ -261,8 +261,8 @@ def one_shape(values: Mapping[str, Any]) -> None:
     try:
         broadcast_shapes(*shapes.values())
     except ValueError:
-        found = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-        raise InputError(list(shapes)[-1], f"got arrays {found}; allowed: of one shape") from None
+        named = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        raise InputError(list(shapes)[-1], f"got arrays {named}; allowed: of one shape") from None
 
 
 def at_most(name: str, value: Size, bound: str, limit: Size) -> None:

@@ -42,21 +42,21 @@ def software(
     """The stack that is named, or the usual one; where a token is one graph, the stack of its graphs."""
     mode = source.workload.mode
     if stack is None:
-        found = usual(mode, device.vendor, _form(source, techniques), device.generation)
+        named = usual(mode, device.vendor, _form(source, techniques), device.generation)
     else:
-        found = _named(stack)
-    graph = found.graphs and mode == "decode" and execution == "graph"
-    return load(found.graphs) if graph else found
+        named = _named(stack)
+    graph = named.graphs and mode == "decode" and execution == "graph"
+    return load(named.graphs) if graph else named
 
 
 def _named(stack: object) -> Stack:
     """A stack, by its name or as it is. Raises InputError."""
-    found = load(stack) if isinstance(stack, str) else stack
-    if not isinstance(found, Stack):
+    loaded = load(stack) if isinstance(stack, str) else stack
+    if not isinstance(loaded, Stack):
         raise InputError("stack", f"got {shown(stack)}; allowed: a stack's name, or a Stack")
     if isinstance(stack, str) and stack.endswith(".json"):
-        check(found)
-    return found
+        check(loaded)
+    return loaded
 
 
 def _form(source: Source, techniques: Mapping[str, Any]) -> str:
@@ -113,16 +113,16 @@ def settings(
     captured = isinstance(network, Ready) and network.model.captured
     mixed = kind in ("bfloat16", "float16") and not (techniques and keeps_weights(techniques))
     precision = of().get("precision", "pure") if mixed and not captured else "pure"
-    found = {
+    defaults = {
         name: value
         for name, value in of(precision=techniques.get("precision", precision)).items()
         if (name in OF_MODULES or not captured) and (name != "precision" or mixed)
     }
-    if found.get("attention") == "sdpa" and not stack.own_networks:
-        found["attention"] = source.usual.get("attention", "sdpa")
-    if "fuse" in found.keys() - techniques.keys():
+    if defaults.get("attention") == "sdpa" and not stack.own_networks:
+        defaults["attention"] = source.usual.get("attention", "sdpa")
+    if "fuse" in defaults.keys() - techniques.keys():
         from .plan.fused import those_of
 
-        found["fuse"] = those_of(built(network, workload), found["fuse"])
+        defaults["fuse"] = those_of(built(network, workload), defaults["fuse"])
     own = source.usual.get("optimizer")
-    return {**NO_TECHNIQUES, **found, **({"optimizer": own} if own else {})}
+    return {**NO_TECHNIQUES, **defaults, **({"optimizer": own} if own else {})}

@@ -60,8 +60,8 @@ def nearest(name: str, known: Sequence[str], most: int = 3) -> list[str] | str:
         return same
     others = [flag + (other if flag else other.split()[0]) for other in same]
     others += [] if flag else [other.replace("-", "_") for other in others]  # an argument's name in Python
-    if found := list(dict.fromkeys(other for other in others if other.split()[0] in known)):
-        return found
+    if near := list(dict.fromkeys(other for other in others if other.split()[0] in known)):
+        return near
     names = {other.removeprefix(flag): other for other in known}
     words = set(bare.split("-"))
     having = sorted(
@@ -70,8 +70,8 @@ def nearest(name: str, known: Sequence[str], most: int = 3) -> list[str] | str:
     alike = [other for other in names if abs(len(other) - len(bare)) <= max(1, len(bare) // 4)]
     close = get_close_matches(bare, alike, n=1, cutoff=0.74)
     begins = sorted((other for other in names if bare and not flag and _begins(bare, other)), key=_size)
-    found = (having if len(words) > 1 else []) or begins or close or having
-    return [names[other] for other in found[:most]]
+    near = (having if len(words) > 1 else []) or begins or close or having
+    return [names[other] for other in near[:most]]
 
 
 def _synonyms(bare: str, flag: str) -> list[str] | str:
@@ -79,15 +79,15 @@ def _synonyms(bare: str, flag: str) -> list[str] | str:
     from . import table
 
     synonyms: dict[str, list[str] | str] = table.load("synonyms.json")
-    found = synonyms.get(bare, [])
+    names = synonyms.get(bare, [])
     if not flag:
-        return [] if isinstance(found, str) else found
+        return [] if isinstance(names, str) else names
     off, on = bare.removeprefix("no-").removeprefix("disable-"), re.sub("^(use|enable|with)-", "", bare)
-    found = found or synonyms.get(on, [])
-    if found or off == bare:
-        return found
-    found = synonyms.get(off, [])
-    return found if isinstance(found, str) else [other.split()[0] for other in found]
+    names = names or synonyms.get(on, [])
+    if names or off == bare:
+        return names
+    names = synonyms.get(off, [])
+    return names if isinstance(names, str) else [other.split()[0] for other in names]
 
 
 def _size(name: str) -> tuple[int, str]:

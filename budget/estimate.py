@@ -178,11 +178,11 @@ def _layout(layout: object, mode: str, devices: int | None) -> Layout:
     """A layout from text, a table or a Layout, checked against the number of devices. Raises InputError."""
     from .layout import layout as as_layout
 
-    found = as_layout(layout, train=mode == "train", devices=devices)
-    if devices is not None and any_of(found.devices != devices):
-        allowed = f"the layout's {shown(found.devices)}, or no layout"
+    spread = as_layout(layout, train=mode == "train", devices=devices)
+    if devices is not None and any_of(spread.devices != devices):
+        allowed = f"the layout's {shown(spread.devices)}, or no layout"
         raise InputError("devices", f"got {shown(devices)}; allowed: {allowed}")
-    return found
+    return spread
 
 
 def _sizes(**given: Size) -> dict[str, Size]:
@@ -227,11 +227,11 @@ def usual_device(cluster: object) -> str:
 
 def as_device(device: object) -> Device:
     """A device, by its name or as it is. Raises InputError."""
-    found = load_device(device) if isinstance(device, str) else device
-    if not isinstance(found, Device):
+    loaded = load_device(device) if isinstance(device, str) else device
+    if not isinstance(loaded, Device):
         allowed = "a device's name, or a Device; of several: budget.compare"
         raise InputError("device", f"got {shown(device)}; allowed: {allowed}")
-    return found
+    return loaded
 
 
 @once

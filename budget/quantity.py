@@ -23,8 +23,8 @@ class Kind(NamedTuple):
 
 
 def _prefixed(prefixes: Mapping[str, float], units: Mapping[str, float]) -> dict[str, float]:
-    found = {p + u: x * y for p, x in prefixes.items() for u, y in units.items()}
-    return {**found, **units}
+    prefixed = {p + u: x * y for p, x in prefixes.items() for u, y in units.items()}
+    return {**prefixed, **units}
 
 
 WORDS = {"tokens": 1.0, "token": 1.0, "params": 1.0, "parameters": 1.0, "samples": 1.0, "images": 1.0}
@@ -69,10 +69,10 @@ def read(field: str, given: Any, kind: Kind, *, zero: bool = False) -> float:
 
 
 def _of_text(text: str, units: Mapping[str, float]) -> float:
-    found = re.fullmatch(NUMBER + r"(.*)", text.strip()[:80], re.DOTALL)
-    if found is None or (text.strip()[:1] == "$" and units is not USD.units):
+    match = re.fullmatch(NUMBER + r"(.*)", text.strip()[:80], re.DOTALL)
+    if match is None or (text.strip()[:1] == "$" and units is not USD.units):
         raise ValueError(text)
-    number, unit = found[1], re.sub(r"[\s-]", "", found[2])
+    number, unit = match[1], re.sub(r"[\s-]", "", match[2])
     if (unit and unit not in units) or ("," in number and not re.match(THOUSANDS, number)):
         raise ValueError(text)
     number = number.replace(",", "")

@@ -89,17 +89,17 @@ def minimum(a: Size, b: Size) -> Size:
     return -maximum(-a, -b)
 
 
-def largest(found: Sequence[Any], by: Sequence[Size]) -> tuple[tuple[Any, Size], ...]:
+def largest(items: Sequence[Any], by: Sequence[Size]) -> tuple[tuple[Any, Size], ...]:
     """The item with the largest size, the first of equals, with the number 1. For arrays of sizes: all items
     that are largest for some element, each with an array that is 1 there and 0 elsewhere, so that a sum of
     products picks the right item for each element.
     """
     if len(by) == 1 or all(map(is_number, by)):
-        return ((found[max(range(len(by)), key=by.__getitem__)], 1),)
+        return ((items[max(range(len(by)), key=by.__getitem__)], 1),)
     import numpy
 
     first = numpy.argmax(numpy.stack(numpy.broadcast_arrays(*by)), axis=0)
-    shares = [(x, (first == i) * 1.0) for i, x in enumerate(found) if (first == i).any()]
+    shares = [(x, (first == i) * 1.0) for i, x in enumerate(items) if (first == i).any()]
     return tuple(shares) if len(shares) > 1 else ((shares[0][0], 1),)
 
 

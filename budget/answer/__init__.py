@@ -223,8 +223,8 @@ class Estimate(Shown, _Estimate):
         """Samples, tokens and FLOPs per second, MFU and HFU."""
         m, t = self.model, self.times
         most = peak(t.kernels, self.profile.forms, self.device, self.task.dtype)
-        found = throughput(m.samples, m.tokens, self.flops, self.hardware, t.step, most)
-        return found if self.spread is None else over(self.devices, found)
+        rates = throughput(m.samples, m.tokens, self.flops, self.hardware, t.step, most)
+        return rates if self.spread is None else over(self.devices, rates)
 
     @property
     def seq(self) -> Any:
@@ -249,8 +249,8 @@ class Estimate(Shown, _Estimate):
     @property
     def rate(self) -> tuple[Any, str]:
         """How many units of work a second, and the unit."""
-        found = self.throughput
-        return found.tokens_per_s if self.unit == "tokens" else found.samples_per_s, self.unit
+        speed = self.throughput
+        return speed.tokens_per_s if self.unit == "tokens" else speed.samples_per_s, self.unit
 
     @property
     def mbu(self) -> Any:
@@ -289,12 +289,12 @@ class Estimate(Shown, _Estimate):
 
     def sizes(self) -> dict[str, Any]:
         """Bytes at the peak that are allocated, reserved, and held by the process, each with its interval."""
-        found = {"peak": self.memory.peak, "reserved": self.reserved, "process": self.process}
-        for name, (low, high) in ranges(self.stack, self.task.workload.mode, found).items():
-            found |= {f"{name}_low": low, f"{name}_high": high}
-        return found
+        sizes = {"peak": self.memory.peak, "reserved": self.reserved, "process": self.process}
+        for name, (low, high) in ranges(self.stack, self.task.workload.mode, sizes).items():
+            sizes |= {f"{name}_low": low, f"{name}_high": high}
+        return sizes
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object, in plain numbers (lists for arrays). Keys include units and are never renamed."""
-        found: dict[str, Any] = self._as("dict")
-        return found
+        data: dict[str, Any] = self._as("dict")
+        return data

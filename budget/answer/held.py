@@ -106,8 +106,8 @@ class Held(NamedTuple):
             gathers = tuple(p for p in pools if p == "gathers")
             beside = idle(spread, self.memory, gathers) + max(r.in_buckets for r in spread.ranks)
         grows = devices <= self.stack.expandable
-        found = held(programs, pools, grows=grows, beside=beside, in_turn=in_turn)
-        return least if found is None else min(found, self.room)
+        replay = held(programs, pools, grows=grows, beside=beside, in_turn=in_turn)
+        return least if replay is None else min(replay, self.room)
 
     def _replays(self) -> bool:
         """Whether the allocator is replayed: its rules must be known, no micro-batch may wait for another

@@ -31,8 +31,8 @@ def counted(network: Named | Ready, task: Task) -> tuple[*Counted, Spread]:
     check_schedule(layout, micro, task.workload.mode == "train")
     if any_of(layout.ep > 1):
         network = network.routed()
-    ranks, found = _ranks(network, task._replace(layout=layout.unscheduled))
-    return *found, Spread(ranks, layout, micro, task.dtype)
+    ranks, counts = _ranks(network, task._replace(layout=layout.unscheduled))
+    return *counts, Spread(ranks, layout, micro, task.dtype)
 
 
 @once
@@ -48,16 +48,16 @@ def _ranks(network: Named | Ready, task: Task) -> tuple[tuple[Rank, ...], Counte
     return ranks, (model, first, params(model), flops.times(layout.dp), Flops.total(stages), walked)
 
 
-def kept_beside(found: Spread, software: Stack, task: Task) -> Spread:
+def kept_beside(several: Spread, software: Stack, task: Task) -> Spread:
     """The same with what the software keeps in memory on several devices, in training."""
     if task.workload.mode != "train":
-        return found
+        return several
     own = task.techniques.used.get("grad_dtype", "")
     summed = own and full_name(own) != task.dtype
     kept = tuple(name for name in software.keeps if name != "gradients" or summed)
     if "buckets" in kept and is_zero(task.layout.zero) and any_of(task.layout.dp > 1):
-        found = found._replace(ranks=tuple(r._replace(buckets=True) for r in found.ranks))
-    return found._replace(keeps=kept)
+        several = several._replace(ranks=tuple(r._replace(buckets=True) for r in several.ranks))
+    return several._replace(keeps=kept)
 
 
 def groups(layout: Layout, software: Stack) -> float:

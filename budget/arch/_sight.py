@@ -102,8 +102,8 @@ def see(c: Sight, w: Workload, layers: Size, width: Size) -> Before:
         op(f"place{i}", f"x: b s d, deep{i}: b n d -> x: b s d", "place_add", n=n)
         for i in range(min(len(deep(c)), layers) if deep(c) else 0)
     )
-    found = before(w, "image", eyes, n, "pictures", UNSEEN)
-    return found._replace(deep=tuple(behind)) if found.place else found
+    pictures = before(w, "image", eyes, n, "pictures", UNSEEN)
+    return pictures._replace(deep=tuple(behind)) if pictures.place else pictures
 
 
 def shallow(c: Sight, kind: str) -> None:

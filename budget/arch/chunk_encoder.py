@@ -136,5 +136,5 @@ def _windows(c: Config, w: Workload) -> tuple[tuple[Size, Size, Size], ...]:
     """Windows and their positions: whole windows, and the rest."""
     long, s = c.chunks * _strided(c, c.chunk), inside(c, w.sound)
     whole = floor_div(s, long)
-    found = (whole, long), (1, s - whole * long)
-    return tuple((n, n * w.batch, tokens) for n, tokens in found if not is_zero(n * tokens))
+    windows = (whole, long), (1, s - whole * long)
+    return tuple((n, n * w.batch, tokens) for n, tokens in windows if not is_zero(n * tokens))

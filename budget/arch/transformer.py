@@ -245,8 +245,8 @@ def behind_embedding(c: Config, mode: str, seq: Size, between: tuple[Op, ...] = 
         yield from stack(f"layer{i}", kinds(c, dense, sparse=not is_zero(c.experts))[:1], 1, one)
         yield o
         dense += 1
-    found = kinds(c, dense, sparse=not is_zero(c.experts))
-    yield from stack("layers", found, c.layers - dense, one, shared=c.share_layers)
+    layers = kinds(c, dense, sparse=not is_zero(c.experts))
+    yield from stack("layers", layers, c.layers - dense, one, shared=c.share_layers)
     if c.final_norm:
         held = ("embeds", "pe") if _is_added(c) else ()
         yield norm("norm", c.norm, "x", "x", bias=c.norm_bias)._replace(callers=held)

@@ -233,8 +233,8 @@ def _rotates(c: Config) -> bool:
 def _windows(c: Config, w: Workload) -> tuple[tuple[Size, Size, Size], ...]:
     """Windows and their tokens: whole ones, those at two edges, and the one in the corner."""
     whole, rest = divmod(floor_div(or_else(w.image, c.image), c.patch), c.window)
-    found = (whole * whole, c.window * c.window), (2 * whole, c.window * rest), (1, rest * rest)
-    return tuple((n, n * w.batch, tokens) for n, tokens in found if not is_zero(n * tokens))
+    windows = (whole * whole, c.window * c.window), (2 * whole, c.window * rest), (1, rest * rest)
+    return tuple((n, n * w.batch, tokens) for n, tokens in windows if not is_zero(n * tokens))
 
 
 def pooling(c: Config, x: str = "x") -> Iterator[Node]:

@@ -66,7 +66,7 @@ def with_launch_file(shown: Answer, args: Namespace) -> Answer:
     }  # fmt: skip
 
     def data() -> Any:
-        found = shown.data()
-        return found if isinstance(found, list) else {**found, "run": about}
+        answer = shown.data()
+        return answer if isinstance(answer, list) else {**answer, "run": about}
 
     return shown._replace(text=lambda: "\n".join([text(), *lines]), data=data)

@@ -14,12 +14,15 @@ FLAGS_OF = ("estimate", "serve", "fit", "scale", "goodput")  # the first that ha
 
 def flags_of_commands() -> dict[str, str]:
     """What each flag means, in its help's words, behind its command."""
-    found: dict[str, str] = {}
+    meanings: dict[str, str] = {}
     for command in FLAGS_OF:
         parser = Parser(prog=f"budget {command}")
         import_module(f"{__package__}.{command}").flags(parser)
-        found = {**{flag: f"{command}: {meaning}" for flag, meaning in parser.meanings().items()}, **found}
-    return found
+        meanings = {
+            **{flag: f"{command}: {meaning}" for flag, meaning in parser.meanings().items()},
+            **meanings,
+        }
+    return meanings
 
 
 def left_over(words: Sequence[str], known: Iterable[str], where: str) -> InputError:

@@ -23,13 +23,13 @@ def sizes(field: str, text: str | None) -> Any:
     """
     if text is None:
         return None
-    found: list[Any] = []
+    numbers: list[Any] = []
     if re.search(r",0\d\d(?!\d)", text):
         raise InputError(field, f"got {text}, a list with thousands in it; allowed: {text.replace(',', '')}")
     for part in text.split(","):
         low, dots, high = part.partition("..")
-        found += _doubled(field, size(low), size(high)) if dots else [size(part)]
-    return found if len(found) > 1 else found[0]
+        numbers += _doubled(field, size(low), size(high)) if dots else [size(part)]
+    return numbers if len(numbers) > 1 else numbers[0]
 
 
 def side(text: str | None) -> str | None:
@@ -54,10 +54,10 @@ def size(text: str) -> Any:
 def _doubled(field: str, low: Any, high: Any) -> list[int]:
     if not (isinstance(low, int) and isinstance(high, int) and 0 < low < high):
         raise InputError(field, f"got {low}..{high}; allowed: a smaller size .. a larger one, as 1..64")
-    found = [low]
-    while found[-1] * 2 < high:
-        found.append(found[-1] * 2)
-    return [*found, high]
+    powers = [low]
+    while powers[-1] * 2 < high:
+        powers.append(powers[-1] * 2)
+    return [*powers, high]
 
 
 def how_many(text: str | None) -> Any:

@@ -26,7 +26,7 @@ def priced_flags(parser: ArgumentParser) -> None:
         group.add_argument(f"--{name}", metavar=metavar, help=text)
 
 
-def priced(found: Estimate, args: Namespace) -> Estimate:
+def priced(e: Estimate, args: Namespace) -> Estimate:
     """The estimate with them. Raises InputError."""
     given = {name: getattr(args, name) for name in (*LENGTH, *TERMS)}
-    return found.priced(**given) if any(v is not None for v in given.values()) else found
+    return e.priced(**given) if any(v is not None for v in given.values()) else e

@@ -50,21 +50,21 @@ def run(args: Namespace) -> int:
         raise InputError("calibrate", "needs NumPy: pip install 'compute-budget[bench]'")
     chosen = device.load(args.device)
     name = profile.key(chosen)
-    found = [] if args.measure else record.read(args.results, name) if args.results else _own(chosen, name)
-    if not found:
+    records = [] if args.measure else record.read(args.results, name) if args.results else _own(chosen, name)
+    if not records:
         if args.results and not args.measure:
             raise InputError("results", f"no records in {', '.join(args.results)}")
         measure(chosen)
-        found = _own(chosen, name)
-    made = calibration.fit(found, chosen, found[-1].info.get("versions", {}))
+        records = _own(chosen, name)
+    fitted = calibration.fit(records, chosen, records[-1].info.get("versions", {}))
     folder = args.profiles or profile.user_folder()
-    _no_worse(found, chosen, made, os.path.join(folder, f"{name}.json"))
-    notes = [f"Made by `budget calibrate` from {len([r for r in found if r.split == 'fit'])} records."]
-    if again := [r.again for r in found if r.again]:
+    _no_worse(records, chosen, fitted, os.path.join(folder, f"{name}.json"))
+    notes = [f"Made by `budget calibrate` from {len([r for r in records if r.split == 'fit'])} records."]
+    if again := [r.again for r in records if r.again]:
         apart = statistics.median(again)
         notes.append(f"The same case minutes apart: {apart:.0%} in the median, of {len(again)}.")
-    path = profile.save(made, folder, notes)
-    print(render(answer(rows(found, chosen, made), chosen, made), "table"))
+    path = profile.save(fitted, folder, notes)
+    print(render(answer(rows(records, chosen, fitted), chosen, fitted), "table"))
     print("\n".join(["", *notes[1:], f"profile written to {path}"]))
     return 0
 
@@ -79,7 +79,7 @@ def _own(chosen: device.Device, name: str) -> list[record.Record]:
     return record.read([folder], name) if os.path.isdir(folder) else []
 
 
-def _no_worse(found: list[record.Record], chosen: device.Device, made: Profile, path: str) -> None:
+def _no_worse(records: list[record.Record], chosen: device.Device, fitted: Profile, path: str) -> None:
     """Raise an InputError where the profile that would be replaced predicts the held-out records better."""
     if not os.path.isfile(path):
         return
@@ -88,8 +88,8 @@ def _no_worse(found: list[record.Record], chosen: device.Device, made: Profile, 
     except InputError:  # it is broken: anything is better
         return
     before, after = (
-        statistics.mean(s.median for s in summaries(rows(found, chosen, p)) if s.name.startswith("all "))
-        for p in (old, made)
+        statistics.mean(s.median for s in summaries(rows(records, chosen, p)) if s.name.startswith("all "))
+        for p in (old, fitted)
     )
     if after > WORSE * before:
         raise InputError(

@@ -47,7 +47,7 @@ def run(args: Namespace, rest: list[str]) -> int:
         raise InputError("--module", "a file's module has no flags of its own")
     named = [(name, settings_from(name, args, rest)) for name in models]
     named += [from_file(spec, args) for spec in args.module]
-    found = [priced(e, args) for model, settings in named for e in compare(model, **settings)]
-    heeded(args, *found)
-    write(answer(found), args)
+    estimates = [priced(e, args) for model, settings in named for e in compare(model, **settings)]
+    heeded(args, *estimates)
+    write(answer(estimates), args)
     return 0

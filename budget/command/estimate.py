@@ -63,30 +63,30 @@ def run(args: Namespace, rest: list[str]) -> int:
             heeded(args, *several)
             write(comparison(several), args)
             return 0
-    found = priced(compute(model, **settings), args)
-    heeded(args, found)
-    shown = answer(found, args.by)
-    if not found.fits:
-        shown = shown._replace(text=lambda: f"{text(found)}\n{_way_out(model, found, settings)}")
+    e = priced(compute(model, **settings), args)
+    heeded(args, e)
+    shown = answer(e, args.by)
+    if not e.fits:
+        shown = shown._replace(text=lambda: f"{text(e)}\n{_way_out(model, e, settings)}")
     write(shown, args)
-    return 1 if args.fits and not found.fits else 0
+    return 1 if args.fits and not e.fits else 0
 
 
 def _way_out(model: object, now: Estimate, settings: Mapping[str, Any]) -> str:
     """The fastest change that makes the model fit, as one line."""
-    found: tuple[Change, ...] = ()
+    changes: tuple[Change, ...] = ()
     if not now.beyond_one:
         from ..fitting.ways import advise
 
         advice = advise(model, first=True, **settings)
-        found = advice.changes
-        if not found and not advice.complete:
+        changes = advice.changes
+        if not changes and not advice.complete:
             return "to fit      nothing found at once: budget fit tries for longer"
-    if not found and now.spread is not None:
+    if not changes and now.spread is not None:
         return "to fit      no change of settings is enough: more devices, in tp, pp or zero"
-    if not found:
+    if not changes:
         devices = int(-(-now.needed // now.device.usable_bytes))
         return f"to fit      on {devices:,} devices together, not on one"
     from ..report._fit import describe
 
-    return f"to fit      {describe(found[0], now).lstrip()}"
+    return f"to fit      {describe(changes[0], now).lstrip()}"

@@ -39,7 +39,7 @@ def run(args: Namespace, rest: list[str]) -> int:
     model, settings = requested(args, rest)
     if len(cases(settings)) > 1:
         raise InputError("fit", "got lists; allowed: one case at a time")
-    found = fit(model, args.solve or "", **settings)
-    heeded(args, found.estimate)
-    write(answer(found), args)
-    return 0 if found.fits else 1
+    fitted = fit(model, args.solve or "", **settings)
+    heeded(args, fitted.estimate)
+    write(answer(fitted), args)
+    return 0 if fitted.fits else 1

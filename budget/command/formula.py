@@ -49,14 +49,14 @@ def run(args: Namespace, rest: list[str]) -> int:
     fixed = {**vars(settings), **architecture_flags(module.Config, args, rest)}
     free = args.free.split(",") if args.free else []
     config = _config(module.Config, fixed, free, sympy)
-    found = _formulas(module, config, free, sympy, ROUND)
-    multiples = not any(value.has(sympy.floor) for value in found.values())
+    formulas = _formulas(module, config, free, sympy, ROUND)
+    multiples = not any(value.has(sympy.floor) for value in formulas.values())
     if not multiples:
-        found = _formulas(module, config, free, sympy, 1)
-    for name, value in found.items():
+        formulas = _formulas(module, config, free, sympy, 1)
+    for name, value in formulas.items():
         print(f"{name} = {sympy.factor_terms(sympy.expand(value))}")
     if multiples and any(
-        value.has(sympy.Symbol("image", positive=True, integer=True)) for value in found.values()
+        value.has(sympy.Symbol("image", positive=True, integer=True)) for value in formulas.values()
     ):
         print(f"for images whose sides are multiples of {ROUND}")
     return 0
@@ -73,23 +73,23 @@ def _formulas(module: Any, config: Any, free: list[str], sympy: Any, multiple: i
         raise InputError(
             "--free", f"these settings cannot stay symbols here: {', '.join(free)} ({error})"
         ) from None
-    found = {
+    formulas = {
         "parameters": params(forward).total,
         "forward FLOPs": flops(forward).forward,
         "step FLOPs": trained.forward + trained.backward,
     }
-    return {name: sympy.sympify(value).subs(part, image / multiple) for name, value in found.items()}
+    return {name: sympy.sympify(value).subs(part, image / multiple) for name, value in formulas.items()}
 
 
 def _built(module: Any, config: Any, w: Workload) -> Model:
     """The model; of an image as large as its positions, or of none, where they fix its size."""
     try:
-        found: Model = module.build(config, w)
+        model: Model = module.build(config, w)
     except InputError as error:
         if error.field != "image":
             raise
-        found = module.build(config, w._replace(image=0))
-    return found
+        model = module.build(config, w._replace(image=0))
+    return model
 
 
 def _config(cls: type[Settings], fixed: dict[str, Any], free: list[str], sympy: Any) -> Any:

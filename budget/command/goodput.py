@@ -39,14 +39,14 @@ def run(args: Namespace) -> int:
     devices = read("--devices", args.devices, DEVICES)
     if devices % 1:
         raise InputError("--devices", f"got {args.devices}; allowed: whole numbers above 0")
-    found = goodput(
+    useful = goodput(
         int(devices),
         device_mtbf_s=3600 * read("--mtbf", args.mtbf or DEVICE_MTBF_S / 3600, HOURS),
         checkpoint_s=read("--checkpoint", args.checkpoint or CHECKPOINT_S, SECONDS),
         restart_s=read("--restart", args.restart or RESTART_S, SECONDS, zero=True),
         interval_s=None if args.interval is None else read("--interval", args.interval, SECONDS),
     )
-    write(_answer(found, "" if args.mtbf else "a device's failures: Llama 3's"), args)
+    write(_answer(useful, "" if args.mtbf else "a device's failures: Llama 3's"), args)
     return 0
 
 

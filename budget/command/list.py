@@ -115,8 +115,8 @@ def _families(word: str | None) -> Answer:
         family = hf_families.load(word)
         about = {key: family[key] for key in ("arch", "note", "source") if key in family}
         return _fields([*about.items(), *family["classes"].items()], str(word), "families")
-    found = [(n, hf_families.load(n)) for n in _having(word, "families")]
-    rows = [(n, of["arch"], len(of["classes"]), of.get("note", "")) for n, of in found]
+    families = [(n, hf_families.load(n)) for n in _having(word, "families")]
+    rows = [(n, of["arch"], len(of["classes"]), of.get("note", "")) for n, of in families]
     lines = [f"{n:<27}{arch:<17}{classes:>2}  {note}"[:79].rstrip() for n, arch, classes, note in rows]
     columns = tuple(Column(x, x) for x in ("family", "architecture", "classes", "note"))
     return _listed(
@@ -148,8 +148,8 @@ def _devices(word: str | None) -> Answer:
     except InputError:
         named = ()
     every = map(device.load, NAMES["devices"]())
-    found = named or tuple(d for d in every if _with(word, (f"{d.id} {d.name} {d.vendor}",)))
-    if not found:
+    devices = named or tuple(d for d in every if _with(word, (f"{d.id} {d.name} {d.vendor}",)))
+    if not devices:
         raise _none("devices", word)
     rows = [
         (
@@ -162,7 +162,7 @@ def _devices(word: str | None) -> Answer:
             d.tdp_w,
             price.value if (price := cost.usd_per_hour(d)) else None,
         )
-        for d in found
+        for d in devices
     ]
     return _listed(
         Table(DEVICES, rows), foot="FLOP/s are dense; $ an hour: on-demand, the median of what is known"
@@ -186,9 +186,9 @@ def _prices(word: str | None) -> Answer:
 
 def _unpriced(of: device.Device) -> Answer:
     """What is known of a device whose prices nobody has read."""
-    found = cost.usd_per_hour(of)
-    rows = [(of.id, *found[:3], found.what.partition(", ")[2])] if found else []
-    foot = f"{of.name}; no price of it was read" if found else f"no price of {of.name} is known: --price"
+    price = cost.usd_per_hour(of)
+    rows = [(of.id, *price[:3], price.what.partition(", ")[2])] if price else []
+    foot = f"{of.name}; no price of it was read" if price else f"no price of {of.name} is known: --price"
     return _listed(Table(PRICED, rows), foot=foot)
 
 
@@ -232,10 +232,10 @@ def _laws(name: str | None) -> Answer:
 def _clusters(name: str | None) -> Answer:
     """All clusters, or one with each of its tiers."""
     if name is not None and not _part(name, "clusters"):
-        found = cluster.load(name)
-        tiers = [(t.link.name, _joined(t), t.bandwidth, t.link.reached, t.link.step_s) for t in found.tiers]
-        measured = "".join("" if t.link.measured else f"\nnot measured: {t.link.name}" for t in found.tiers)
-        foot = "\n".join(x for x in (found.notes, f"source: {', '.join(found.source)}{measured}") if x)
+        about = cluster.load(name)
+        tiers = [(t.link.name, _joined(t), t.bandwidth, t.link.reached, t.link.step_s) for t in about.tiers]
+        measured = "".join("" if t.link.measured else f"\nnot measured: {t.link.name}" for t in about.tiers)
+        foot = "\n".join(x for x in (about.notes, f"source: {', '.join(about.source)}{measured}") if x)
         return _listed(Table(TIERS, tiers), foot=foot)
     rows = []
     for c in map(cluster.load, _with(name, cluster.names())):

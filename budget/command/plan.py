@@ -41,7 +41,7 @@ def run(args: Namespace, rest: list[str]) -> int:
         laid, devices = None, devices or layout(laid).devices
     if devices is None or laid is not None:
         raise InputError("--devices", "missing; allowed: how many devices, and no --layout")
-    found = plan(model, devices, **settings)
-    heeded(args, *(tried.estimate for tried in found.tried[:1] if tried.estimate))
-    write(answer(found), args)
+    layouts = plan(model, devices, **settings)
+    heeded(args, *(tried.estimate for tried in layouts.tried[:1] if tried.estimate))
+    write(answer(layouts), args)
     return 0

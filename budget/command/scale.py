@@ -65,9 +65,9 @@ def plan_flags(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Print the plan."""
-    found = planned(args)
+    plan = planned(args)
     also = _numbers(args)
-    write(answer(found, Extra(also["inference_tokens"], also["unique_tokens"], also["experts"])), args)
+    write(answer(plan, Extra(also["inference_tokens"], also["unique_tokens"], also["experts"])), args)
     return 0
 
 

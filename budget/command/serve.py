@@ -56,7 +56,7 @@ def run(args: Namespace, rest: list[str]) -> int:
     for name in ("share", "cache_share"):
         if (text := getattr(args, name)) is not None:
             settings = {**settings, name: _share(name, text)}
-    found = serve(
+    serving = serve(
         model,
         context=None if args.context is None else _one("--context", args.context),
         output_tokens=_one("--output-tokens", args.output_tokens),
@@ -66,8 +66,8 @@ def run(args: Namespace, rest: list[str]) -> int:
         rate=args.rate,
         **settings,
     )
-    heeded(args, found.prefill)
-    write(answer(found), args)
+    heeded(args, serving.prefill)
+    write(answer(serving), args)
     return 0
 
 

@@ -40,11 +40,11 @@ def run(args: Namespace) -> int:
     """Print the errors."""
     given = args.max_median
     limit = None if given is None else read("--max-median", given, SHARE, zero=True)
-    found = [_rows(*case, args.profile) for case in _cases(args.results, args.device)]
-    medians = [s.median for rows, _, _ in found for s in summaries(rows) if s.name.startswith("all ")]
+    errors = [_rows(*case, args.profile) for case in _cases(args.results, args.device)]
+    medians = [s.median for rows, _, _ in errors for s in summaries(rows) if s.name.startswith("all ")]
     if limit is not None and not medians:
         raise InputError("--max-median", "got records of collectives only; allowed: with kernels or networks")
-    write(together([answer(*one, every=args.all) for one in found]), args)
+    write(together([answer(*one, every=args.all) for one in errors]), args)
     return 1 if limit is not None and max(medians) > limit else 0
 
 
@@ -54,8 +54,8 @@ def _cases(paths: list[str], name: str | None) -> list[tuple[device.Device, list
     """
     if name is not None or not paths:
         chosen = device.load(name or "auto")
-        if found := record.read(paths, profile.key(chosen)):
-            return [(chosen, found)]
+        if records := record.read(paths, profile.key(chosen)):
+            return [(chosen, records)]
         files = {} if name is not None else replay.shipped()
         if not files:
             raise InputError("results", f"no records of {chosen.name}; measure with: pytest bench/ --quick")
@@ -65,8 +65,8 @@ def _cases(paths: list[str], name: str | None) -> list[tuple[device.Device, list
 
 
 def _replayed(key: str, paths: list[str]) -> tuple[device.Device, list[record.Record]]:
-    found = record.read(paths, key)
-    return replay.recorded(found, key), found
+    records = record.read(paths, key)
+    return replay.recorded(records, key), records
 
 
 def _rows(

@@ -87,9 +87,7 @@ class Device(NamedTuple):
     # Its architecture's name: sm90, gfx942, tpu, apple9 (Source: metal-families); kernels are chosen by it.
     generation: str = ""
     host: Link | None = None  # to the host's memory; its own bandwidth where the two share one memory
-    shipped: str = (
-        ""  # the device that it is in the power mode in which it is shipped, where that is another one
-    )
+    shipped: str = ""  # the device that it is in another power mode, where it is shipped in that one
     modes: str = ""  # what is assumed of its power modes
 
     def rate(self, dtype: str) -> float:
@@ -175,8 +173,8 @@ def load(name: str) -> Device:
         from . import own
 
         return _device(*own.read(name))
-    found = _load(name)
-    return found._replace(flops=dict(found.flops), measured=dict(found.measured))
+    device = _load(name)
+    return device._replace(flops=dict(device.flops), measured=dict(device.measured))
 
 
 @cache
@@ -185,15 +183,15 @@ def _load(name: str) -> Device:
         return detect()
     if name == "cpu":
         return cpu()
-    found = find(name)
-    if found is None:
+    device = find(name)
+    if device is None:
         from . import spelled
 
         if hint := spelled.near(name[:80]):
             raise InputError("device", f"unknown name {name[:60]!r}; {hint}")
         known = [*names(), *spelled.aliases(), "auto", "cpu"]
         raise unknown("device", name, known, "`budget list devices` has the names")
-    return found
+    return device
 
 
 def find(name: str) -> Device | None:
@@ -271,7 +269,7 @@ def _device(device: str, t: Mapping[str, Any]) -> Device:
     if "fp32" in rates:
         rates["vector"] = rates["fp32"]
     memory = round(t["memory_gb"] * GIB)
-    shipped, said = modes.assumed(device, t)
+    shipped, assumed = modes.assumed(device, t)
     return Device(
         id=device,
         name=t["name"],
@@ -298,5 +296,5 @@ def _device(device: str, t: Mapping[str, Any]) -> Device:
         generation=t.get("generation", ""),
         host=Link(t["host"], t["host_gb_s"] * 1e9) if "host_gb_s" in t else None,
         shipped=shipped,
-        modes=said,
+        modes=assumed,
     )

@@ -62,11 +62,11 @@ def profile_for(
     dtype: what is computed in; a profile that was not measured in it counts as borrowed. several: one batch
     is on several devices, which widens the interval. trains: see software.profile.
     """
-    found = _profile_for(device.id, key(device), dtype, user_folder(), device.vendor == HERE)
-    if found.provenance != "datasheet":
-        return found
+    profile = _profile_for(device.id, key(device), dtype, user_folder(), device.vendor == HERE)
+    if profile.provenance != "datasheet":
+        return profile
     ran = stack or usual("train")
-    return software.profile(found, device, ran, dtype or "bfloat16", several=several, trains=trains)
+    return software.profile(profile, device, ran, dtype or "bfloat16", several=several, trains=trains)
 
 
 @cache
@@ -91,8 +91,8 @@ def _in_dtype(profile: Profile, dtype: str) -> Profile:
 def _measured(folder: str) -> list[Profile]:
     """All measured profiles of processors: the user's, then those that ship."""
     paths = [os.path.join(f, n) for f in (folder, FOLDER) if os.path.isdir(f) for n in sorted(os.listdir(f))]
-    found = [load(path) for path in paths if path.endswith(".json")]
-    return [p for p in found if p.provenance == "measured" and p.serial]
+    profiles = [load(path) for path in paths if path.endswith(".json")]
+    return [p for p in profiles if p.provenance == "measured" and p.serial]
 
 
 def _distance(a: str, b: str) -> float:

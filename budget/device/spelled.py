@@ -38,15 +38,15 @@ def _tables() -> dict[str, tuple[str, Mapping[str, Any]]]:
     """Each device's id and table, by its id, its aliases and its name as lists show it, all run together;
     then also without a brand's letters (`4090`), where that is one device's alone.
     """
-    found: dict[str, tuple[str, Mapping[str, Any]]] = {}
+    tables: dict[str, tuple[str, Mapping[str, Any]]] = {}
     for device, about in _all():
         spelled = (device, *about.get("aliases", ()), about["name"])
-        found.update(dict.fromkeys(map(_key, spelled), (device, about)))
+        tables.update(dict.fromkeys(map(_key, spelled), (device, about)))
         for mode, table_of in modes.tables(about):
             of = f"{device}-{mode.lower()}", table_of
-            found.update({_key(f"{name} {mode}"): of for name in spelled})
+            tables.update({_key(f"{name} {mode}"): of for name in spelled})
         for gb, table_of in _memories(about)[1:]:
-            found.update({_key(f"{name} {gb}gb"): (device, table_of) for name in spelled})
+            tables.update({_key(f"{name} {gb}gb"): (device, table_of) for name in spelled})
     for (
         device,
         about,
@@ -54,23 +54,23 @@ def _tables() -> dict[str, tuple[str, Mapping[str, Any]]]:
         if (chip := CORES.sub("", device)) != device and table.has("devices", chip):
             most = table.load("devices", f"{chip}.json")["memory_gb"]
             of_chip = ((_key(f"{chip} {gb}gb"), (device, t)) for gb, t in _memories(about) if gb != most)
-            found = {**dict(of_chip), **found}
+            tables = {**dict(of_chip), **tables}
     short: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
-    for key, known in found.items():
-        if (bare := BRAND.sub("", key)) not in found and known not in short.setdefault(bare, []):
+    for key, known in tables.items():
+        if (bare := BRAND.sub("", key)) not in tables and known not in short.setdefault(bare, []):
             short[bare].append(known)
-    return {**{key: known[0] for key, known in short.items() if len(known) == 1}, **found}
+    return {**{key: known[0] for key, known in short.items() if len(known) == 1}, **tables}
 
 
 def _memories(about: Mapping[str, Any]) -> list[tuple[float, Mapping[str, Any]]]:
     """The memories that a device is sold with, in GB, and its table with each: first the one of the table."""
-    found = [(about["memory_gb"], about)]
+    sold = [(about["memory_gb"], about)]
     for gb in about.get("sold_gb", ()):
         other = {**about, "name": f"{about['name']} {gb} GB", "memory_gb": gb}
         if "visible_mib" in about:
             other["visible_mib"] = int(gb * 1024 * (LITTLE if gb <= METAL else MUCH))
-        found.append((gb, other))
-    return found
+        sold.append((gb, other))
+    return sold
 
 
 def find(name: str) -> tuple[str, Mapping[str, Any]] | None:
@@ -114,8 +114,8 @@ def near(name: str) -> str:
         for m, device in alike
         if len(m[2]) == len(typed[2])
     )
-    found = dict.fromkeys(device for *_, device in (*begun[:1], *beside[:1]))
-    return f"did you mean {' or '.join(map(repr, found))}?" if found else ""
+    names = dict.fromkeys(device for *_, device in (*begun[:1], *beside[:1]))
+    return f"did you mean {' or '.join(map(repr, names))}?" if names else ""
 
 
 def several(name: str, devices: Any) -> tuple[str, Any]:
@@ -128,9 +128,9 @@ def several(name: str, devices: Any) -> tuple[str, Any]:
     if rented := _rented().get(_type(name)):
         device, many = several(rented, None)
         return device, many if devices is None else devices
-    for found in filter(None, (pattern.fullmatch(name.strip().lower()) for pattern in MANY)):
-        if of_slice is None and find(found["of"]):
-            of_slice = found["of"], int(found["n"])
+    for match in filter(None, (pattern.fullmatch(name.strip().lower()) for pattern in MANY)):
+        if of_slice is None and find(match["of"]):
+            of_slice = match["of"], int(match["n"])
     if of_slice is None:
         return name, devices
     if devices not in (None, of_slice[1]):

@@ -43,8 +43,8 @@ class Fit(Shown, _Fit):
     report = "_fit"
 
     def __repr__(self) -> str:
-        found = f"{self.solve} {self.largest:,}" if self.largest else f"{len(self.advice.changes)} changes"
-        return f"Fit({self.estimate.model.name}, {'fits' if self.fits else 'does not fit'}, {found})"
+        answer = f"{self.solve} {self.largest:,}" if self.largest else f"{len(self.advice.changes)} changes"
+        return f"Fit({self.estimate.model.name}, {'fits' if self.fits else 'does not fit'}, {answer})"
 
     def __bool__(self) -> bool:
         return self.fits
@@ -81,9 +81,9 @@ def fit(model: object, solve: str = "", **settings: Unpack[Settings]) -> Fit:
     given = without_none(settings)
     if solve:
         solved = fewest(model, **given) if solve == DEVICES else largest(model, solve, **given)
-        best, found = solved
-        if found is not None:
-            return Fit(found, solve, best, NONE)
+        best, fits = solved
+        if fits is not None:
+            return Fit(fits, solve, best, NONE)
     now = estimate(model, **given)
     return Fit(now, solve, 0, NONE if now.fits else advise(model, **given))
 
@@ -141,15 +141,15 @@ def fewest(model: object, **settings: Any) -> tuple[int, Estimate | None]:
     n, before = 2, inf
     while n <= MOST_DEVICES:
         if n * room >= held:  # fewer cannot hold it
-            found = estimate(model, devices=n, **settings)
-            if found.fits:
+            best = estimate(model, devices=n, **settings)
+            if best.fits:
                 fewer = 3 * n // 4
-                whole = found.cluster is not None and fewer % found.cluster.node == 0
-                less = estimate(model, devices=fewer, **settings) if whole and fewer * room >= held else found
-                return (fewer, less) if less.devices == fewer and less.fits else (n, found)
-            if found.needed >= before:
+                whole = best.cluster is not None and fewer % best.cluster.node == 0
+                less = estimate(model, devices=fewer, **settings) if whole and fewer * room >= held else best
+                return (fewer, less) if less.devices == fewer and less.fits else (n, best)
+            if best.needed >= before:
                 break
-            before = float(found.needed)
+            before = float(best.needed)
         n *= 2
     return 0, None
 

@@ -139,8 +139,10 @@ def advise(model: object, seconds: float | None = None, *, first: bool = False, 
     trials = _tried(_Trials(_laid_out(ask, now, settings), axes, until), first=first, dear=dear)
     if now.tried and not trials.found:
         trials = _tried(_Trials(ask, axes, until), first=first, dear=dear)
-    found = trials.found
-    fewest = (change for own, change in found.items() if not any(o != own and _less(o, own) for o in found))
+    fitting = trials.found
+    fewest = (
+        change for own, change in fitting.items() if not any(o != own and _less(o, own) for o in fitting)
+    )
     tried = sum(fits is not None for fits in trials.fits.values())
     return Advice(
         tuple(sorted(fewest, key=_cost)), trials.words, tried, perf_counter() - started, trials.complete

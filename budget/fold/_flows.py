@@ -33,14 +33,14 @@ class Span(NamedTuple):
 
 def spans(cluster: Cluster, group: Levels) -> tuple[Span, ...]:
     """Each tier as a group uses it."""
-    found: list[Span] = []
+    parts: list[Span] = []
     inner: Size = 1
     for tier in cluster.tiers:
         whole = tier.devices is None or tier is cluster.tiers[-1]
         members = degree(group) if whole else product(_among(tier.devices or 1, level) for level in group)
-        found.append(Span(tier, inner, members))
+        parts.append(Span(tier, inner, members))
         inner = members
-    return tuple(found)
+    return tuple(parts)
 
 
 def degree(group: Levels) -> Size:

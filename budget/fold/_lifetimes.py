@@ -62,12 +62,12 @@ class Lifetimes:
             if storage not in keep:
                 events[event][2].append(storage)
 
-    def walk(self, found: Iterable[Step | Repeat], scopes: tuple[Scope, ...], home: Scope) -> None:
+    def walk(self, nodes: Iterable[Step | Repeat], scopes: tuple[Scope, ...], home: Scope) -> None:
         """Write down the events of steps. `scopes`: what is known here, then in the blocks around it; `home`:
         where gradients of weights stay.
         """
         here, events, last, storages = scopes[0], self.events, self.last, self.storages
-        for step in found:
+        for step in nodes:
             if isinstance(step, Repeat):
                 self.repeat(step, scopes, home)
                 continue
@@ -178,12 +178,12 @@ class Lifetimes:
     @property
     def of_loss(self) -> Size:
         """Bytes that head and loss made and that are still kept when a micro-batch's forward pass ends."""
-        found: dict[str, Size] = {}
+        left: dict[str, Size] = {}
         for o, made, *_ in self.events:
             if o is not None and o.phase == "forward" and o.tag in (HEAD, LOSS):
                 kept = (self.storages[s] for s in made if self._goes_back(s))
-                found[o.name] = sum(size for kind, size in kept if kind == "activations")
-        return sum(found.values())
+                left[o.name] = sum(size for kind, size in kept if kind == "activations")
+        return sum(left.values())
 
     def _goes_back(self, storage: int) -> bool:
         last = self.events[self.last[storage]][0]

@@ -62,7 +62,7 @@ def _as_measured(cluster: Cluster, kind: str, size: Size, group: Levels, otherwi
     beyond = flows.more(parts[-1].members, parts[0].members)
     bytes_crossed = bus_bandwidth(kind, size, degree(group), 1.0)
     name = "send_receive" if kind == "send" else kind
-    measured = sorted((n, found) for (of, n), found in cluster.records.items() if of == name)
+    measured = sorted((n, line) for (of, n), line in cluster.records.items() if of == name)
     for count, (start, bandwidth) in measured:
         here = beyond if count > 1 else 1 - beyond
         otherwise = here * (start + bytes_crossed / bandwidth) + (1 - here) * otherwise
@@ -92,12 +92,12 @@ def algorithms(
         return {"torus": flows.torus(parts, kind, size, group, alone)}
     if kind == "all_to_all":
         return {"pairs": flows.pairs(parts, size, members, alone, copies)}
-    found = {"ring": flows.ring(parts, size, 2 if kind == "all_reduce" else 1, alone)}
+    times = {"ring": flows.ring(parts, size, 2 if kind == "all_reduce" else 1, alone)}
     if kind == "all_reduce":
-        found["tree"] = flows.tree(parts, size, alone)
+        times["tree"] = flows.tree(parts, size, alone)
         if parts[0].tier.link.reduced:
-            found["switch"] = flows.tree(parts, size, alone, switch=True)
-    return found
+            times["switch"] = flows.tree(parts, size, alone, switch=True)
+    return times
 
 
 def bus_bandwidth(kind: str, size: Size, members: Size, seconds: Size) -> Size:

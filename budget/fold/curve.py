@@ -35,9 +35,9 @@ def over_time(memory: Memory, times: Times) -> list[Point]:
     """The whole curve of one run. Operators take the seconds of the kernels that run them, all together the
     step's: the host's are spread over it. For numbers, not arrays.
     """
-    found = unrolled(memory)
+    moments = unrolled(memory)
     runs: dict[tuple[str, str], float] = {}
-    for m in found:
+    for m in moments:
         runs[_key(m.op)] = runs.get(_key(m.op), 0) + m.runs
     spent: dict[tuple[str, str], float] = {}
     for k in times.kernels:
@@ -46,7 +46,7 @@ def over_time(memory: Memory, times: Times) -> list[Point]:
     shown = sum(seconds for key, seconds in spent.items() if key in runs) or 1.0
     scale = times.step / shown
     each = {key: scale * spent.get(key, 0) / n for key, n in runs.items()}  # seconds of one run
-    return [Point(m.op.name, m.op.phase, m.live, m.total, each[_key(m.op)] * m.runs) for m in found]
+    return [Point(m.op.name, m.op.phase, m.live, m.total, each[_key(m.op)] * m.runs) for m in moments]
 
 
 def _key(o: Op) -> tuple[str, str]:
@@ -57,28 +57,28 @@ def unrolled(memory: Memory) -> list[_Moment]:
     """Every operator as often as it runs, with what is alive. From the second to the last repetition of a
     block memory grows by the same amount each time (fold/_lifetimes.py).
     """
-    found: list[_Moment] = []
+    moments: list[_Moment] = []
     lifetimes = memory.lifetimes
     live: dict[str, Size] = {**dict.fromkeys(KINDS, 0), **memory.there, "inputs": lifetimes.inputs}
     started: list[tuple[int, dict[str, Size]]] = []  # as the second repetitions of the blocks around began
     for o, made, gone, extra, skipped in lifetimes.events:
         if o is None and skipped is None:
-            started.append((len(found), dict(live)))
+            started.append((len(moments), dict(live)))
         elif o is None:
             first, before = started.pop()
             grown = {k: live[k] - before[k] for k in KINDS}
-            found += _repeated(found[first:], grown, int(skipped))
+            moments += _repeated(moments[first:], grown, int(skipped))
             live = {k: live[k] + grown[k] * skipped for k in KINDS}
         else:
             for storage in made:
                 kind, size = lifetimes.storages[storage]
                 live[kind] += size
             now = {**live, "temporaries": live["temporaries"] + extra}
-            found.append(_Moment(o, now, sum(now.values()), 1))
+            moments.append(_Moment(o, now, sum(now.values()), 1))
             for storage in gone:
                 kind, size = lifetimes.storages[storage]
                 live[kind] -= size
-    return found
+    return moments
 
 
 def _repeated(body: Sequence[_Moment], grown: dict[str, Size], times: int) -> list[_Moment]:

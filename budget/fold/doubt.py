@@ -22,7 +22,7 @@ WITHIN = {"switch": 1.15, "mesh": 1.15, "torus": 1.15, "network": 1.67, "pcie": 
 def interval(
     own: tuple[float, float],
     step: Size,
-    found: Spread,
+    spread: Spread,
     ran: Sequence[Ran],
     cluster: Cluster,
     overlap: Mapping[str, float],
@@ -32,7 +32,7 @@ def interval(
     own: those of its kernels. step: its seconds.
     """
     fast, slow = (
-        found.times(found.on(ran, carrying(cluster, sign), overlap)).step / step for sign in (1, -1)
+        spread.times(spread.on(ran, carrying(cluster, sign), overlap)).step / step for sign in (1, -1)
     )
     return 1 / both(1 / own[0], 1 / fast), both(own[1], slow)
 

@@ -102,7 +102,7 @@ class Walked(_Walked):
         lifetimes = walk.lifetimes
         waiting = (in_flight - 1) * (lifetimes.kept - lifetimes.copies) + beside
         peak, at, at_peak = _highest(walk.passes.with_more("activations", waiting), walk.stepping)
-        found = Memory(
+        held = Memory(
             **{k: lifetimes.ended[k] for k in ("parameters", "gradients", "optimizer", "kv_cache")},
             activations=lifetimes.kept + waiting,
             temporaries=at_peak.get("temporaries", 0),
@@ -111,8 +111,8 @@ class Walked(_Walked):
             at=at,
             at_peak=at_peak,
         )
-        found.lifetimes, found.there, found.waiting = lifetimes, walk.there, waiting
-        return found
+        held.lifetimes, held.there, held.waiting = lifetimes, walk.there, waiting
+        return held
 
     @cached_property
     def walk(self) -> Walk:
@@ -159,14 +159,14 @@ def beside(own: Memory, other: Memory) -> Memory:
     more = {kind: getattr(other, kind) for kind in kinds}
     at_peak = {kind: size + more.get(kind, 0) for kind, size in own.at_peak.items()}
     sums = {kind: getattr(own, kind) + size for kind, size in more.items()}
-    found = own._replace(**sums, peak=own.peak + sum(more.values()), at_peak=at_peak)
-    found.lifetimes, found.there, found.waiting = own.lifetimes, own.there, own.waiting + sum(more.values())
-    return found
+    both = own._replace(**sums, peak=own.peak + sum(more.values()), at_peak=at_peak)
+    both.lifetimes, both.there, both.waiting = own.lifetimes, own.there, own.waiting + sum(more.values())
+    return both
 
 
-def most(found: Sequence[Memory]) -> Memory:
+def most(memories: Sequence[Memory]) -> Memory:
     """The memory with the highest peak; for arrays of sizes that of each element, without a curve."""
-    high = largest(found, [m.peak for m in found])
+    high = largest(memories, [m.peak for m in memories])
     if len(high) == 1:
         return high[0][0]  # type: ignore[no-any-return] # one of those given
     kinds = [kind for kind in Memory._fields if kind not in ("at", "at_peak")]

@@ -35,7 +35,7 @@ Beside = tuple[str, str, bool]
 
 
 def exposed(
-    found: Sequence[Communication],
+    sent: Sequence[Communication],
     took: Sequence[Size],
     layout: Layout,
     overlap: Mapping[str, float],
@@ -48,16 +48,16 @@ def exposed(
     took: its seconds. overlap: a stack's (Stack.overlap). times: of the kernels of all `micro` batches.
     """
     overlap = {**overlap, **HIDDEN.get(schedule(layout), {}), **({"ep": 1.0} if layout.ep_overlap else {})}
-    parts = [_part(c, layout, overlap) for c in found]
+    parts = [_part(c, layout, overlap) for c in sent]
     most: dict[Beside, Size] = {}  # seconds that could be hidden
-    for c, s, part in zip(found, took, parts, strict=True):
+    for c, s, part in zip(sent, took, parts, strict=True):
         most[_beside(c)] = most.get(_beside(c), 0.0) + s * part
     left = 1 - taken_from(cluster)
     fits = {
         key: left * minimum(s, _kernels(key, layout, times, micro)) / maximum(s, 1e-30)
         for key, s in most.items()
     }
-    return [s * (1 - part * fits[_beside(c)]) for c, s, part in zip(found, took, parts, strict=True)]
+    return [s * (1 - part * fits[_beside(c)]) for c, s, part in zip(sent, took, parts, strict=True)]
 
 
 def axis_of(c: Communication) -> str:
@@ -91,5 +91,5 @@ def _kernels(key: Beside, layout: Layout, times: Times, micro: Size) -> Size:
     axis, phase, once = key
     if layout.tp_overlap and axis == "tp":
         return sum(k.seconds for k in times.kernels if k.work.phase == phase and k.work.gemm is not None)
-    found = times.backward if phase == "backward" else times.forward
-    return found / micro if once else found
+    seconds = times.backward if phase == "backward" else times.forward
+    return seconds / micro if once else seconds

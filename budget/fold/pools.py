@@ -36,12 +36,12 @@ def held(
     how many elements of arrays are run one after the other.
     """
     apart = tuple(p for p in pools if p == "gradients")
-    found = [
+    sizes = [
         replayed(program, dtype, apart=apart, expandable=grows, in_turn=in_turn)
         for program, dtype in programs
     ]
-    most = [n for n in found if n is not None]
-    return max(most) + beside if len(most) == len(found) else None
+    most = [n for n in sizes if n is not None]
+    return max(most) + beside if len(most) == len(sizes) else None
 
 
 def idle(spread: Spread, memory: Memory, pools: Sequence[str]) -> Size:
@@ -50,14 +50,14 @@ def idle(spread: Spread, memory: Memory, pools: Sequence[str]) -> Size:
     In a pipeline weights stay gathered and whole gradients wait for the last micro-batch (zero 1). For arrays
     of sizes it is not known what is alive at the peak; with several micro-batches, all gradients count there.
     """
-    zero, found = spread.layout.zero, 0
+    zero, unused = spread.layout.zero, 0
     if "gradients" in pools and zero == 3:
         alive = 0 if is_one(spread.micro) else memory.gradients
-        found = found + memory.gradients - memory.at_peak.get("gradients", alive)
+        unused = unused + memory.gradients - memory.at_peak.get("gradients", alive)
     if "gradients" in pools and zero == 1:
-        found = found + exact_div(memory.gradients, spread.layout.group("dp").size)
+        unused = unused + exact_div(memory.gradients, spread.layout.group("dp").size)
     if "gathers" in pools and zero == 3:
         collectives = (c for r in spread.ranks for c in communications(r.program.nodes, spread.dtype))
         buffers = (c.bytes for c in collectives if c.kind == "all_gather" and c.axis in ("dp", "edp"))
-        found = found + reduce(maximum, buffers, 0)
-    return found
+        unused = unused + reduce(maximum, buffers, 0)
+    return unused

@@ -94,8 +94,8 @@ class Spread(NamedTuple):
 
     def memories(self) -> dict[int, Memory]:
         """The memory of one device, by stage."""
-        found = {stage: self.held(rank, stage) for rank in self.ranks for stage in rank.stages}
-        return dict(sorted(found.items()))
+        memories = {stage: self.held(rank, stage) for rank in self.ranks for stage in rank.stages}
+        return dict(sorted(memories.items()))
 
     def held(self, rank: Rank, stage: int) -> Memory:
         """The memory of one device of a stage; with DualPipe it has the opposite stage, too."""
@@ -118,14 +118,14 @@ class Spread(NamedTuple):
 
     def kept(self, rank: Rank, at_once: Size) -> Size:
         """Bytes that the software keeps during the passes although the network does not need them."""
-        found: Size = 0
+        kept: Size = 0
         if "sent" in self.keeps:
             own = communications(rank.program.nodes, self.dtype)
-            found = sum(c.bytes * c.times for c in own if c.kind == "send" and c.phase == "forward")
-            found = exact_div(found * at_once, self.micro)
+            kept = sum(c.bytes * c.times for c in own if c.kind == "send" and c.phase == "forward")
+            kept = exact_div(kept * at_once, self.micro)
         if "gradients" in self.keeps:
-            found = found + rank.walked.walk.there["parameters"]
-        return found
+            kept = kept + rank.walked.walk.there["parameters"]
+        return kept
 
     def unscattered(self, rank: Rank) -> Size:
         """Bytes of gradients that wait while an interleaved stage runs several micro-batches in a row: those
@@ -158,14 +158,14 @@ class Spread(NamedTuple):
         self, device: Device, profile: Profile, cluster: Cluster, overlap: Mapping[str, float], execution: str
     ) -> tuple[Ran, ...]:
         """The seconds of each rank."""
-        found = []
+        ran = []
         for rank in self.ranks:
             usual = time(rank.program, device, profile, self.dtype, execution)
             slow = self.layout.straggler  # every collective waits for the slowest
             times = usual._replace(**{part: getattr(usual, part) * slow for part in KERNELS})
             timed = self.communicate(rank, times, cluster, overlap)
-            found.append(Ran(rank, times, timed, _of_weights(rank.program)))
-        return tuple(found)
+            ran.append(Ran(rank, times, timed, _of_weights(rank.program)))
+        return tuple(ran)
 
     def on(self, ran: Sequence[Ran], cluster: Cluster, overlap: Mapping[str, float]) -> tuple[Ran, ...]:
         """The same ranks on a cluster's links."""
@@ -176,15 +176,15 @@ class Spread(NamedTuple):
         self, rank: Rank, times: Times, cluster: Cluster, overlap: Mapping[str, float]
     ) -> tuple[Timed, ...]:
         """The communications of a rank's device, timed. times: of the kernels that may hide them."""
-        found = list(communications(rank.program.nodes, self.dtype))
-        groups = {axis: self.layout.group(axis).levels for axis in {c.axis for c in found}}
+        sent = list(communications(rank.program.nodes, self.dtype))
+        groups = {axis: self.layout.group(axis).levels for axis in {c.axis for c in sent}}
         rows = self.layout.ep_kind == "tokens"
         took = [
             seconds(cluster, c.kind, c.bytes, groups[c.axis], copies=c.copies if rows else 1) * self.often(c)
-            for c in found
+            for c in sent
         ]
-        waited = exposed(found, took, self.layout, overlap, times, self.micro, cluster)
-        return tuple(map(Timed, found, took, waited))
+        waited = exposed(sent, took, self.layout, overlap, times, self.micro, cluster)
+        return tuple(map(Timed, sent, took, waited))
 
     def often(self, c: Communication) -> Size:
         """How often a communication takes place in a step: each of a device's interleaved stages sends."""
@@ -212,10 +212,10 @@ class Spread(NamedTuple):
     def rows(self, ran: Sequence[Ran]) -> list[dict[str, Any]]:
         """Each stage: its layers, micro-batches in flight, bytes, and seconds of a step."""
         by_stage = {stage: r for r in ran for stage in r.rank.stages}
-        found = []
+        rows = []
         for stage, held in self.memories().items():
             r = by_stage[stage]
-            found.append(
+            rows.append(
                 {
                     "name": f"stage {stage}",
                     "layers": r.rank.layers,
@@ -226,17 +226,17 @@ class Spread(NamedTuple):
                     "communication_s": r.waits,
                 }
             )
-        return found
+        return rows
 
     def communication_rows(self, ran: Sequence[Ran]) -> list[dict[str, Any]]:
         """The communications of the slowest stage in a step; 0 times for sizes where another stage is it."""
-        found = []
+        rows = []
         for timed, share in ((c, share) for r, share in self.slowest(ran) for c in r.communications):
             c, times = timed.what, self.often(timed.what)
             row = {"axis": c.axis, "kind": c.kind, "phase": c.phase, "tensor": c.tensor, "bytes": c.bytes}
             took = {"seconds": timed.seconds / times, "exposed_s": timed.exposed * share}
-            found.append({**row, "times": times * share, **took, "op": c.op})
-        return found
+            rows.append({**row, "times": times * share, **took, "op": c.op})
+        return rows
 
 
 def _shared(slow: Sequence[tuple[Ran, Size]]) -> Times:

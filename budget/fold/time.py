@@ -182,11 +182,11 @@ def _timed(kernels: Sequence[Work], r: Rates) -> tuple[Timed, ...]:
     kernels = [w for w in (kernels if r.serial else at_once(kernels)) if runs(w, r)]
     if r.steps:
         r = r._replace(resident=sum(w.weights * w.times for w in kernels if w.phase == "forward"))
-    found = []
+    timed = []
     for w in kernels:
         seconds, bound = kernel_time(w, r)
-        found.append(Timed(w, seconds * w.times, bound))
-    return tuple(found)
+        timed.append(Timed(w, seconds * w.times, bound))
+    return tuple(timed)
 
 
 def _phases(kernels: Iterable[Timed]) -> dict[str, Size]:

@@ -174,7 +174,7 @@ def timeline(order: Order, seconds: Callable[[int, Pass], float], message: float
     rank_of = {(p.stage, p.way): rank for rank, passes in enumerate(order) for p in passes}
     ended: dict[tuple[str, int, int, int], float] = {}
     free, at = [0.0] * len(order), [0] * len(order)
-    found: list[list[Ran]] = [[] for _ in order]
+    by_rank: list[list[Ran]] = [[] for _ in order]
     going = True
     while going:
         going = False
@@ -187,12 +187,12 @@ def timeline(order: Order, seconds: Callable[[int, Pass], float], message: float
                 start = max(free[rank], *filter(None, ready), 0.0)
                 free[rank] = start + sum(seconds(rank, p) for p in both)
                 for p in both:
-                    found[rank].append(Ran(rank, p, start, free[rank]))
+                    by_rank[rank].append(Ran(rank, p, start, free[rank]))
                     ended[_key(p)] = free[rank]
                 at[rank], going = at[rank] + len(both), True
     if any(n < len(passes) for n, passes in zip(at, order, strict=True)):
         raise InputError("layout.schedule", "its ranks wait for each other for ever")
-    return [ran for ranked in found for ran in ranked]
+    return [ran for ranked in by_rank for ran in ranked]
 
 
 def _key(p: Pass) -> tuple[str, int, int, int]:

@@ -106,13 +106,13 @@ def block(
 
 def walk(nodes: Iterable[Node], times: Size = 1) -> list[tuple[Op, Size]]:
     """Every operator with the number of times that it runs."""
-    found: list[tuple[Op, Size]] = []
+    ops: list[tuple[Op, Size]] = []
     for node in nodes:
         if isinstance(node, Block):
-            found += walk(node.body, times * node.count)
+            ops += walk(node.body, times * node.count)
         else:
-            found.append((node, times))
-    return found
+            ops.append((node, times))
+    return ops
 
 
 def rewrite(nodes: Iterable[Node], change: Callable[[Op], Iterable[Node]]) -> tuple[Node, ...]:
@@ -198,10 +198,10 @@ def states(nodes: Iterable[Node], copies: Size = 1) -> Iterator[tuple[Tensor, Op
     seen: set[str] = set()
     for node in nodes:
         if isinstance(node, Block):
-            for found in states(node.body, copies if node.shared else copies * node.count):
-                if found[0].name not in seen:
-                    seen.add(found[0].name)
-                    yield found
+            for state in states(node.body, copies if node.shared else copies * node.count):
+                if state[0].name not in seen:
+                    seen.add(state[0].name)
+                    yield state
             continue
         for t in node.ins:
             if t.role == STATE and t.name not in seen:

@@ -84,8 +84,8 @@ def window(axis: str) -> tuple[str, ...]:
 
 def joint(each: Iterable[tuple[str, ...]], sizes: Mapping[str, Size]) -> dict[str, Size]:
     """The sizes of those of tensors' axes that are several: `.` multiplies, `|` adds up."""
-    found = [several for dims in each for several in _joint(dims)]
-    return {axis: sum([product([sizes[d] for d in part]) for part in parts]) for axis, parts in found}
+    axes = [several for dims in each for several in _joint(dims)]
+    return {axis: sum([product([sizes[d] for d in part]) for part in parts]) for axis, parts in axes}
 
 
 @lru_cache(maxsize=4096)

@@ -153,13 +153,13 @@ def _beside(table: Mapping[str, Any], path: str) -> dict[str, Beside]:
     """The fields that name a launch file that is here (from the file's folder or this one), and its
     settings.
     """
-    found: dict[str, Beside] = {}
+    files: dict[str, Beside] = {}
     for name in FILES:
         if place := _here(table.get(name), path):
-            other = found[name] = Beside(table[name])
+            other = files[name] = Beside(table[name])
             other.form, settings, other.known, other.left = _read(place, whole=False)
             other.settings = {field: x for field, x in settings.items() if field not in PROGRAMS}
-    return found
+    return files
 
 
 def _add(settings: dict[str, Any], more: Mapping[str, Any]) -> None:
@@ -201,8 +201,8 @@ def _at_hand(model: str) -> tuple[str, dict[str, str]]:
     for name in (last, last.partition("_")[2]):  # bartowski's files begin with the owner's name
         if preset.known(name) and (model.startswith(ROOTS) or model.endswith(".gguf")):
             return name, {}
-        if found := preset.few_bits(name):
-            return found[0], {"quantize": found[1]}
+        if named := preset.few_bits(name):
+            return named[0], {"quantize": named[1]}
     return model, {}
 
 

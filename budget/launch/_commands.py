@@ -77,8 +77,8 @@ def _sky(table: Mapping[str, Any]) -> dict[str, str]:
     asked = resources.get("accelerators") if isinstance(resources, Mapping) else None
     if isinstance(asked, Mapping) and len(asked) == 1:  # {H100: 8}
         asked = ":".join(map(str, *asked.items()))
-    found = re.fullmatch(r"[^:,{}]+(?::(\d+))?", asked) if isinstance(asked, str) else None
-    return {"SKYPILOT_NUM_GPUS_PER_NODE": found[1] or "1"} if found else {}
+    match = re.fullmatch(r"[^:,{}]+(?::(\d+))?", asked) if isinstance(asked, str) else None
+    return {"SKYPILOT_NUM_GPUS_PER_NODE": match[1] or "1"} if match else {}
 
 
 def _text(name: str, command: Any) -> str:

@@ -33,10 +33,10 @@ def script(text: str) -> str:
     arguments: dict[str, str] = {}
     last: dict[str, Any] = {"image": "", "run": [], "env": {}}
     for name, words in _instructions(text):
-        if name == "FROM" and (found := FROM.fullmatch(f"FROM {words}")):
-            image = filled(found[1], arguments)
+        if name == "FROM" and (match := FROM.fullmatch(f"FROM {words}")):
+            image = filled(match[1], arguments)
             last = deepcopy(stages.get(image, {"image": image, "run": [], "env": {}}))
-            stages[found[2] or image] = last
+            stages[match[2] or image] = last
         elif name == "ARG":
             arguments |= _variables(words)
         elif name == "ENV":
@@ -54,8 +54,8 @@ def _instructions(text: str) -> Iterator[tuple[str, str]]:
     """The instructions with their text, each in one line."""
     lines = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
     for line in re.sub(r"\\\s*\n", " ", lines).splitlines():
-        if found := INSTRUCTION.fullmatch(line.rstrip()):
-            yield found[1].upper(), found[2]
+        if match := INSTRUCTION.fullmatch(line.rstrip()):
+            yield match[1].upper(), match[2]
 
 
 def _variables(text: str) -> dict[str, str]:

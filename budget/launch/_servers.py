@@ -113,12 +113,12 @@ def started(commands: Iterable[list[str]]) -> list[str]:
     bare word as its `--model`; None where no command does. Where several commands have one model, as on
     several nodes, the longest is taken. Raises InputError for several models.
     """
-    found = sorted(filter(None, map(_started, commands)), key=len)
-    by_model = {model: words for words in found if (model := _model(words))}
+    lines = sorted(filter(None, map(_started, commands)), key=len)
+    by_model = {model: words for words in lines if (model := _model(words))}
     if len(by_model) > 1:
         raise InputError("--run", f"starts servers of {shown(', '.join(by_model), 90)}; allowed: of one")
-    words = next(iter(by_model.values()), found[-1] if found else [])
-    others = (one[2:] for one in found if words[1] in APART and one[1] == words[1] and not _model(one))
+    words = next(iter(by_model.values()), lines[-1] if lines else [])
+    others = (one[2:] for one in lines if words[1] in APART and one[1] == words[1] and not _model(one))
     return [*words, *(word for one in others for word in one)] if by_model else words
 
 
@@ -149,13 +149,13 @@ def _started(words: list[str]) -> list[str]:
 
 
 def _line(name: str, before: list[str], rest: list[str]) -> list[str]:
-    flags = [f"--{found[1].lower()}={found[2]}" for found in _variables(name, before)]
+    flags = [f"--{match[1].lower()}={match[2]}" for match in _variables(name, before)]
     bare = ["--model"] if rest and not rest[0].startswith("-") else []
     return ["--serves", name, *flags, *bare, *(_long(word) for word in rest)]
 
 
 def _variables(name: str, words: list[str]) -> Iterator[re.Match[str]]:
-    return (found for word in words if (found := re.fullmatch(VARIABLES.get(name, "(?!)"), word)))
+    return (match for word in words if (match := re.fullmatch(VARIABLES.get(name, "(?!)"), word)))
 
 
 def _long(word: str) -> str:

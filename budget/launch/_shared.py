@@ -20,10 +20,10 @@ ALL = "all-linear"  # as peft calls every linear layer but the head
 
 def optimizer(name: Any) -> Settings:
     """An optimizer by its name. Raises InputError."""
-    found = OPTIMIZERS.get(named(str(name).lower()))
-    if found is None:
+    ours = OPTIMIZERS.get(named(str(name).lower()))
+    if ours is None:
         raise InputError("optimizer", f"got {shown(name)}; allowed: {', '.join(sorted(OPTIMIZERS))}")
-    return {"optimizer": found}
+    return {"optimizer": ours}
 
 
 def whole(ours: str) -> Callable[[Any], Settings]:

@@ -41,24 +41,24 @@ def programs(words: list[str]) -> list[str]:
 
     Sources: trl, maxtext-defaults.
     """
-    found: list[str] = []
+    out: list[str] = []
     pairs = False
     for word in words:
         pairs = pairs or MAXTEXT.fullmatch(word) is not None
         if pairs and (pair := PAIR.fullmatch(word)):
-            found += [f"--{pair[1]}", pair[2]]
+            out += [f"--{pair[1]}", pair[2]]
         elif script := TRL.fullmatch(word):
-            found += [word, "--trl", script[1]]
-        elif found and found[-1] == "trl" and word in COMMANDS:
-            found[-1:] = [f"{word}.py", "--trl", word]
+            out += [word, "--trl", script[1]]
+        elif out and out[-1] == "trl" and word in COMMANDS:
+            out[-1:] = [f"{word}.py", "--trl", word]
         else:
-            found.append(word)
-    return found
+            out.append(word)
+    return out
 
 
 def variables(text: str) -> dict[str, str]:
     """Variables that are set to one value. One that is set twice, as in two branches, is not known."""
-    found = {
+    values = {
         name: value.rpartition(":")[2]  # of --gres=gpu:h100:8 the number
         for flag, value in SBATCH.findall(text)
         for name in JOB.get(flag, ())
@@ -67,10 +67,10 @@ def variables(text: str) -> dict[str, str]:
     twice = set()
     lines = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
     for name, assigned in ASSIGNED.findall(lines):
-        value = filled(assigned.strip("\"'"), found)
-        if found.setdefault(name, value) != value:
+        value = filled(assigned.strip("\"'"), values)
+        if values.setdefault(name, value) != value:
             twice.add(name)
-    return {name: value for name, value in found.items() if name not in twice}
+    return {name: value for name, value in values.items() if name not in twice}
 
 
 def filled(word: str, known: Mapping[str, str]) -> str:

@@ -79,16 +79,16 @@ def finish(settings: dict[str, Any]) -> dict[str, Any]:
     """The settings of the kind; adapters are kept in float32."""
     kind = settings.pop("kind")
     given = {name: settings.pop(f"given_{name}", None) for name in SETTINGS}
-    found = {ours: given[theirs] for theirs, ours in KINDS[kind].items() if given[theirs] is not None}
+    of_kind = {ours: given[theirs] for theirs, ours in KINDS[kind].items() if given[theirs] is not None}
     for theirs, ours in KINDS[kind].items():
         if ours in COUNTS and (given[theirs] is None or isinstance(given[theirs], bool) or given[theirs] < 1):
             raise InputError(theirs, f"got {shown(given[theirs])}; allowed: whole numbers from 1")
     if settings.get("adapter_bias") == "none":
         del settings["adapter_bias"]
     if kind in ("PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING"):
-        return {**settings, **found}
+        return {**settings, **of_kind}
     if kind == "LORA":
-        return {"lora_rank": 8, "lora_dtype": "fp32", **settings, **found}
+        return {"lora_rank": 8, "lora_dtype": "fp32", **settings, **of_kind}
     if "lora_targets" in settings:
         settings["target_modules"] = settings.pop("lora_targets")
-    return {"adapter_dtype": "fp32", **settings, **found, **({"ia3": True} if kind == "IA3" else {})}
+    return {"adapter_dtype": "fp32", **settings, **of_kind, **({"ia3": True} if kind == "IA3" else {})}

@@ -77,6 +77,6 @@ def finish(settings: dict[str, Any]) -> dict[str, Any]:
     settings["execution"] = "compiled" if "model" in parts else "eager"
     if "loss" not in parts:
         settings["unsaid"] = ("a loss that is not compiled",)
-    found = {**mixed, **settings}
-    sums = {"reduce_dtype": summed} if found["precision"] == "fsdp" else {}
-    return {"model": FLAVORS[name, flavor], **found, **sums}
+    all_of = {**mixed, **settings}
+    sums = {"reduce_dtype": summed} if all_of["precision"] == "fsdp" else {}
+    return {"model": FLAVORS[name, flavor], **all_of, **sums}

@@ -14,9 +14,9 @@ UNITS = {"k": 10**3, "m": 10**6, "K": 2**10, "M": 2**20}
 
 def _length(tokens: Any) -> Settings:
     """Tokens: a number, thousands (16k, 25.6k), or multiples of 1,024 (16K). Raises InputError."""
-    found = re.fullmatch(r"(\d+)([KM])|(\d+(?:\.\d+)?)([km])", str(tokens))
-    if found is not None:
-        tokens = int(float(found[1] or found[3]) * UNITS[found[2] or found[4]])
+    match = re.fullmatch(r"(\d+)([KM])|(\d+(?:\.\d+)?)([km])", str(tokens))
+    if match is not None:
+        tokens = int(float(match[1] or match[3]) * UNITS[match[2] or match[4]])
     return {} if tokens == -1 else whole("seq")(tokens)  # -1: as long as fits
 
 

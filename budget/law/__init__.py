@@ -48,8 +48,8 @@ class Law(NamedTuple):
 
     def optimum(self, flops: float, **more: float) -> tuple[float, float]:
         """(parameters, tokens) of the lowest loss for so much compute."""
-        found: tuple[float, float] = self.form.optimum(self.constants, flops, **self._taken(more))
-        return found
+        sizes: tuple[float, float] = self.form.optimum(self.constants, flops, **self._taken(more))
+        return sizes
 
     def interval(self, value: Callable[[Law], float]) -> tuple[float, float] | None:
         """The 90 % interval of a quantity that follows from the law, over its bootstrap samples; None
@@ -57,8 +57,8 @@ class Law(NamedTuple):
         """
         if not self.draws:
             return None
-        found = sorted(value(self._replace(constants=draw, draws=())) for draw in self.draws)
-        return found[round(LOW * (len(found) - 1))], found[round(HIGH * (len(found) - 1))]
+        values = sorted(value(self._replace(constants=draw, draws=())) for draw in self.draws)
+        return values[round(LOW * (len(values) - 1))], values[round(HIGH * (len(values) - 1))]
 
     def outside(self, params: float, tokens: float) -> list[str] | None:
         """The ranges of the law's own runs in which a run is not: params, tokens, compute. None: none is

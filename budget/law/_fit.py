@@ -108,14 +108,14 @@ def runs(columns: Mapping[str, Sequence[float]]) -> Runs:
     return enough(Runs(params, tokens, loss, tuple(range(2, len(params) + 2))))
 
 
-def enough(found: Runs) -> Runs:
+def enough(some: Runs) -> Runs:
     """The runs, if a curve can be fitted to them. Raises InputError."""
-    if len(found.rows) < LEAST:
-        raise InputError("runs", f"got {len(found.rows)} runs; allowed: {LEAST} or more")
+    if len(some.rows) < LEAST:
+        raise InputError("runs", f"got {len(some.rows)} runs; allowed: {LEAST} or more")
     for name in COLUMNS:
-        if len(set(getattr(found, name).tolist())) < 3:
+        if len(set(getattr(some, name).tolist())) < 3:
             raise InputError("runs", f"{name}: fewer than 3 different values say nothing about a curve")
-    return found
+    return some
 
 
 def _installed() -> Any:
@@ -127,11 +127,11 @@ def _installed() -> Any:
     return numpy
 
 
-def fit(found: Runs, bootstraps: int = 1000, seed: int = 0) -> Fit:
+def fit(table: Runs, bootstraps: int = 1000, seed: int = 0) -> Fit:
     """The law of the runs, its outliers, and so many bootstrap samples."""
     import numpy as np
 
-    n, d, loss = (np.log(x) for x in (found.params, found.tokens, found.loss))
+    n, d, loss = (np.log(x) for x in (table.params, table.tokens, table.loss))
     n0, d0 = float(np.median(n)), float(np.median(d))  # centred, the terms hardly depend on each other
     data = (n - n0, d - d0, loss)
     best = min((_solve(data, start, HUBER) for start in _starts(data)), key=lambda x: x.cost).x
@@ -139,10 +139,10 @@ def fit(found: Runs, bootstraps: int = 1000, seed: int = 0) -> Fit:
     off = loss - _curve(absolute, *data[:2])[0]
     # The curve of least absolute errors goes through as many runs as it has constants; with few runs their
     # errors of 0 would make the deviation too small. Derived.
-    on = len(CONSTANTS) if len(found.rows) < FEW else 0
+    on = len(CONSTANTS) if len(table.rows) < FEW else 0
     sigma = max(1.4826 * float(np.median(np.sort(abs(off))[on:])), 1e-12)  # of normal errors. Derived.
     far = [i for i in np.argsort(-abs(off)) if abs(off[i]) > SIGMAS * sigma]
-    outliers = tuple(Outlier(found.rows[i], float(np.expm1(off[i])), float(abs(off[i]) / sigma)) for i in far)
+    outliers = tuple(Outlier(table.rows[i], float(np.expm1(off[i])), float(abs(off[i]) / sigma)) for i in far)
     random = np.random.default_rng(seed)
     picks = [random.integers(0, len(n), len(n)) for _ in range(bootstraps)]
     drawn = [_solve(tuple(x[p] for x in data), best, HUBER, most=60).x for p in picks]
@@ -225,15 +225,15 @@ def _uncentred(x: Any, n0: float, d0: float) -> dict[str, float]:
     return {k: float(v) for k, v in zip(CONSTANTS, values, strict=True)}
 
 
-def about(found: Runs, result: Fit, path: str) -> dict[str, Any]:
+def about(table: Runs, result: Fit, path: str) -> dict[str, Any]:
     """The fit as a law's file: what `budget scale --law` reads."""
-    compute = 6 * found.params * found.tokens
-    sizes = {"params": found.params, "tokens": found.tokens, "compute": compute}
+    compute = 6 * table.params * table.tokens
+    sizes = {"params": table.params, "tokens": table.tokens, "compute": compute}
     return {
         "schema": "budget.law/1",
         "name": f"fitted to {path}",
         "form": "additive",
-        "points": len(found.rows),
+        "points": len(table.rows),
         "constants": result.constants,
         "range": {k: [float(v.min()), float(v.max())] for k, v in sizes.items()},
         "draws": result.draws,

@@ -15,7 +15,7 @@ def links(records: Iterable[Record]) -> dict[str, tuple[float, float]]:
     for r in records:
         if r.collective and r.split == "fit":
             groups.setdefault(r.collective, []).append((1 / r.seconds, r.info["bytes"] / r.seconds))
-    found = {}
+    by_name = {}
     for name, rows in groups.items():
         aa, ab, bb = (sum(x * y for x, y in pairs) for pairs in _products(rows))
         a, b = sum(x for x, _ in rows), sum(y for _, y in rows)
@@ -23,8 +23,8 @@ def links(records: Iterable[Record]) -> dict[str, tuple[float, float]]:
         if len(rows) > 1 and determinant > 0:
             start, per_byte = (a * bb - b * ab) / determinant, (b * aa - a * ab) / determinant
             if per_byte > 0:
-                found[name] = (max(start, 0.0), 1 / per_byte)
-    return found
+                by_name[name] = (max(start, 0.0), 1 / per_byte)
+    return by_name
 
 
 def _products(rows: Sequence[tuple[float, float]]) -> Iterable[Iterable[tuple[float, float]]]:

@@ -89,8 +89,8 @@ def _aside(entry: Any) -> bool:
 def _record(entry: Any, where: str) -> Record:
     info = entry.get("extra_info") if isinstance(entry, dict) else None
     if not isinstance(info, dict) or info.get("schema") != SCHEMA:
-        found = shown(info.get("schema")) if isinstance(info, dict) else "none"
-        raise InputError("results", f"{where}: schema {found}; allowed: {SCHEMA}")
+        schema = shown(info.get("schema")) if isinstance(info, dict) else "none"
+        raise InputError("results", f"{where}: schema {schema}; allowed: {SCHEMA}")
     if missing := [name for name in NEEDED if name not in info]:
         raise InputError("results", f"{where}: {missing[0]} is missing")
     stats = entry.get("stats")
@@ -157,8 +157,8 @@ def _same(one: Record, other: Record) -> bool:
 
 def find(folder: str) -> list[str]:
     """The results files in a folder, oldest first: pytest-benchmark numbers them."""
-    found = [os.path.join(place, name) for place, _, names in os.walk(folder) for name in names]
-    return sorted((p for p in found if p.endswith(".json")), key=lambda p: (os.path.basename(p), p))
+    paths = [os.path.join(place, name) for place, _, names in os.walk(folder) for name in names]
+    return sorted((p for p in paths if p.endswith(".json")), key=lambda p: (os.path.basename(p), p))
 
 
 def newest(paths: Iterable[str], device: str) -> list[Record]:

@@ -20,14 +20,14 @@ def shipped() -> dict[str, list[str]]:
 
 def owners(paths: Sequence[str]) -> dict[str, list[str]]:
     """The results files in files or folders by the device whose records they hold. Raises InputError."""
-    found: dict[str, list[str]] = {}
+    files: dict[str, list[str]] = {}
     for path in paths:
         if not os.path.exists(path):
             raise InputError("results", f"there is no {path}")
         for file in [path] if os.path.isfile(path) else find(path):
             for key in sorted({str(r.info["device"]) for r in load(file)}):
-                found.setdefault(key, []).append(file)
-    return found
+                files.setdefault(key, []).append(file)
+    return files
 
 
 def recorded(records: Sequence[Record], key: str) -> Device:

@@ -90,27 +90,27 @@ def _row(record: Record, device: Device, profile: Profile) -> Row:
 
 def p90(sizes: Iterable[float]) -> float:
     """The value that nine of ten are below."""
-    found = sorted(sizes)
-    return found[min(int(0.9 * len(found)), len(found) - 1)]
+    ordered = sorted(sizes)
+    return ordered[min(int(0.9 * len(ordered)), len(ordered) - 1)]
 
 
-def summarize(name: str, found: Sequence[Row]) -> Summary:
+def summarize(name: str, some: Sequence[Row]) -> Summary:
     """The errors of some rows."""
-    sizes = [abs(r.error) for r in found]
+    sizes = [abs(r.error) for r in some]
     return Summary(
         name,
-        len(found),
+        len(some),
         statistics.median(sizes),
         p90(sizes),
-        statistics.median(r.error for r in found),
-        sum(r.inside for r in found) / len(found),
+        statistics.median(r.error for r in some),
+        sum(r.inside for r in some) / len(some),
     )
 
 
-def summaries(found: Sequence[Row]) -> list[Summary]:
+def summaries(every: Sequence[Row]) -> list[Summary]:
     """One summary per suite, one for all kernels, one per mode of networks, one for all networks."""
     groups: dict[str, list[Row]] = {}
-    for row in found:
+    for row in every:
         groups.setdefault(row.group, []).append(row)
         if not row.record.collective:  # they depend on others' traffic: a class of their own
             groups.setdefault("all networks" if row.record.is_network else "all kernels", []).append(row)

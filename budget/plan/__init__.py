@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 @cache
 def files() -> tuple[ModuleType, ...]:
     """All techniques, sorted by name."""
-    found = (import_module(f"{__name__}.{name}") for name in modules(__path__[0]))
-    return tuple(module for module in found if hasattr(module, "SETTINGS"))
+    techniques = (import_module(f"{__name__}.{name}") for name in modules(__path__[0]))
+    return tuple(module for module in techniques if hasattr(module, "SETTINGS"))
 
 
 @cache

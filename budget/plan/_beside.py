@@ -271,9 +271,9 @@ def usual(model: Model, task: Task, method: str) -> str:
     family = table.load("peft.json")["families"].get(task.family, {})
     # peft knows modules by their names, and a gated MLP's (T5 1.1) are called otherwise.
     gated = any(o.tag == GATED for o, _ in walk(model.nodes))
-    found = family.get(f"{method}, gated" if gated else method, family.get(method, family.get("lora")))
-    if found is not None:
-        return ",".join(p for p in found.split(",") if matching(model, p))
+    names = family.get(f"{method}, gated" if gated else method, family.get(method, family.get("lora")))
+    if names is not None:
+        return ",".join(p for p in names.split(",") if matching(model, p))
     fused = any(o.tag == QKV for o, _ in walk(model.nodes))
     if not fused and not matching(model, "attn.q"):
         linear = any(is_linear(o) for o, _ in walk(model.nodes))

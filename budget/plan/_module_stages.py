@@ -42,7 +42,7 @@ def _repeated(counts: tuple[int, ...]) -> list[int]:
 
 def _places(ops: list[Op], home: dict[str, int], last: int) -> dict[int, int]:
     """The stage of each operator that runs, by its number."""
-    found: dict[int, int] = {}
+    stages: dict[int, int] = {}
     by_name: dict[str, int] = {}
     now = 0
     for i, o in enumerate(ops):
@@ -50,8 +50,8 @@ def _places(ops: list[Op], home: dict[str, int], last: int) -> dict[int, int]:
             continue
         if o.phase == "forward":
             now = by_name[o.name] = home.get(_unit(o), now)
-        found[i] = by_name.get(o.of or o.name, now if o.phase == "forward" else last)
-    return found
+        stages[i] = by_name.get(o.of or o.name, now if o.phase == "forward" else last)
+    return stages
 
 
 def _stage(model: Model, ops: list[Op], at: dict[int, int], made: Made, stage: int) -> Model:

@@ -108,7 +108,7 @@ def _numbers(nodes: Iterable[Node]) -> tuple[dict[int, list[int]], int]:
 
     A block that has linear layers among its own operators is a layer, repeated; others hold layers.
     """
-    found: dict[int, list[int]] = {}
+    numbers: dict[int, list[int]] = {}
     first, known = 0, called()
     for node in nodes:
         if not isinstance(node, Block):
@@ -116,11 +116,11 @@ def _numbers(nodes: Iterable[Node]) -> tuple[dict[int, list[int]], int]:
         times = node.count if isinstance(node.count, int) and node.count <= MOST else 1
         if any(isinstance(n, Op) and n.tag in known for n in node.body):
             each = list(range(first, first + times))
-            found.update({id(o): each for o, _ in walk(node.body)})
+            numbers.update({id(o): each for o, _ in walk(node.body)})
             first += times
         else:
             inside, length = _numbers(node.body)
             for o, own in inside.items():
-                found[o] = [first + turn * length + i for turn in range(times) for i in own]
+                numbers[o] = [first + turn * length + i for turn in range(times) for i in own]
             first += length * times
-    return found, first
+    return numbers, first

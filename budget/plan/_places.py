@@ -99,8 +99,8 @@ class Places:
         want = tuple(WHOLE if moved(dim, own, t.dims) is None else dim for dim in place)
         if want == place:
             return t
-        found = self.convert(o._replace(sizes=sizes), t._replace(dims=own), want, out, scope)
-        return found._replace(dims=t.dims)
+        gathered = self.convert(o._replace(sizes=sizes), t._replace(dims=own), want, out, scope)
+        return gathered._replace(dims=t.dims)
 
     def group(self, i: int, t: Tensor, a: str, b: str) -> str:
         """The axis whose devices talk; "" for a slice, where none do."""

@@ -99,11 +99,11 @@ def _reverse_op(o: Op, grads: Grads, needs: set[str], shared: bool) -> Iterator[
             wanted.append((t, _of_weight(t)))
         elif t.role == WEIGHT or t.name in needs:
             wanted.append((t, _gradient(t, f"d:{t.name}<{o.name}.{i}")))
-    found, made = _gradients(o, arrived, wanted, needs)
+    ops, made = _gradients(o, arrived, wanted, needs)
     # A convolution's gradients are one call.
     others = -1 if o.kind == "contract" and is_convolution(o) else 0
     beside, copies = o.beside[1], o.copies[1]
-    for back in found:
+    for back in ops:
         plain = is_zero(beside) and not copies
         yield back if plain else back._replace(beside=(beside, 0), copies=(copies, ()))
         beside, copies = others, ()
@@ -127,18 +127,18 @@ def _gradients(
     """The backward operators of one operator, and each operand with its gradient."""
     if o.rule.solves:
         return _solved(o, arrived[0], wanted), [*wanted]
-    found: list[Op] = []
+    ops: list[Op] = []
     made: list[Pair] = []
     together: list[Pair] = []
     for t, grad in wanted:
         if (one := _apart(o, t, grad, arrived)) is None:
             together.append((t, grad))
         else:
-            found += one[0]
+            ops += one[0]
             made.append((t, one[1]))
     if together:
-        found += _together(o, together, arrived, needs)
-    return found, made + together
+        ops += _together(o, together, arrived, needs)
+    return ops, made + together
 
 
 def _apart(o: Op, t: Tensor, grad: Tensor, arrived: Sequence[Tensor]) -> tuple[list[Op], Tensor] | None:
@@ -181,13 +181,13 @@ def _together(o: Op, wanted: Sequence[Pair], arrived: Sequence[Tensor], needs: s
 def _solved(o: Op, g: Tensor, wanted: Sequence[Pair]) -> list[Op]:
     """Gradients for X = A^-1 B: B's is another solve, A's is the product of that and X."""
     system, right = o.ins
-    found = {t.name: grad for t, grad in wanted}
-    solved = found.get(right.name, _gradient(right, f"d:{right.name}<{o.name}.1"))
+    grads = {t.name: grad for t, grad in wanted}
+    solved = grads.get(right.name, _gradient(right, f"d:{right.name}<{o.name}.1"))
     first = _op(o, o.kind, (system, g), (solved,))
-    if system.name not in found:
+    if system.name not in grads:
         return [first]
     rows, columns = solved._replace(dims=o.out.dims), o.out._replace(dims=right.dims)
-    return [first, _op(o, "contract", (rows, columns), (found[system.name],))]
+    return [first, _op(o, "contract", (rows, columns), (grads[system.name],))]
 
 
 def _whole(o: Op, t: Tensor, grad: Tensor) -> Tensor:

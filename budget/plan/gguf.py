@@ -109,7 +109,7 @@ def type_of(mix: Mapping[str, Any], role: str, i: int, n: int, of: Network) -> s
     rule = mix.get(role, most)
     if isinstance(rule, str):
         return rule
-    return str(next((found for where, found in rule if holds(where, i, n, of)), most))
+    return str(next((dtype for where, dtype in rule if holds(where, i, n, of)), most))
 
 
 def fitting(dtype: str, inner: Size) -> str:

@@ -61,9 +61,9 @@ def _kept(model: Model) -> Op:
             for t in o.weights:
                 if t.role == WEIGHT and not t.added:
                     products.setdefault(o.ins[0].name, []).append((t, o))
-    for found in products.values():
-        size = sum(_of_one(t, o) for t, o in found)
-        t, o = found[0]
+    for gradient in products.values():
+        size = sum(_of_one(t, o) for t, o in gradient)
+        t, o = gradient[0]
         shapes[size, product(o.sizes[d] for d in t.dims if d in o.ins[0].dims)] = size
     sizes = {f"p{i}": size for i, size in enumerate(shapes.values())}
     outs = tuple(Tensor(f"gradient~{dim}", (dim,), part=TEMPORARY) for dim in sizes)

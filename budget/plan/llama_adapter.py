@@ -76,8 +76,8 @@ def _rescaled(o: Op) -> Iterator[Op]:
 
 def _stack(model: Model) -> tuple[int, Block]:
     """The only stack of layers with attention, and its place. Raises InputError where layers differ."""
-    found = [(i, n) for i, n in enumerate(model.nodes) if any(_merges(o) for o, _ in walk((n,)))]
-    for at, stack in found if len(found) == 1 else ():
+    stacks = [(i, n) for i, n in enumerate(model.nodes) if any(_merges(o) for o, _ in walk((n,)))]
+    for at, stack in stacks if len(stacks) == 1 else ():
         if isinstance(stack, Block) and not stack.shared and sum(map(_merges, stack.body)) == 1:
             return at, stack
     raise InputError("prompts", f"{model.name} has no one stack of layers with one attention; allowed: 0")

@@ -92,7 +92,7 @@ def _ranks(model: Model, text: str, more: Sequence[str]) -> dict[str, Size]:
 
     Raises InputError.
     """
-    found: dict[str, Size] = {}
+    ranks: dict[str, Size] = {}
     for pair in filter(None, (x.strip() for x in text.split(","))):
         pattern, _, number = pair.partition("=")
         if not number.isdecimal() or not int(number):
@@ -100,8 +100,8 @@ def _ranks(model: Model, text: str, more: Sequence[str]) -> dict[str, Size]:
                 "rank_pattern", f"got {pair[:60]!r}; allowed: names and ranks, as attn.q=16,mlp.up=4"
             )
         for name in resolved(model, "rank_pattern", pattern, more):
-            found.setdefault(name, int(number))
-    return found
+            ranks.setdefault(name, int(number))
+    return ranks
 
 
 def _parts(model: Model) -> dict[str, list[Op]]:

@@ -152,14 +152,14 @@ def mesh(layout: Layout, model: Model, *, scatters: bool = False) -> tuple[Axis,
     """
     if not is_zero(layout.etp) and any_of(layout.etp != layout.tp) and not _has_experts(model):
         raise InputError("layout.etp", f"{model.name} has no experts; allowed: 0")
-    found = heads(model)
-    for letter, kinds in found.items():
+    by_letter = heads(model)
+    for letter, kinds in by_letter.items():
         for groups, each in kinds:
             even("tp", layout.tp, "heads", groups * each)
             if layout.cp_kind == "ulysses" and letter == KV_HEADS:
                 even("cp", layout.tp * layout.cp, "heads", groups * each)
     whole = _uneven(layout, model)
-    groups_of = {letter: [groups for groups, _ in kinds] for letter, kinds in found.items()}
+    groups_of = {letter: [groups for groups, _ in kinds] for letter, kinds in by_letter.items()}
     divided = axes(layout, groups_of, scatters=scatters and _even_tokens(layout, model))
     return tuple(axis._replace(whole=whole) for axis in divided) if whole else divided
 
@@ -184,13 +184,13 @@ def _uneven(layout: Layout, model: Model) -> tuple[int, ...]:
 
 def heads(model: Model) -> dict[str, list[tuple[Size, Size]]]:
     """By their letter, groups of heads and the heads of each: of every kind of attention, of states."""
-    found: dict[str, list[tuple[Size, Size]]] = {letter: [] for letter in HEADS}
+    groups: dict[str, list[tuple[Size, Size]]] = {letter: [] for letter in HEADS}
     for o, _ in walk(model.nodes):
         for letter in HEADS.keys() & loops_over(o):
             kind = o.sizes[letter], o.sizes.get(HEADS[letter], 1)
-            if not any(all(map(_same, kind, known)) for known in found[letter]):
-                found[letter].append(kind)
-    return found
+            if not any(all(map(_same, kind, known)) for known in groups[letter]):
+                groups[letter].append(kind)
+    return groups
 
 
 def _same(a: Size, b: Size) -> bool:

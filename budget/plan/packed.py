@@ -159,10 +159,10 @@ def _mixed(model: Model, packing: Packing, dtype: str) -> Model:
     kinds = dict(packing.types)
 
     def change(o: Op) -> tuple[Op]:
-        found = kinds.get(o.tag, "")
-        if not found:
+        role = kinds.get(o.tag, "")
+        if not role:
             return (o,)
-        few = (t._replace(role=FROZEN, dtype=found) if t in o.weights and not t.added else t for t in o.ins)
+        few = (t._replace(role=FROZEN, dtype=role) if t in o.weights and not t.added else t for t in o.ins)
         return (o._replace(ins=tuple(few)),)
 
     nodes = rewrite(model.nodes, change)
@@ -199,11 +199,11 @@ def _once(nodes: Iterable[Node], seen: set[str]) -> Iterator[Node]:
 
 def _held(packing: Packing, called: list[tuple[str, ...]]) -> bool:
     """Whether a module is in the format, in all layers alike. Raises InputError."""
-    found = {packing.holds(names) for names in called}
-    if len(found) > 1:
+    held = {packing.holds(names) for names in called}
+    if len(held) > 1:
         problem = f"{called[0][0]} is left out of some layers; allowed: of all or none"
         raise InputError("quantization_config", problem)
-    return found.pop()
+    return held.pop()
 
 
 def _stored(o: Op, packing: Packing, kernel: str) -> Iterator[Op]:

@@ -57,7 +57,7 @@ def _of_network(network: Model, book: Model, task: Task) -> tuple[Model, tuple[R
     alike = tuple(axis._replace(degree=2) if axis.is_given else axis for axis in axes)
     parts = _stages(Same(learned), Layout(pp=layout.pp, stages=layout.stages))
     divides: set[tuple[int, str]] = set()
-    found = []
+    ranks = []
     for part in parts:
         if layout.built not in (None, *part.ranks):
             continue
@@ -69,9 +69,9 @@ def _of_network(network: Model, book: Model, task: Task) -> tuple[Model, tuple[R
             program = _stepped(program, task, divided.partial, part, parts)
         else:
             program = run(program, task, "sparse")
-        found.append(Rank(program, task.dtype, part.ranks, part.layers))
+        ranks.append(Rank(program, task.dtype, part.ranks, part.layers))
     check(network, axes, divides)
-    return _both(Same(learned), micro) if trains else book, tuple(found)
+    return _both(Same(learned), micro) if trains else book, tuple(ranks)
 
 
 @once
@@ -111,11 +111,11 @@ def _of_module(book: Model, task: Task) -> tuple[Model, tuple[Rank, ...]]:
             raise InputError(f"layout.{axis}", problem)
     trains = task.workload.mode == "train"
     book = run(book, task, "gradients") if trains else book
-    found = []
+    ranks = []
     for part in module_stages(book, layout):
         program = _stepped(part.model, task, {}, part) if trains else part.model
-        found.append(Rank(program, task.dtype, part.ranks, part.layers))
-    return book, tuple(found)
+        ranks.append(Rank(program, task.dtype, part.ranks, part.layers))
+    return book, tuple(ranks)
 
 
 def _stepped(program: Model, task: Task, partial: Partial, part: Stage, parts: Sequence[Stage] = ()) -> Model:

@@ -32,17 +32,17 @@ def stages(model: Model, layout: Layout) -> tuple[Stage, ...]:
     counts = spread(model, layout)
     if len(counts) == 1:
         return (Stage(model, counts[0], (0,)),)
-    found: dict[tuple[tuple[str, int], ...], Stage] = {}
+    different: dict[tuple[tuple[str, int], ...], Stage] = {}
     parts = tuple(_cut(model, counts))
     for rank, (part, count) in enumerate(zip(parts, counts, strict=True)):
         before, behind = (_joined(parts[:rank]), _joined(parts[rank + 1 :]))
         key = tuple((o.name, times) for o, times in walk(part))
-        known = found.get(key)
+        known = different.get(key)
         ranks = (*known.ranks, rank) if known else (rank,)
         # One of several equal stages stands for all: the earliest, whose tensors have the shortest names.
         network = known.model if known else _network(model, before, part, behind)
-        found[key] = Stage(network, count, ranks)
-    return tuple(found.values())
+        different[key] = Stage(network, count, ranks)
+    return tuple(different.values())
 
 
 def spread(model: Model, layout: Layout) -> tuple[int, ...]:

@@ -41,8 +41,8 @@ def by_unit(model: Model, layout: Layout, sums: str | None = None, root: str = "
     if model.captured:
         return model._replace(nodes=tuple(units.flat(model.nodes)))
     nodes = tuple(units.run(model.nodes))
-    found = (t.name for o in nodes if isinstance(o, Op) and o.name.startswith(WHOLE) for t in o.outs)
-    return model._replace(nodes=tuple(holding(nodes, tuple(found))) if root == "whole" else nodes)
+    weights = (t.name for o in nodes if isinstance(o, Op) and o.name.startswith(WHOLE) for t in o.outs)
+    return model._replace(nodes=tuple(holding(nodes, tuple(weights))) if root == "whole" else nodes)
 
 
 class Units:
@@ -51,8 +51,8 @@ class Units:
     def __init__(self, layout: Layout, nodes: Iterable[Node], sums: str | None = None):
         self.layout, self.sums = layout, sums
         self.bodies = dict(_bodies(nodes))
-        found = _casts(nodes) if layout.zero == 3 else {}
-        self.casts = {name: o for name, o in found.items() if not self.alone(o.ins[0], o)}
+        casts = _casts(nodes) if layout.zero == 3 else {}
+        self.casts = {name: o for name, o in casts.items() if not self.alone(o.ins[0], o)}
         self.cast = {cast.name for cast in self.casts.values()}
         self.gathered: set[str] = set()
 
@@ -115,7 +115,7 @@ class Units:
                     grads.setdefault(_module(t.of), {})[t.name] = (t, o)
             if o.kind == "resident" and o.weights:
                 stored_by.setdefault(_module(o.weights[0].name), []).append(o)
-        last = {id(list(found.values())[-1][1]): unit for unit, found in grads.items()}
+        last = {id(list(gradients.values())[-1][1]): unit for unit, gradients in grads.items()}
         ready: set[tuple[str, str]] = set()
         for o in ops:
             if self.layout.zero == 3 and o.kind == "resident":
@@ -139,7 +139,7 @@ class Units:
 
     def gather(self, body: Sequence[Node], phase: str) -> Iterator[Op]:
         """What gathers the weights that a unit reads, in the dtype in which its products read them."""
-        found: dict[str, list[Piece]] = {}
+        pieces: dict[str, list[Piece]] = {}
         seen: set[str] = set()
         for o in outside(body):
             for t in () if _made(o) in self.casts or _uncasts(o) else o.ins:
@@ -161,21 +161,21 @@ class Units:
                     part = low
                 axis = axis_of(weight, maker, self.layout)
                 one = Piece(part, size[weight.name], whole, elements(whole, maker.sizes))
-                found.setdefault(axis, []).append(one)
-        for axis, parts in found.items():
+                pieces.setdefault(axis, []).append(one)
+        for axis, parts in pieces.items():
             yield _together("all_gather", axis, parts, phase)
 
     def scatter(self, grads: Iterable[tuple[Tensor, Op]]) -> Iterator[Op]:
         """A unit's gradients, added up: each device keeps its part."""
-        found: dict[str, list[Piece]] = {}
+        pieces: dict[str, list[Piece]] = {}
         for t, o in grads:
             if self.alone(t, o):
                 continue
             part, size = stored(t, o, self.layout)
             mine = part._replace(name=f"{t.name}@shard")
             piece = Piece(t._replace(role=ACTIVATION), elements(t, o.sizes), mine, size[t.name])
-            found.setdefault(axis_of(t, o, self.layout), []).append(piece)
-        for axis, parts in found.items():
+            pieces.setdefault(axis_of(t, o, self.layout), []).append(piece)
+        for axis, parts in pieces.items():
             yield _together("reduce_scatter", axis, parts, "backward")
             if has_copies(self.layout):
                 given = tuple(p.made._replace(dims=(p.made.name,), role=GIVEN) for p in parts)

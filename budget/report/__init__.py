@@ -22,17 +22,17 @@ def names() -> tuple[str, ...]:
     return modules(__path__[0])
 
 
-def parts(found: Any, by: str = "") -> Answer:
+def parts(shown: Any, by: str = "") -> Answer:
     """What formats render of an estimate (with a breakdown), or of an answer that names its own `report`."""
-    if isinstance(found, Estimate):
+    if isinstance(shown, Estimate):
         from ._estimate import answer
 
-        return answer(found, by)
-    own: Answer = import_module(f"{__name__}.{found.report}").answer(found)
+        return answer(shown, by)
+    own: Answer = import_module(f"{__name__}.{shown.report}").answer(shown)
     return own
 
 
-def render(found: Any, name: str, by: str = "") -> str:
+def render(answer: Any, name: str, by: str = "") -> str:
     """An Answer, an estimate with a breakdown, or several estimates, in a format.
 
     Raises InputError for an unknown format.
@@ -41,21 +41,21 @@ def render(found: Any, name: str, by: str = "") -> str:
 
     if name not in names():
         raise unknown("format", name, names())
-    whole = found if isinstance(found, Answer) else parts(found, by)
+    whole = answer if isinstance(answer, Answer) else parts(answer, by)
     text: str = import_module(f"{__name__}.{name}").render(whole)
     return text
 
 
-def show(found: Any, what: str) -> Any:
+def show(answer: Any, what: str) -> Any:
     """An answer in a format, as the `body` of a page, as its `records`, or as the `dict` of JSON."""
     if what == "body":
         from .html import body
 
-        return body(parts(found))
+        return body(parts(answer))
     if what == "records":
         from .csv import records
 
-        return records(parts(found))
+        return records(parts(answer))
     if what == "dict":
-        return parts(found).data()
-    return render(found, what)
+        return parts(answer).data()
+    return render(answer, what)

@@ -43,11 +43,11 @@ def tables(plan: Plan, extra: Extra) -> Iterator[Table]:
 
 
 def _served(plan: Plan, tokens: float) -> list[Sequence[Any]]:
-    found = alternatives.served(plan, tokens)
-    cheapest = min((x.total_usd for x in found if x.total_usd is not None), default=None)
+    points = alternatives.served(plan, tokens)
+    cheapest = min((x.total_usd for x in points if x.total_usd is not None), default=None)
     return [
         (x.params, x.tokens, x.train_usd, x.devices, x.usd_per_million, x.total_usd, x.total_usd == cheapest)
-        for x in found
+        for x in points
     ]
 
 

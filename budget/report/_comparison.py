@@ -119,13 +119,13 @@ def table(estimates: Sequence[Estimate]) -> Table:
     units = {e.rate[1] for e in estimates}
     rate = RATE._replace(heading=f"{units.pop()}/s") if len(units) == 1 else EACH_RATE
     decodes = all(e.task.workload.mode == "decode" for e in estimates)
-    found = [*FOUND, rate, MBU if decodes else MFU]
+    columns = [*FOUND, rate, MBU if decodes else MFU]
     # Only for one model on several devices: beside models there is no room.
     if _same(MODEL, estimates) and not _same(DEVICE, estimates) and any(map(DOLLARS.get, estimates)):
-        found.append(DOLLARS)
+        columns.append(DOLLARS)
     whole = _whole(estimates)
     fields = [
-        f for f in (*first, *asked, *found) if not whole or f.key not in SPEED
+        f for f in (*first, *asked, *columns) if not whole or f.key not in SPEED
     ]  # there is room for either
     return _table(estimates, (*fields, *whole))
 

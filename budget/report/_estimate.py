@@ -72,12 +72,12 @@ def _of_ranks(rows: Sequence[Mapping[str, Any]]) -> tuple[Column, ...]:
     from ._units import memory, seconds
 
     shown = {"bytes": memory, "s": seconds}
-    found = []
+    columns = []
     for key in rows[0]:
         name, _, unit = key.rpartition("_")
         title = RANKS.get(name, name)
-        found.append(Column(key, title, shown[unit]) if unit in shown else Column(key, RANKS.get(key, key)))
-    return tuple(found)
+        columns.append(Column(key, title, shown[unit]) if unit in shown else Column(key, RANKS.get(key, key)))
+    return tuple(columns)
 
 
 def curve(estimate: Estimate) -> list[str]:

@@ -40,31 +40,31 @@ def _span(values: Sequence[float]) -> tuple[float, float]:
     return 10.0**low, 10.0 ** max(high, low + 1)
 
 
-def looks(found: Sequence[Row]) -> Mapping[str, str]:
+def looks(rows: Sequence[Row]) -> Mapping[str, str]:
     """How each group is drawn, in every chart alike: a shape's path and its colour."""
     kinds = product(SHAPES, COLOURS)
-    groups = dict.fromkeys(r.group for r in found)
+    groups = dict.fromkeys(r.group for r in rows)
     return {
         group: f'd="{shape}" fill="{colour}" fill-opacity=".8"'
         for group, (shape, colour) in zip(groups, kinds, strict=False)
     }
 
 
-def measured_against_predicted(found: Sequence[Row]) -> str:
+def measured_against_predicted(rows: Sequence[Row]) -> str:
     """One point a record. On the solid line predicted equals measured; the dashed lines are 20 % away."""
-    low, high = _span([t for r in found for t in (r.predicted, r.record.seconds)])
+    low, high = _span([t for r in rows for t in (r.predicted, r.record.seconds)])
     axes = _axes((low, high), (low, high))
     lines = [
         _straight(axes, (low, low * f), (high, high * f), look)
         for f, look in ((1, "whisker"), (1.2, "limit"), (1 / 1.2, "limit"))
     ]
-    points = [(r, r.record.seconds, r.predicted) for r in found]
-    return _figure(axes, ("measured", "s"), ("predicted", "s"), lines, points, looks(found))
+    points = [(r, r.record.seconds, r.predicted) for r in rows]
+    return _figure(axes, ("measured", "s"), ("predicted", "s"), lines, points, looks(rows))
 
 
-def roofline(found: Sequence[Row], device: Device) -> str:
+def roofline(rows: Sequence[Row], device: Device) -> str:
     """A roofline: FLOP/s of contractions over arithmetic intensity, below the device's peak rates."""
-    chosen = [r for r in found if r.flops]
+    chosen = [r for r in rows if r.flops]
     if not chosen:
         return "<p>No contractions were measured.</p>"
     dtype = chosen[0].record.dtype
@@ -78,7 +78,7 @@ def roofline(found: Sequence[Row], device: Device) -> str:
         _straight(axes, (ridge, peak), (axes.x.high, peak), "whisker"),
         text(axes.x.end - 4, axes.y.at(peak) - 5, f"{device.name}, {dtype}", "end"),
     ]
-    return _figure(axes, ("FLOPs per byte", ""), ("reached", "FLOP/s"), roof, points, looks(found))
+    return _figure(axes, ("FLOPs per byte", ""), ("reached", "FLOP/s"), roof, points, looks(rows))
 
 
 def _straight(axes: Axes, start: tuple[float, float], end: tuple[float, float], look: str) -> str:

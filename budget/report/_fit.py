@@ -27,26 +27,26 @@ CHANGES = (
 )
 
 
-def answer(found: Fit) -> Answer:
+def answer(fit: Fit) -> Answer:
     """Whether it fits, and up to eight changes that would make it fit; or the largest that does."""
     return Answer(
-        data=found.to_dict,
-        records=lambda: _records(found),
-        text=lambda: "\n".join(_lines(found)),
-        estimates=(found.estimate, *(c.estimate for c in _shown(found))),
-        labels=("as it is", *map(_flags, _shown(found))),
+        data=fit.to_dict,
+        records=lambda: _records(fit),
+        text=lambda: "\n".join(_lines(fit)),
+        estimates=(fit.estimate, *(c.estimate for c in _shown(fit))),
+        labels=("as it is", *map(_flags, _shown(fit))),
     )
 
 
-def _shown(found: Fit) -> tuple[Change, ...]:
-    return found.advice.changes[:SHOWN]
+def _shown(fit: Fit) -> tuple[Change, ...]:
+    return fit.advice.changes[:SHOWN]
 
 
-def _records(found: Fit) -> Table:
-    e = found.estimate
-    if found.largest:
-        return Table(LARGEST, [(found.solve, found.largest, e.memory.peak, e.device.usable_bytes)])
-    return Table(CHANGES, [(*_gain(c, e), c.kind, _flags(c)) for c in _shown(found)])
+def _records(fit: Fit) -> Table:
+    e = fit.estimate
+    if fit.largest:
+        return Table(LARGEST, [(fit.solve, fit.largest, e.memory.peak, e.device.usable_bytes)])
+    return Table(CHANGES, [(*_gain(c, e), c.kind, _flags(c)) for c in _shown(fit)])
 
 
 def _used(e: Estimate) -> str:
@@ -90,21 +90,21 @@ def _devices(e: Estimate) -> str:
     return f"{e.devices:,} x {e.device.name} ({_laid_out(e)})" if e.spread else e.device.name
 
 
-def _lines(found: Fit) -> Iterator[str]:
-    now, advice = found.estimate, found.advice
+def _lines(fit: Fit) -> Iterator[str]:
+    now, advice = fit.estimate, fit.advice
     name, device = now.model.name, _devices(now)
-    if found.largest:
-        more = " and more" if found.largest == MOST else ""
-        size = "" if found.solve == DEVICES else f" up to {found.solve} {found.largest:,}{more}"
+    if fit.largest:
+        more = " and more" if fit.largest == MOST else ""
+        size = "" if fit.solve == DEVICES else f" up to {fit.solve} {fit.largest:,}{more}"
         yield f"{name} fits {device}{size}: {_used(now)}"
         return
     verdict = "fits" if now.fits else "does not fit"
-    any_size = f", whatever the {found.solve}" if found.solve not in ("", DEVICES) else ""
+    any_size = f", whatever the {fit.solve}" if fit.solve not in ("", DEVICES) else ""
     yield f"{name} {verdict} {device}{any_size}: {_used(now)}"
-    yield from (f"  {describe(c, now)}" for c in _shown(found))
+    yield from (f"  {describe(c, now)}" for c in _shown(fit))
     if now.searched and advice.changes:
         yield "  on layouts near this one; an estimate with these flags searches for a faster one"
-    how = {name: how for c in _shown(found) for name, how in c.how.items()}
+    how = {name: how for c in _shown(fit) for name, how in c.how.items()}
     yield from (f"  {name}: {set_}" for name, set_ in how.items())
     if now.fits:
         return
@@ -114,7 +114,7 @@ def _lines(found: Fit) -> Iterator[str]:
         yield f"  no change is enough {alone if now.spread is None else 'on so many devices'}"
     more = "" if advice.complete else f"; not all: {advice.seconds:.1f} s were over"
     tries = "combination" if advice.evaluated == 1 else "combinations"
-    if found.solve == DEVICES:
+    if fit.solve == DEVICES:
         yield "  no layout of more devices that a small search tries holds it either"
     elif now.spread is None:
         yield f"  --solve {DEVICES} says how many hold it"

@@ -66,18 +66,19 @@ def _best(plan: Plan, of: Law, flops: float) -> float:
 
 def _smaller(plan: Plan, left: float, right: float) -> Iterator[str]:
     """What the same loss costs with fewer parameters: compute over the plan's, tokens at the points."""
-    found = list(alternatives.smaller(plan))
-    x = Axis(found[-1].params * 0.9, plan.params * 1.15, left, right)
-    y = Axis(0.0, found[-1].more * 1.08, TOP + HIGH, TOP, log=False)
+    points = list(alternatives.smaller(plan))
+    x = Axis(points[-1].params * 0.9, plan.params * 1.15, left, right)
+    y = Axis(0.0, points[-1].more * 1.08, TOP + HIGH, TOP, log=False)
     yield text(left, TOP - 12, "the same loss with fewer parameters: compute")
-    yield from frame(x, y, [s.params for s in found], count, "{:.2g} x".format)
+    yield from frame(x, y, [s.params for s in points], count, "{:.2g} x".format)
     shares = [
-        found[-1].params / plan.params * (plan.params / found[-1].params) ** (i / STEPS) for i in range(STEPS)
+        points[-1].params / plan.params * (plan.params / points[-1].params) ** (i / STEPS)
+        for i in range(STEPS)
     ]
     every = alternatives.smaller(plan, [*reversed(shares)])
-    yield curve([(x.at(s.params), y.at(s.more)) for s in (found[0], *every)])
-    for s in found:
-        yield dot(x.at(s.params), y.at(s.more), RED if s is found[0] else BLUE)
+    yield curve([(x.at(s.params), y.at(s.more)) for s in (points[0], *every)])
+    for s in points:
+        yield dot(x.at(s.params), y.at(s.more), RED if s is points[0] else BLUE)
         yield text(x.at(s.params), TOP + HIGH + 32, count(s.tokens), "middle")
     yield text((left + right) / 2, TOP + HIGH + 50, "parameters, and the tokens that they take", "middle")
 

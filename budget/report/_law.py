@@ -11,9 +11,9 @@ from ..scaling.fitted import FittedLaw
 from ._answer import Answer, Column, Table
 
 
-def answer(found: FittedLaw) -> Answer:
+def answer(fitted: FittedLaw) -> Answer:
     """The fit of some runs."""
-    path, runs, fit, dropped = found
+    path, runs, fit, dropped = fitted
     table = constants(fit)
     return Answer(
         data=lambda: data(path, runs, fit, dropped),

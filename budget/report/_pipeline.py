@@ -45,10 +45,10 @@ def _seconds(stage: Seconds, p: Pass) -> float:
 
 def picture(e: Estimate) -> str:
     """The pipeline as an SVG element: a row a rank, a box a pass, with its micro-batch's number."""
-    found = passes(e)
-    end, ranks = max(r.end for r in found), 1 + found[-1].rank
-    body = [*_title(e), *_rows(found, end), *_axis(end, TOP + ROW * ranks)]
-    kinds = sorted({r.run.what for r in found}, key=list(FILL).index)
+    ran = passes(e)
+    end, ranks = max(r.end for r in ran), 1 + ran[-1].rank
+    body = [*_title(e), *_rows(ran, end), *_axis(end, TOP + ROW * ranks)]
+    kinds = sorted({r.run.what for r in ran}, key=list(FILL).index)
     named = {FILL[kind]: kind for kind in reversed(kinds)}  # the whole before a part
     items = [(named[FILL[kind]], f'fill="{FILL[kind]}"') for kind in kinds if kind in named.values()]
     body += legend(items, TOP + ROW * ranks + 40)
@@ -64,12 +64,12 @@ def _title(e: Estimate) -> Iterator[str]:
     yield text(LEFT, 60, f"{line}; bubble {idle:.1%} of the step")
 
 
-def _rows(found: list[Ran], end: float) -> Iterator[str]:
+def _rows(ran: list[Ran], end: float) -> Iterator[str]:
     across = (WIDTH - LEFT - RIGHT) / end
-    ranks = 1 + found[-1].rank  # they come one after the other
+    ranks = 1 + ran[-1].rank  # they come one after the other
     for rank in range(ranks):
         yield text(LEFT - 6, TOP + ROW * rank + 15, f"rank {rank}", "end")
-    for before, r in zip((None, *found), found, strict=False):
+    for before, r in zip((None, *ran), ran, strict=False):
         x, wide = LEFT + r.start * across, (r.end - r.start) * across
         under = before is not None and before.run.beside  # two at once share the row's height
         high = (ROW - 2) / 2 if under or r.run.beside else ROW - 2

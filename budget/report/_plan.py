@@ -16,34 +16,34 @@ SCHEMA = "budget.plan/1"
 ROWS = 10  # of a table, and of a picture
 
 
-def answer(found: Found) -> Answer:
+def answer(layouts: Found) -> Answer:
     """The layouts as an answer."""
-    one = found.best.estimate
+    one = layouts.best.estimate
     foot = "memory is of the device that holds most; budget estimate --layout shows one in full"
     if one is None or not one.fits:
-        foot = f"none fits: the first one comes nearest and lacks {memory(found.best.lacks)} a device"
+        foot = f"none fits: the first one comes nearest and lacks {memory(layouts.best.lacks)} a device"
     return Answer(
         data=lambda: {
             "schema": SCHEMA,
-            "evaluated": len(found.tried),
-            "seconds": found.seconds,
-            "layouts": [_record(t) for t in found.tried],
+            "evaluated": len(layouts.tried),
+            "seconds": layouts.seconds,
+            "layouts": [_record(t) for t in layouts.tried],
         },
-        records=lambda: Table(COLUMNS, [_row(t) for t in found.tried]),
-        text=lambda: f"{len(found.tried)} layout{'s' * (len(found.tried) != 1)}, the best first",
-        tables=lambda: (Table(COLUMNS, [_row(t) for t in found.tried[:ROWS]]),),
+        records=lambda: Table(COLUMNS, [_row(t) for t in layouts.tried]),
+        text=lambda: f"{len(layouts.tried)} layout{'s' * (len(layouts.tried) != 1)}, the best first",
+        tables=lambda: (Table(COLUMNS, [_row(t) for t in layouts.tried[:ROWS]]),),
         foot=foot,
-        pictures=lambda: _pictures(found),
+        pictures=lambda: _pictures(layouts),
     )
 
 
-def _pictures(found: Found) -> Sequence[str]:
+def _pictures(layouts: Found) -> Sequence[str]:
     """The best layouts as bars: memory of one device, time of a sample, as steps differ in size."""
-    shown = [(e, _label(t)) for t in found.tried[:ROWS] if (e := t.estimate) is not None]
+    shown = [(e, _label(t)) for t in layouts.tried[:ROWS] if (e := t.estimate) is not None]
     if not shown:
         return ()
     one = shown[0][0]
-    heading = f"{one.model.name}, {devices(one)}: the best of {len(found.tried)} layouts, {workload(one)}"
+    heading = f"{one.model.name}, {devices(one)}: the best of {len(layouts.tried)} layouts, {workload(one)}"
     return (side_by_side([e for e, _ in shown], heading, [name for _, name in shown], each=True),)
 
 

@@ -79,14 +79,14 @@ def _ends(name: str, ends: Sequence[float] | None) -> dict[str, float | None]:
 
 
 def _asked(plan: Plan, extra: Extra) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    given: dict[str, Any] = {}
     if extra.unique is not None:
-        found["repeated"] = alternatives.repeated(plan, extra.unique)._asdict()
+        given["repeated"] = alternatives.repeated(plan, extra.unique)._asdict()
     if extra.inference is not None:
-        found["inference"] = [x._asdict() for x in alternatives.served(plan, extra.inference)]
+        given["inference"] = [x._asdict() for x in alternatives.served(plan, extra.inference)]
     if extra.experts is not None:
-        found["mixtures"] = [x._asdict() for x in alternatives.mixtures(plan, extra.experts)]
-    return found
+        given["mixtures"] = [x._asdict() for x in alternatives.mixtures(plan, extra.experts)]
+    return given
 
 
 def _model(plan: Plan) -> dict[str, Any]:

@@ -14,68 +14,74 @@ SCHEMA = "budget.sensitivity/1"
 STILL = 1e-9  # a change below it is rounding
 
 
-def answer(found: Sensitivity) -> Answer:
+def answer(sensitivity: Sensitivity) -> Answer:
     """The sensitivity for every format."""
-    table = _table(found)
+    table = _table(sensitivity)
     return Answer(
-        data=lambda: data(found),
-        records=lambda: _records(found),
-        text=lambda: "\n".join(_text(found)),
+        data=lambda: data(sensitivity),
+        records=lambda: _records(sensitivity),
+        text=lambda: "\n".join(_text(sensitivity)),
         tables=lambda: (table,),
         foot="one input at a time, from end to end of what is known of it; factors of the plan's own values",
     )
 
 
-def data(found: Sensitivity) -> dict[str, Any]:
+def data(sensitivity: Sensitivity) -> dict[str, Any]:
     """The JSON object: factors at the low and the high end of each input."""
     return {
         "schema": SCHEMA,
-        "plan": found.base.to_dict(),
+        "plan": sensitivity.base.to_dict(),
         "inputs": [
             {
                 "input": m.input,
                 "low": m.low,
                 "high": m.high,
                 "what": m.what,
-                **{name: m.factors(name, found.base) for name in OUTCOMES},
+                **{name: m.factors(name, sensitivity.base) for name in OUTCOMES},
                 "loss": [p.loss for p in m.plans],
             }
-            for m in found.moved
+            for m in sensitivity.moved
         ],
     }
 
 
-def _text(found: Sensitivity) -> Iterator[str]:
-    plan = found.base
+def _text(sensitivity: Sensitivity) -> Iterator[str]:
+    plan = sensitivity.base
     yield f"{count(plan.params)} parameters on {count(plan.tokens)} tokens, {plan.ask.device.name}"
-    if found.moved:
-        first = found.moved[0]
+    if sensitivity.moved:
+        first = sensitivity.moved[0]
         yield f"moved most by {first.input} ({times(first.low)} to {times(first.high)}); here {first.what}"
     ends = plan.loss_ends
     if plan.loss is not None and ends:
         yield f"loss {plan.loss:.3f} ({ends[0]:.3f} to {ends[1]:.3f} for the law's constants and the MFU)"
 
 
-def _records(found: Sensitivity) -> Table:
+def _records(sensitivity: Sensitivity) -> Table:
     """What the table has, a number a cell."""
     outcomes = [*OUTCOMES, "loss"]
     columns = [Column(f"{name}_{end}", name) for name in outcomes for end in ("low", "high")]
     rows = [
         (
             *(m.input, m.low, m.high),
-            *(factor for name in OUTCOMES for factor in m.factors(name, found.base) or (None, None)),
+            *(factor for name in OUTCOMES for factor in m.factors(name, sensitivity.base) or (None, None)),
             *(p.loss for p in m.plans),
         )
-        for m in found.moved
+        for m in sensitivity.moved
     ]
     return Table([Column("input", "input"), Column("low", "from"), Column("high", "to"), *columns], rows)
 
 
-def _table(found: Sensitivity) -> Table:
-    moving = [name for name in OUTCOMES if any(_moves(m, name, found.base) for m in found.moved)]
+def _table(sensitivity: Sensitivity) -> Table:
+    moving = [name for name in OUTCOMES if any(_moves(m, name, sensitivity.base) for m in sensitivity.moved)]
     rows = [
-        (m.input, m.low, m.high, *(m.factors(name, found.base) for name in moving), [p.loss for p in m.plans])
-        for m in found.moved
+        (
+            m.input,
+            m.low,
+            m.high,
+            *(m.factors(name, sensitivity.base) for name in moving),
+            [p.loss for p in m.plans],
+        )
+        for m in sensitivity.moved
     ]
     columns = (
         Column("input", "input"),

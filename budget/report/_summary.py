@@ -56,17 +56,17 @@ def summary(estimate: Estimate) -> str:
 
 def fold(lines: Iterable[str]) -> list[str]:
     """Lines broken into what the terminal has room for: between their parts, or else between words."""
-    found, most = [], min(width(), WIDTH)
+    folded, most = [], min(width(), WIDTH)
     for line in lines:
         rest = line
         while len(rest) > most:
             cut = max(rest.rfind("   ", 13, most), rest.rfind("; ", 13, most) + 1)
             cut = cut if cut > 13 else rest.rfind(" ", 14, most)
             cut = cut if cut > 14 else most  # one long word: a path
-            found.append(rest[:cut].rstrip())
+            folded.append(rest[:cut].rstrip())
             rest = " " * 14 + rest[cut:].lstrip()
-        found.append(rest)
-    return found
+        folded.append(rest)
+    return folded
 
 
 def shorten(text: str, width: int) -> str:

@@ -42,16 +42,16 @@ RECORD = (
 )
 
 
-def answer(found: Sequence[Row], device: Device, profile: Profile, *, every: bool = False) -> Answer:
+def answer(rows: Sequence[Row], device: Device, profile: Profile, *, every: bool = False) -> Answer:
     """The prediction errors on a device. every: the table lists all records, not only the networks."""
-    method = sorted({str(r.record.info.get("method", "unknown")) for r in found})
+    method = sorted({str(r.record.info.get("method", "unknown")) for r in rows})
     return Answer(
-        data=lambda: data(found, device, profile),
-        records=lambda: Table(RECORD, [_record(r) for r in found], "Every measurement"),
-        text=lambda: f"{device.name}: {len(found)} measurements that calibration has not seen",
-        tables=lambda: _tables(found, every=every),
+        data=lambda: data(rows, device, profile),
+        records=lambda: Table(RECORD, [_record(r) for r in rows], "Every measurement"),
+        text=lambda: f"{device.name}: {len(rows)} measurements that calibration has not seen",
+        tables=lambda: _tables(rows, every=every),
         foot=f"times {profile.summary}; measured by {', '.join(method)}",
-        pictures=lambda: (measured_against_predicted(found), roofline(found, device)),
+        pictures=lambda: (measured_against_predicted(rows), roofline(rows, device)),
     )
 
 
@@ -77,12 +77,12 @@ def _stacked(tables: Sequence[Table]) -> Table:
     return tables[0]._replace(rows=[row for t in tables for row in t.rows])
 
 
-def _tables(found: Sequence[Row], *, every: bool) -> list[Table]:
-    shown = [r for r in found if every or r.record.is_network]
+def _tables(rows: Sequence[Row], *, every: bool) -> list[Table]:
+    shown = [r for r in rows if every or r.record.is_network]
     lines = [
         (r.record.case, r.record.seconds, r.predicted, r.error, (r.low, r.high), r.inside) for r in shown
     ]
-    errors = Table(ERRORS, summaries(found), "Errors")
+    errors = Table(ERRORS, summaries(rows), "Errors")
     return [errors, Table(LINE, lines, "Measured and predicted")] if shown else [errors]
 
 
@@ -93,13 +93,13 @@ def _record(r: Row) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def data(found: Sequence[Row], device: Device, profile: Profile) -> dict[str, Any]:
+def data(rows: Sequence[Row], device: Device, profile: Profile) -> dict[str, Any]:
     """The JSON of `budget validate`."""
     keys = [c.key for c in RECORD]
     return {
         "schema": SCHEMA,
         "device": device.name,
         "profile": profile.provenance,
-        "summary": [s.to_dict() for s in summaries(found)],
-        "records": [dict(zip(keys, _record(r), strict=True)) for r in found],
+        "summary": [s.to_dict() for s in summaries(rows)],
+        "records": [dict(zip(keys, _record(r), strict=True)) for r in rows],
     }

@@ -22,9 +22,9 @@ def render(answer: Answer) -> str:
 
 def records(answer: Answer) -> list[dict[str, Any]]:
     """The answer's records by their columns' keys, one a line."""
-    found = answer.records()
-    keys = [c.key for c in found.columns]
-    return _by_index([dict(zip(keys, row, strict=True)) for row in found.rows])
+    table = answer.records()
+    keys = [c.key for c in table.columns]
+    return _by_index([dict(zip(keys, row, strict=True)) for row in table.rows])
 
 
 def _by_index(table: list[dict[str, Any]]) -> list[dict[str, Any]]:

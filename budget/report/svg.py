@@ -37,12 +37,12 @@ def render(answer: Answer) -> str:
 
 def drawn(answer: Answer) -> list[str]:
     """The picture of an answer's estimate, or of its estimates side by side; none of arrays."""
-    found = answer.estimates
-    if not found or not all(is_number(e.times.step) for e in found):
+    estimates = answer.estimates
+    if not estimates or not all(is_number(e.times.step) for e in estimates):
         return []
-    if len(found) > 1:
-        return [side_by_side(found, answer.text().partition("\n")[0], answer.labels)]
-    return [*([pipeline(found[0])] if has_pipeline(found[0]) else []), picture(found[0])]
+    if len(estimates) > 1:
+        return [side_by_side(estimates, answer.text().partition("\n")[0], answer.labels)]
+    return [*([pipeline(estimates[0])] if has_pipeline(estimates[0]) else []), picture(estimates[0])]
 
 
 def picture(estimate: Estimate) -> str:
@@ -97,11 +97,11 @@ def _columns(points: Sequence[Point], across: int) -> list[Point]:
         if held is None or p.total > held.total:
             best[column] = p
         at += p.seconds
-    found, last = [], points[0]
+    highest, last = [], points[0]
     for held in best:
         last = held or last
-        found.append(last)
-    return found
+        highest.append(last)
+    return highest
 
 
 def _steps(values: Sequence[float], floor: float, up: float) -> Iterator[str]:

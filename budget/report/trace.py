@@ -64,12 +64,12 @@ def _device(e: Estimate) -> Iterator[Event]:
 
 def _communication(device: Device, phase: str, once: bool | None = None) -> dict[str, tuple[float, float]]:
     """Seconds of a step, and those of them that are waited for, by axis."""
-    found: dict[str, tuple[float, float]] = {}
+    seconds: dict[str, tuple[float, float]] = {}
     for s in device.communications:
         if s.what.phase == phase and once in (None, s.what.once):
-            whole, exposed = found.get(s.what.axis, (0.0, 0.0))
-            found[s.what.axis] = whole + s.seconds, exposed + s.exposed
-    return found
+            whole, exposed = seconds.get(s.what.axis, (0.0, 0.0))
+            seconds[s.what.axis] = whole + s.seconds, exposed + s.exposed
+    return seconds
 
 
 def _ending(
@@ -95,12 +95,12 @@ def _pipeline(e: Estimate) -> Iterator[Event]:
     """All ranks of a pipeline: their passes, the communication in each, and what comes once a step."""
     assert e.spread is not None  # has_pipeline says so
     micro, chunks = float(e.spread.micro), float(e.spread.layout.vpp)
-    found = passes(e)
+    ran = passes(e)
     device = {stage: r for r in e.ran for stage in r.rank.stages}
     ends: dict[int, float] = {}
     for rank in device:
         yield from _named(rank, f"rank {rank}", STREAMS)
-    for r in found:
+    for r in ran:
         phase = "forward" if r.run.what == FORWARD else "backward"
         by_axis = (
             _communication(device[r.rank], phase, once=False) if r.run.what != "backward of weights" else {}

@@ -85,15 +85,15 @@ def scale(
     more = {"unique": unique_tokens, "experts": experts}
     if experts is not None and read("experts", experts, COUNT) < 1:
         raise InputError("experts", f"got {shown(experts)}; allowed: from 1")
-    found = as_device(device)
+    on = as_device(device)
     return plan(
         Ask(
             given=_one_budget(_given(asked, devices, spread)),
             law=_law(USUAL if law is None else law),
             more={k: read(k, v, COUNT) for k, v in more.items() if v is not None},
-            device=found,
+            device=on,
             dtype="bf16" if dtype is None else text("dtype", dtype),
-            terms=cost.terms(found, price, power, pue, grid),
+            terms=cost.terms(on, price, power, pue, grid),
             mfu=None if mfu is None else Stated(*(read("mfu", mfu, SHARE),) * 3, "your MFU"),
             layout=spread,
             batch=None if global_batch is None else read("global_batch", global_batch, COUNT),
@@ -123,10 +123,10 @@ def _devices(given: Any) -> float:
 
 def _law(given: str | Law | FittedLaw) -> Law:
     given = getattr(given, "law", given)
-    found = given if isinstance(given, Law) else law.load(text("law", given))
-    if not hasattr(found.form, "optimum"):
-        raise InputError("law", f"{found.id} says nothing of an optimum; allowed: {', '.join(optimal())}")
-    return found
+    chosen = given if isinstance(given, Law) else law.load(text("law", given))
+    if not hasattr(chosen.form, "optimum"):
+        raise InputError("law", f"{chosen.id} says nothing of an optimum; allowed: {', '.join(optimal())}")
+    return chosen
 
 
 def optimal() -> list[str]:
@@ -167,7 +167,7 @@ def _searched(ask: Ask) -> Plan | None:
     """The plan on the best layout of a small search at about its size; None where no cluster of so many
     devices is known, or no layout divides them.
     """
-    (params, tokens), found = sizes(ask, START), list[Plan]()
+    (params, tokens), plans = sizes(ask, START), list[Plan]()
     for _ in range(ROUNDS):
         try:
             best = _best(ask, params, tokens)
@@ -175,11 +175,11 @@ def _searched(ask: Ask) -> Plan | None:
             if error.field in ("cluster", "devices"):
                 break
             raise
-        found.append(_on_layout(ask, best, params))
-        if abs(found[-1].params / params - 1) < CLOSE:
+        plans.append(_on_layout(ask, best, params))
+        if abs(plans[-1].params / params - 1) < CLOSE:
             break  # the same layout is the best of this size, too
-        params, tokens = found[-1].params, found[-1].tokens
-    return max(found, key=lambda plan: (plan.network.fits, plan.mfu.value), default=None)
+        params, tokens = plans[-1].params, plans[-1].tokens
+    return max(plans, key=lambda plan: (plan.network.fits, plan.mfu.value), default=None)
 
 
 def _on_layout(ask: Ask, best: Tried, params: float) -> Plan:
@@ -189,12 +189,12 @@ def _on_layout(ask: Ask, best: Tried, params: float) -> Plan:
     on = ask._replace(layout=best.layout, step={"batch": best.batch, "recompute": best.recompute})
     assert best.estimate is not None  # the best one has been priced
     try:
-        found = _settled(on, laid_out)
+        settled = _settled(on, laid_out)
     except InputError:  # what divides this size may not divide the one that its MFU leads to
         return _planned(on, best.estimate, laid_out(best.estimate))
-    if found.network.fits or not best.estimate.fits or found.params <= params or "tokens" in ask.given:
-        return found
-    return _held(on, best.estimate, params, found)
+    if settled.network.fits or not best.estimate.fits or settled.params <= params or "tokens" in ask.given:
+        return settled
+    return _held(on, best.estimate, params, settled)
 
 
 def _held(on: Ask, fits: Estimate, params: float, larger: Plan) -> Plan:
@@ -239,19 +239,19 @@ def _settled(ask: Ask, mfu_of: Callable[[Estimate], Stated]) -> Plan:
 
 
 def _planned(ask: Ask, network: Estimate, mfu: Stated) -> Plan:
-    found = Plan(ask, *sizes(ask, mfu.value), network, mfu, 1)
-    return Plan(*found[:-1], _spread(found))
+    first = Plan(ask, *sizes(ask, mfu.value), network, mfu, 1)
+    return Plan(*first[:-1], _spread(first))
 
 
 def _network(ask: Ask, params: float, tokens: float) -> Estimate:
     """A training step of a network of this size: of one sequence, or of the batch on the layout."""
-    found = shape(params, 1 if ask.layout is None else ask.layout.tp)
-    settings: dict[str, Any] = {"config": found.config, "dtype": ask.dtype, "device": ask.device}
-    one = estimate(found.preset, batch=1, **settings)
+    network = shape(params, 1 if ask.layout is None else ask.layout.tp)
+    settings: dict[str, Any] = {"config": network.config, "dtype": ask.dtype, "device": ask.device}
+    one = estimate(network.preset, batch=1, **settings)
     if ask.layout is None:
         return one
     samples = samples_of(ask, one, FLOPS * params * tokens)
-    return estimate(found.preset, layout=ask.layout, global_batch=samples, **settings, **ask.step)
+    return estimate(network.preset, layout=ask.layout, global_batch=samples, **settings, **ask.step)
 
 
 def _spread(alone: Plan) -> int:

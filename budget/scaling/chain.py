@@ -110,19 +110,19 @@ class Plan(Shown, _Plan):
         """The range of FLOPs: at the MFU's ends where they follow from it, at the law's where from a loss."""
         if "loss" in self.ask.given:
             return self._over_draws(lambda of: flops_of(self.ask._replace(law=of), 1.0))
-        found = [FLOPS * n * d for n, d in map(self._at, (self.mfu.low, self.mfu.high))]
-        return (found[0], found[1]) if found[0] < found[1] * (1 - 1e-9) else None
+        ends = [FLOPS * n * d for n, d in map(self._at, (self.mfu.low, self.mfu.high))]
+        return (ends[0], ends[1]) if ends[0] < ends[1] * (1 - 1e-9) else None
 
     @property
     def bill(self) -> Bill:
         """Dollars, energy and carbon of training; a given quantity has no interval."""
-        found = cost.bill(self.ask.terms, self.device_hours, self.hours_ends)
+        bill = cost.bill(self.ask.terms, self.device_hours, self.hours_ends)
         if "usd" in self.ask.given:
-            return found._replace(usd_low=found.usd, usd_high=found.usd)
+            return bill._replace(usd_low=bill.usd, usd_high=bill.usd)
         if "kwh" in self.ask.given:
-            carbon = dict.fromkeys(("co2_kg_low", "co2_kg_high"), found.co2_kg)
-            return found._replace(kwh_low=found.kwh, kwh_high=found.kwh, **carbon)
-        return found
+            carbon = dict.fromkeys(("co2_kg_low", "co2_kg_high"), bill.co2_kg)
+            return bill._replace(kwh_low=bill.kwh, kwh_high=bill.kwh, **carbon)
+        return bill
 
     @property
     def batch(self) -> int:
@@ -142,13 +142,13 @@ class Plan(Shown, _Plan):
         """
         if side in self.ask.given or not self.ask.law.draws:
             return None
-        which, found = ("params", "tokens").index(side), list[float]()
+        which, values = ("params", "tokens").index(side), list[float]()
         for mfu in {self._at(mfu): mfu for mfu in (self.mfu.low, self.mfu.value, self.mfu.high)}.values():
             ends = self._over_draws(partial(self._side, mfu, which))
             if ends is None:
                 return None
-            found += ends
-        return min(found), max(found)
+            values += ends
+        return min(values), max(values)
 
     def _side(self, mfu: float, which: int, of: Law) -> float:
         return sizes(self.ask._replace(law=of), mfu)[which]
@@ -162,14 +162,14 @@ class Plan(Shown, _Plan):
             except InputError:  # of this draw no compute has the loss
                 return inf
 
-        found = self.ask.law.interval(reached)
-        return None if found is None or found[1] == inf else found
+        ends = self.ask.law.interval(reached)
+        return None if ends is None or ends[1] == inf else ends
 
     @property
     def loss(self) -> float | None:
         """Nats a token of the law's own data; None where the law has no loss."""
-        found: float | None = self._loss(self.ask.law, self.params, self.tokens)
-        return found
+        nats: float | None = self._loss(self.ask.law, self.params, self.tokens)
+        return nats
 
     @property
     def loss_ends(self) -> tuple[float, float] | None:
@@ -195,8 +195,8 @@ class Plan(Shown, _Plan):
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object. Keys may be added but are never renamed; they include units."""
-        found: dict[str, Any] = loads(self._as("json"))
-        return found
+        data: dict[str, Any] = loads(self._as("json"))
+        return data
 
 
 def sizes(ask: Ask, mfu: float) -> tuple[float, float]:
@@ -219,12 +219,12 @@ def _unbound(ask: Ask, mfu: float) -> tuple[float, float]:
         return given["params"], given["tokens"]
     side = 0 if "params" in given else 1
     target = given["params"] if side == 0 else given["tokens"]
-    found = _search.crossing(lambda c: -best(c)[side], -target, SIZES[0], MOST)
-    if found is None:
+    compute = _search.crossing(lambda c: -best(c)[side], -target, SIZES[0], MOST)
+    if compute is None:
         raise InputError(
             "params" if side == 0 else "tokens", f"got {target:g}; no compute has its optimum there"
         )
-    other = best(found)[1 - side]
+    other = best(compute)[1 - side]
     return (target, other) if side == 0 else (other, target)
 
 
@@ -257,12 +257,12 @@ def _flops_for_loss(ask: Ask) -> float:
         sized = ask._replace(given={**rest, "compute": flops})
         return of.loss(*sizes(sized, 1.0), **ask.more)
 
-    found = _search.crossing(reached, target, SIZES[0], MOST)
-    if found is None:
+    compute = _search.crossing(reached, target, SIZES[0], MOST)
+    if compute is None:
         low, high = reached(MOST), reached(SIZES[0])
         where = f"above {low:.4g}, which no compute gets below" if target < high else f"below {high:.4g}"
         raise InputError("loss", f"got {target:g}; allowed: {where}, by {of.id}")
-    return found
+    return compute
 
 
 def with_loss() -> list[str]:

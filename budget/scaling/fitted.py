@@ -44,8 +44,8 @@ class FittedLaw(Shown, _Fitted):
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object of `budget fit-law`."""
-        found: dict[str, Any] = self._as("dict")
-        return found
+        data: dict[str, Any] = self._as("dict")
+        return data
 
     def __repr__(self) -> str:
         return f"FittedLaw({self.source}, {len(self.runs.rows)} runs)"
@@ -61,16 +61,16 @@ def fit_law(runs: Any, *, drop: Sequence[int] = (), bootstrap: int = 1000) -> Fi
     bootstrap: samples that the intervals are of. Raises InputError.
     """
     if isinstance(runs, str | os.PathLike):
-        source, found = os.fspath(runs), _fit.read(os.fspath(runs))
+        source, table = os.fspath(runs), _fit.read(os.fspath(runs))
     else:
-        source, found = "your runs", _fit.runs(_columns(runs))
+        source, table = "your runs", _fit.runs(_columns(runs))
     if (samples := size("bootstrap", bootstrap)) > MOST:
         raise InputError("bootstrap", f"got {samples:,}; allowed: whole numbers from 1 to {MOST:,}")
     for row in drop:
-        if row not in found.rows:
-            raise InputError("drop", f"got {shown(row)}; allowed: rows from 2 to {found.rows[-1]}")
-    found = _fit.enough(found.without(tuple(drop)))
-    return FittedLaw(source, found, _fit.fit(found, samples), tuple(drop))
+        if row not in table.rows:
+            raise InputError("drop", f"got {shown(row)}; allowed: rows from 2 to {table.rows[-1]}")
+    table = _fit.enough(table.without(tuple(drop)))
+    return FittedLaw(source, table, _fit.fit(table, samples), tuple(drop))
 
 
 def _columns(runs: Any) -> dict[str, list[float]]:

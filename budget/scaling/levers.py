@@ -33,10 +33,10 @@ class Moved(NamedTuple):
     def factors(self, outcome: str, base: Plan) -> tuple[float, float] | None:
         """An outcome at the low and at the high end, over the plan's own; None where it is not known."""
         of = OUTCOMES[outcome]
-        usual, found = of(base), [of(p) for p in self.plans]
-        if usual is None or None in found:
+        usual, outcomes = of(base), [of(p) for p in self.plans]
+        if usual is None or None in outcomes:
             return None
-        low, high = (float(x or 0) / usual for x in found)
+        low, high = (float(x or 0) / usual for x in outcomes)
         return low, high
 
     def size(self, base: Plan) -> float:
@@ -67,8 +67,8 @@ def sensitivity(base: Plan | None = None, **asked: Any) -> Sensitivity:
     base: a plan of budget.scale; without one, the arguments of budget.scale. Raises InputError.
     """
     base = scale(**asked) if base is None else base
-    found = sorted(_each(base), key=lambda m: -m.size(base))
-    return Sensitivity(base, tuple(found))
+    moved = sorted(_each(base), key=lambda m: -m.size(base))
+    return Sensitivity(base, tuple(moved))
 
 
 def _each(base: Plan) -> Iterator[Moved]:

@@ -44,9 +44,9 @@ def shape(params: float, tp: int = 1) -> Shape:
     usual = estimate(preset, mode="forward", batch=1, seq=1).model.config
     aspect = usual["d_model"] / usual["layers"]
 
-    def miss(found: Shape) -> float:
-        own = found.config["d_model"] / found.config["layers"]
-        return abs(log(found.params / params)) + SLENDER * abs(log(own / aspect))
+    def miss(near: Shape) -> float:
+        own = near.config["d_model"] / near.config["layers"]
+        return abs(log(near.params / params)) + SLENDER * abs(log(own / aspect))
 
     return min(_candidates(preset, usual, params, tp), key=miss)
 

@@ -70,18 +70,18 @@ class Found(Shown, _Found):
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object of `budget plan`."""
-        found: dict[str, Any] = self._as("dict")
-        return found
+        data: dict[str, Any] = self._as("dict")
+        return data
 
 
 def search(devices: int, node: int, of: Facts, price: Price) -> Found:
     """The layouts of so many devices, `node` of them in a node. Raises InputError where none is possible."""
     begin, price = perf_counter(), cache(price)
-    found = layouts(devices, node, of)
-    some = _Search(of, price, Bounds(found, of.stack, of.samples, of.batches[0], price))
-    tried = some.best(found)
+    possible = layouts(devices, node, of)
+    some = _Search(of, price, Bounds(possible, of.stack, of.samples, of.batches[0], price))
+    tried = some.best(possible)
     if not any(t.fits for t in tried):
-        tried += some.nearest(found)
+        tried += some.nearest(possible)
     for one in sorted(tried, key=_order)[:REFINED]:
         tried += some.refined(one)
     each = {t[:3]: t for t in tried if t.estimate is not None}

@@ -87,8 +87,10 @@ def layouts(devices: int, node: int, of: Facts) -> list[Layout]:
     """The layouts of so many devices, `node` of them in a node, whose degrees divide the sizes of the
     network.
     """
-    found = [] if of.alone else list(_degrees(devices, node, of))
-    return [Layout(**degrees) for degrees in found or (_by_layers(devices, node, of) if of.by_layers else ())]
+    possible = [] if of.alone else list(_degrees(devices, node, of))
+    return [
+        Layout(**degrees) for degrees in possible or (_by_layers(devices, node, of) if of.by_layers else ())
+    ]
 
 
 def _by_layers(devices: int, node: int, of: Facts) -> Iterator[dict[str, Any]]:

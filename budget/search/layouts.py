@@ -49,7 +49,9 @@ def layouts(estimate: Callable[..., Estimate], devices: int, given: Mapping[str,
         return estimate(**{**settings, "layout": layout, "batch": batch, "recompute": recompute})
 
     with tell:
-        found = search(number, joined.node, of, price)
-    best = found.best
-    refined = best.estimate and best.estimate._replace(searched=len(found.tried), tried=found.tried[:REFINED])
-    return found._replace(tried=(best._replace(estimate=refined), *found.tried[1:]))
+        ranked = search(number, joined.node, of, price)
+    best = ranked.best
+    refined = best.estimate and best.estimate._replace(
+        searched=len(ranked.tried), tried=ranked.tried[:REFINED]
+    )
+    return ranked._replace(tried=(best._replace(estimate=refined), *ranked.tried[1:]))

@@ -182,30 +182,30 @@ def _best(
 ) -> Serving:
     """The best of replicas of so many devices each, which share all devices; None: one of each size."""
     axis = "pp" if of.decode(1).stack.by_layers else "tp"
-    found, why = [], InputError("devices", f"got {devices}; no layout divides the network")
+    divisions, why = [], InputError("devices", f"got {devices}; no layout divides the network")
     for n in sizes:
         try:
             replicas = 1 if devices is None else devices // n
-            found.append(_served(of.on({axis: n, "sp": 0}), replicas, users, asked))
+            divisions.append(_served(of.on({axis: n, "sp": 0}), replicas, users, asked))
         except InputError as error:
             why = error
-    if not found:
+    if not divisions:
         raise why
-    return max(found, key=_merit)
+    return max(divisions, key=_merit)
 
 
-def _merit(found: Serving) -> tuple[float, ...]:
+def _merit(division: Serving) -> tuple[float, ...]:
     """What the better division has more of: tokens a second of most users, or of those within the limits;
     for a rate, fewer devices. Where no user keeps within, the nearer one is better.
     """
-    asked, best = found.asked, found.within
+    asked, best = division.asked, division.within
     if asked == Asked():
-        return (found.points[-1].output_tokens_per_s,)
+        return (division.points[-1].output_tokens_per_s,)
     if best is None:
-        return (-1.0, -asked.over(found.fewest))
-    if asked.requests_per_s is None or found.at_rate is None:
+        return (-1.0, -asked.over(division.fewest))
+    if asked.requests_per_s is None or division.at_rate is None:
         return (1.0, best.output_tokens_per_s)
-    return (1.0, -found.devices_needed, -found.at_rate.tpot_s)
+    return (1.0, -division.devices_needed, -division.at_rate.tpot_s)
 
 
 def _served(of: _Requests, replicas: int, users: Sequence[int], asked: Asked) -> Serving:
@@ -231,28 +231,28 @@ def _served(of: _Requests, replicas: int, users: Sequence[int], asked: Asked) ->
 
     counts = [size("--users", n) for n in users] or _doubled(min(most * replicas, MOST))
     points = tuple(point(n, replicas) for n in counts)
-    found = Serving(of.context, of.answer, most * replicas, prefill, full, points, replicas, asked)
-    found = found._replace(share=of.share, cache_share=of.cache_share)
-    return found if asked == Asked() else _within(found, most, point)
+    serving = Serving(of.context, of.answer, most * replicas, prefill, full, points, replicas, asked)
+    serving = serving._replace(share=of.share, cache_share=of.cache_share)
+    return serving if asked == Asked() else _within(serving, most, point)
 
 
-def _within(found: Serving, most: int, point: Callable[[int, int], Point]) -> Serving:
+def _within(serving: Serving, most: int, point: Callable[[int, int], Point]) -> Serving:
     """The answer with the most users within its limits, and the replicas for its rate. point: by users and
     replicas.
 
     More users on a replica make each request longer, and more are answered: both are found by bisection.
     """
-    asked, each = found.asked, range(1, most + 1)
+    asked, each = serving.asked, range(1, most + 1)
     users = bisect_left(each, True, key=lambda n: not asked.allow(point(n, 1)))  # as many are allowed
     if not users:
-        return found
-    found = found._replace(within=point(users * found.replicas, found.replicas))
+        return serving
+    serving = serving._replace(within=point(users * serving.replicas, serving.replicas))
     if asked.requests_per_s is None:
-        return found
+        return serving
     needed = ceil(asked.requests_per_s / point(users, 1).requests_per_s)
     share = asked.requests_per_s / needed
     busy = bisect_left(each, share, hi=users - 1, key=lambda n: point(n, 1).requests_per_s)
-    return found._replace(needed=needed, at_rate=point(each[busy] * needed, needed))
+    return serving._replace(needed=needed, at_rate=point(each[busy] * needed, needed))
 
 
 def _doubled(most: int) -> list[int]:

@@ -58,8 +58,8 @@ def load(name: str) -> Stack:
         return _shipped(name)
     if name.endswith(".json"):
         return parse(files.table("stack", name), os.path.basename(name))
-    if found := spelled(name):
-        return _shipped(found)
+    if stack := spelled(name):
+        return _shipped(stack)
     raise unknown("stack", name, names(), "`budget list stacks` has the names")
 
 

@@ -45,5 +45,5 @@ def interval(at: str, of: Any) -> tuple[float, float]:
 
 
 def all_reduce(at: str, value: Any) -> AllReduce:
-    found = checked.numbers(at, value, ALL_REDUCE, 0.1, 1e6, ALL_REDUCE)
-    return AllReduce(found["one_shot_us"] / 1e6, found["two_shot_us"] / 1e6, found["gb_s"] * 1e9)
+    numbers = checked.numbers(at, value, ALL_REDUCE, 0.1, 1e6, ALL_REDUCE)
+    return AllReduce(numbers["one_shot_us"] / 1e6, numbers["two_shot_us"] / 1e6, numbers["gb_s"] * 1e9)

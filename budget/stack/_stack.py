@@ -144,8 +144,8 @@ class Stack(NamedTuple):
         self, mode: str, recompute: str = "none", precision: str = "pure", seq: Size = 0
     ) -> Mapping[str, Any]:
         """Its defaults of the settings in a mode. Raises InputError for a mode that it does not have."""
-        found = self.train if mode == "train" else self.serve
-        if found is None:
+        settings = self.train if mode == "train" else self.serve
+        if settings is None:
             from . import all_stacks
 
             others = ", ".join(sorted(s.name for s in all_stacks() if s.has(mode)))
@@ -155,9 +155,9 @@ class Stack(NamedTuple):
             if long and not all_of(seq > self.captures):
                 problem = f"got some of up to {self.captures:,.0f} and some longer, which {self.name} runs"
                 raise InputError("seq", f"{problem} otherwise; allowed at once: either")
-            return found if long or mode != "decode" else {**found, **self.decode}
+            return settings if long or mode != "decode" else {**settings, **self.decode}
         checkpointed = self.checkpointed if recompute == "full" else {}
-        return {**found, **checkpointed, **(getattr(self, precision) if precision in BY_PRECISION else {})}
+        return {**settings, **checkpointed, **(getattr(self, precision) if precision in BY_PRECISION else {})}
 
     @property
     def modes(self) -> str:
