@@ -133,7 +133,7 @@ def _estimate(
     ran = software._replace(dispatch=1.0) if task.execution == "eager" else software  # nothing is compiled
     if trains and task.attention == "flash" and (software.train or {}).get("attention") == "sdpa":
         ran = ran._replace(attention={"": "fa2"})  # the package, in place of what SDPA chooses
-    profile = profile_for(device, task.dtype, ran, several=several, trains=trains)
+    profile = profile_for(device, task.dtype, ran, several=several, mode=task.workload.mode)
     counted, groups, joined = _joined(_counted(network, task), task, device, cluster, software)
     kept = reserves.reserve(device, groups, software.context_mib, reserve)
     return Estimate(task, device, software, kept, profile, *counted, joined)

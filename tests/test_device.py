@@ -227,12 +227,12 @@ def test_a_t4_trains_at_what_its_power_lets_it_keep_up():
         ("fp16", 24 / 41.9),
         ("fp32", 1),
     ):  # cuBLAS's, over and over
-        served, trained = (profile_for(t4, dtype, plain, trains=trains) for trains in (False, True))
+        served, trained = (profile_for(t4, dtype, plain, mode=mode) for mode in ("forward", "train"))
         for form in "matmul", "conv":
             assert trained.forms[form].share / served.forms[form].share == pytest.approx(kept, rel=0.01)
         assert trained.memory == served.memory
     h100 = device.load("h100")
-    assert profile_for(h100, "bf16", plain, trains=True) == profile_for(h100, "bf16", plain)
+    assert profile_for(h100, "bf16", plain, mode="train") == profile_for(h100, "bf16", plain)
 
 
 # As their makers print the boost clock; recalled, not read.

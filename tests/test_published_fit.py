@@ -15,7 +15,7 @@ from budget.bench.published import fit as fitting
 from budget.bench.published import inference, measured
 from budget.bench.published._terms import WITHOUT
 from budget.bench.published.fit import NORMS, fit, predictions, start
-from budget.bench.published.intervals import COVERAGE, KNOWN, Widths, held, holding, intervals, widths
+from budget.bench.published.intervals import COVERAGE, KNOWN, PROMPT, Widths, held, holding, intervals, widths
 from budget.bench.published.kernels import batches, seconds
 from budget.bench.published.measured import cases
 from budget.bench.published.picture import picture
@@ -176,16 +176,30 @@ def test_an_interval_knows_nothing_of_what_is_left_out_with_a_row():
 
 def test_left_out_and_asked_by_a_user_a_pair_has_one_interval():
     """What the judge of pairs left out takes is what an answer of a file with these intervals says."""
-    row = next(c for c in some() if c.stack == "gpt-fast")._replace(generation="of nobody's")
-    within = Widths({("gpt-fast", "sm80"): 2.0, ("gpt-fast", "sm90"): 1.4}, {"gpt-fast": 1.5}, 3.0)
+    row = next(c for c in some() if c.stack == "gpt-fast" and c.quantity == "tpot_s")
+    within = Widths({("gpt-fast", "sm80"): 2.0, ("gpt-fast", "sm90"): 1.4}, {"gpt-fast": 1.5}, 3.0, 2.0)
     answer = budget.estimate("gpt2", mode="decode", seq=128, device="h100", stack="gpt-fast")
     stack = answer.stack._replace(intervals=within.on("gpt-fast"))
     for generation, width in (("sm80", 2.0), ("sm90", 1.4), ("of nobody's", 2.0)):
         device = answer.device._replace(generation=generation)
-        asked = software.profile(answer.profile, device, stack, "bfloat16")
-        assert (asked.low, asked.high) == (1 / width, width)
-        assert within.of(row._replace(generation=generation)) == width
+        shared = answer.profile._replace(prompt=within.prompt)
+        for mode, quantity, wide in (("decode", "tpot_s", width), ("prefill", "ttft_s", width**2)):
+            asked = software.profile(shared, device, stack, "bfloat16", mode=mode)
+            assert (asked.low, asked.high) == pytest.approx((1 / wide, wide))
+            assert within.of(row._replace(generation=generation, quantity=quantity)) == wide
     assert within.of(row._replace(stack="nobody's")) == 3.0
+
+
+def test_prompts_have_wider_intervals_by_as_much_as_they_are_further_off():
+    """Nine in ten of either are held, where one width for both would hold few prompts and all tokens."""
+    drawn = np.random.default_rng(0)
+    rows = [c._replace(id=f"{c.id} {k}", source=str(k)) for k in range(9) for c in some()]
+    errors = {c.key: drawn.normal(0, 0.3 if c.quantity == PROMPT else 0.1) for c in rows}
+    within = intervals(rows, errors, errors, errors, errors)
+    assert within.prompt == pytest.approx(3, rel=0.2)
+    for quantity in {c.quantity for c in rows}:
+        inside = [abs(errors[c.key]) <= math.log(within.of(c)) for c in rows if c.quantity == quantity]
+        assert np.mean(inside) == pytest.approx(COVERAGE, abs=0.05)
 
 
 def test_nine_of_ten_of_each_kind_are_held_of_what_trains_and_of_what_serves():

@@ -16,6 +16,7 @@ from .side_by_side import side_by_side
 COVERAGE = 0.9
 DRAWN = 3  # a group's errors are averaged with so many mean errors, so that one of a few does not rule
 FEWEST = 2  # the fewest rows of a pair that has an interval of its own
+PROMPT = "ttft_s"  # the quantity whose errors have a width of their own
 
 Errors = Mapping[str, float]  # logarithms of predicted over measured, by a row's key
 
@@ -35,12 +36,13 @@ ELSEWHERE = Group(lambda c: c.stack, lambda c: c.generation)
 
 class Widths(NamedTuple):
     """Factors within which nine of ten measured times lie: of a pair of a stack and a generation that was
-    measured, of a stack on any other generation, of any other stack.
+    measured, of a stack on any other generation, of any other stack. prompt: the power of all for a prompt.
     """
 
     here: Mapping[Any, float]
     elsewhere: Mapping[Any, float]
     anywhere: float
+    prompt: float
 
     def on(self, stack: str) -> dict[str, tuple[float, float]]:
         """A stack's intervals, as its file has them."""
@@ -51,7 +53,8 @@ class Widths(NamedTuple):
     def of(self, c: Case) -> float:
         """What an answer like this row has."""
         known = interval_on(self.on(c.stack), c.generation)
-        return known[1] if known else self.anywhere
+        width = known[1] if known else self.anywhere
+        return width**self.prompt if c.quantity == PROMPT else width
 
 
 def intervals(found: Sequence[Case], rows: Errors, pairs: Errors, sources: Errors, stacks: Errors) -> Widths:
@@ -60,6 +63,8 @@ def intervals(found: Sequence[Case], rows: Errors, pairs: Errors, sources: Error
     No pair that trains is surer than all together, by sources left out: how far off a page is that nobody had
     read does not follow from how well its pair's rows fit (552 such rows: a rank correlation of 0.05).
     """
+    prompt = less_sure(found, sources)
+    rows, pairs, sources, stacks = (as_others(found, of, prompt) for of in (rows, pairs, sources, stacks))
     counts = Counter(map(KNOWN.of, found))
     trained = {KNOWN.of(c) for c in found if c.trains}
     least = interval([sources[c.key] for c in found if c.trains], COVERAGE)
@@ -69,7 +74,21 @@ def intervals(found: Sequence[Case], rows: Errors, pairs: Errors, sources: Error
         if counts[g] >= FEWEST
     }
     anywhere = interval([stacks[c.key] for c in found], COVERAGE)
-    return Widths(here, widths(found, pairs, ELSEWHERE, sources), anywhere)
+    return Widths(here, widths(found, pairs, ELSEWHERE, sources), anywhere, prompt)
+
+
+def less_sure(found: Sequence[Case], errors: Errors) -> float:
+    """How many times as large as the other errors of what serves those of prompts are in the mean."""
+    serving = [c for c in found if not c.trains]
+    prompts, others = (
+        [abs(errors[c.key]) for c in serving if (c.quantity == PROMPT) == is_one] for is_one in (True, False)
+    )
+    return _mean(prompts) / _mean(others) if prompts and others else 1.0
+
+
+def as_others(found: Iterable[Case], errors: Errors, prompt: float) -> dict[str, float]:
+    """The errors, with those of prompts as large as others'."""
+    return {c.key: errors[c.key] / (prompt if c.quantity == PROMPT else 1.0) for c in found}
 
 
 def widths(

@@ -61,7 +61,7 @@ def batches(found: Sequence[Case]) -> list[Batch]:
 def _batch(c: Case, parts: Sequence[tuple[int, Kernels]], common: Profile) -> Batch:
     execution = parts[0][1].execution
     own = stacks.load(c.version or c.stack)
-    profile = software.profile(common, c.device, own, c.dtype, trains=c.trains)
+    profile = software.profile(common, c.device, own, c.dtype, mode="train" if c.trains else "forward")
     r = running(rates(c.device, profile, c.dtype), execution)
     ran = ((w, place) for place, (_, part) in enumerate(parts) for w in part.works if runs(w, r))
     works = [*together(ran)]

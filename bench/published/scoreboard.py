@@ -25,7 +25,7 @@ from budget.table import DATA
 
 from ._terms import WITHOUT
 from .fit import Numbers, base, fit, fitted, predictions, start
-from .intervals import ELSEWHERE, Widths, held, intervals, widths
+from .intervals import ELSEWHERE, Widths, as_others, held, intervals, widths
 from .kernels import batches
 from .left_out import left_out
 from .measured import Case, cases
@@ -66,9 +66,10 @@ def main(argv: list[str]) -> int:
     print(_score("one batch on several devices", list(judged.values())))
     if options.write:
         serving = [c for c in found if c.quantity == "tpot_s" and c.parts[0].waits > 0]
-        rows = {**errors[next(iter(LEFT_OUT))], **judged}
+        within = intervals(found, *(errors[name] for name in LEFT_OUT))
+        rows = as_others([*judges, *serving], {**errors[next(iter(LEFT_OUT))], **judged}, within.prompt)
         several = widths([*judges, *serving], rows, ELSEWHERE)
-        write(found, numbers, intervals(found, *(errors[name] for name in LEFT_OUT)), several)
+        write(found, numbers, within, several)
         page(found, errors, asked, terms)
     return 0
 
@@ -114,7 +115,9 @@ def write(found: Sequence[Case], numbers: Numbers, within: Widths, several: Mapp
     several: by stack, the factor of an interval on several devices.
     """
     least, most = 1 / within.anywhere, within.anywhere
-    profile = base(numbers)._replace(low=least, high=most, kernels=(least, most))
+    profile = base(numbers)._replace(
+        low=least, high=most, kernels=(least, most), prompt=_short(within.prompt)
+    )
     save(profile, FOLDER, NOTES)
     for name in stacks.names():
         path = os.path.join(DATA, "stacks", f"{name}.json")

@@ -106,6 +106,7 @@ class Profile(NamedTuple):
     serial: bool  # the host is the device (a processor), so that its time adds to the kernels'
     low: float  # the ends of a 90 % interval, as multiples of the predicted time
     high: float
+    prompt: float = 1.0  # the power to which both are raised for a prompt
     kernels: tuple[float, float] = (1.0, 1.0)  # the same for a single kernel
     dtypes: tuple[str, ...] = ()  # those that were measured; none: any
     source: str = ""

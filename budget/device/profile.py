@@ -54,19 +54,19 @@ def profile_for(
     stack: Stack | None = None,
     *,
     several: bool = False,
-    trains: bool = False,
+    mode: str = "forward",
 ) -> Profile:
     """The profile of a device: its own, else the nearest one's, else what a software stack reaches of its
     datasheet (the one that most people train with).
 
     dtype: what is computed in; a profile that was not measured in it counts as borrowed. several: one batch
-    is on several devices, which widens the interval. trains: see software.profile.
+    is on several devices, which widens the interval. mode: see software.profile.
     """
     profile = _profile_for(device.id, key(device), dtype, user_folder(), device.vendor == HERE)
     if profile.provenance != "datasheet":
         return profile
     ran = stack or usual("train")
-    return software.profile(profile, device, ran, dtype or "bfloat16", several=several, trains=trains)
+    return software.profile(profile, device, ran, dtype or "bfloat16", several=several, mode=mode)
 
 
 @cache
@@ -142,6 +142,7 @@ def parse(about: Any, file: str) -> Profile:
         serial=field("serial", checked.flag),
         low=field("low", checked.number, LEAST, 1),
         high=field("high", checked.number, 1, MOST),
+        prompt=field("prompt", checked.number, LEAST, MOST),
         kernels=field("kernels", _row, 2, LEAST),
         dtypes=field("dtypes", checked.texts),
         source=field("source", checked.text),

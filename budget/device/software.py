@@ -51,13 +51,13 @@ def profile(
     dtype: str,
     *,
     several: bool = False,
-    trains: bool = False,
+    mode: str = "forward",
 ) -> Profile:
     """The profile of a stack on a device that was not measured here, computing in a dtype.
 
     base: what all stacks share (convolutions, memory-bound kernels, launches). several: one batch is on
-    several devices. trains: it runs for hours, so that a board limited by its power is slower than in a short
-    benchmark.
+    several devices. mode: a training run (train) lasts for hours, so that a board limited by its power is
+    slower than in a short benchmark; a prompt's time (prefill) is less sure than a token's.
     """
     generation = device.generation
     of = stack.reached_on(generation)
@@ -65,7 +65,7 @@ def profile(
     stream = min(memory * of["stream"], MOST)
     pointwise = base.forms["pointwise"]
     traffic = stream / min(memory / pointwise.traffic * of["pointwise"], MOST)
-    held = sustained(device, dtype) if trains else 1.0
+    held = sustained(device, dtype) if mode == "train" else 1.0
     kinds = (_as_tf32(base, device, stack, dtype, kind) for kind in ("matmul", "conv"))
     matmul, conv = (of_kind._replace(share=of_kind.share * held) for of_kind in kinds)
     reaches = base.forms["attention"].share * of["attention"] * _units(stack, device, dtype)
@@ -85,6 +85,8 @@ def profile(
     if several:  # no surer than one
         least, most = stack.intervals.get(SEVERAL, (low, high))
         low, high = min(low, least), max(high, most)
+    if mode == "prefill":
+        low, high = low**base.prompt, high**base.prompt
     return base._replace(
         name=f"{stack.name} on {generation}" if known else stack.like or stack.name,
         provenance="published" if known else "datasheet",
