@@ -254,10 +254,10 @@ def _assumed(device: Device, records: Mapping[tuple[str, int], tuple[float, floa
             "cluster", f"no links between {device.name}s are known; allowed: a JSON file that has them"
         )
     links = table.load("links.json")
-    own = "PCIe" not in device.intra.name
-    like = {**links["nvlink4" if own else "pcie4"], "reduced": 0, "measured": False}
+    nvlink_like = "PCIe" not in device.intra.name
+    like = {**links["nvlink4" if nvlink_like else "pcie4"], "reduced": 0, "measured": False}
     inner = {**like, "name": device.intra.name, "gb_s": device.intra.bandwidth / 1e9}
-    node = 8 if own else 4
+    node = 8 if nvlink_like else 4
     card, cards = (device.inter.bandwidth / 1e9, node) if device.inter else (links["ethernet"]["gb_s"], 1)
     outer = {**links["infiniband-ndr" if device.inter else "ethernet"], "name": "network card", "gb_s": card}
     tiers = [{"link": inner, "devices": node}, {"link": {**outer, "measured": False}, "cards": cards}]

@@ -63,12 +63,12 @@ def _form(source: Source, techniques: Mapping[str, Any]) -> str:
     """The format of weights, stored or asked for, that belongs to one engine (`gguf`, `mlx`); "": none."""
     if stored := source.usual.get("packing"):
         return str(stored.family)
-    asked = techniques.get("quantize", "none")
-    if asked == "none" or not isinstance(asked, str):
+    form = techniques.get("quantize", "none")
+    if form == "none" or not isinstance(form, str):
         return ""
     from .plan.quantize import family
 
-    return family(asked.lower())
+    return family(form.lower())
 
 
 def check(stack: Stack) -> None:
@@ -91,11 +91,11 @@ def dtype(asked: str | None, source: Source, device: Device, stack: Stack) -> st
     own in any case); else, where the device's usual dtype has 32 bits, that in which the stack serves
     weights; else the device's usual one. Raises InputError.
     """
-    own = source.usual.get("dtype")
-    if own and not (isinstance(source.network, Ready) or device.has(own)):
-        own = None
-    wide = device.usual_dtype == "fp32"
-    return computed(asked or own or (wide and stack.weights) or device.usual_dtype)
+    checkpoint = source.usual.get("dtype")
+    if checkpoint and not (isinstance(source.network, Ready) or device.has(checkpoint)):
+        checkpoint = None
+    in_float32 = device.usual_dtype == "fp32"
+    return computed(asked or checkpoint or (in_float32 and stack.weights) or device.usual_dtype)
 
 
 def settings(
@@ -109,13 +109,13 @@ def settings(
     Raises InputError.
     """
     network, workload = source.network, source.workload
-    of = partial(stack.settings, workload.mode, recompute, seq=workload.seq)
+    of_stack = partial(stack.settings, workload.mode, recompute, seq=workload.seq)
     captured = isinstance(network, Ready) and network.model.captured
     mixed = kind in ("bfloat16", "float16") and not (techniques and keeps_weights(techniques))
-    precision = of().get("precision", "pure") if mixed and not captured else "pure"
+    precision = of_stack().get("precision", "pure") if mixed and not captured else "pure"
     defaults = {
         name: value
-        for name, value in of(precision=techniques.get("precision", precision)).items()
+        for name, value in of_stack(precision=techniques.get("precision", precision)).items()
         if (name in OF_MODULES or not captured) and (name != "precision" or mixed)
     }
     if defaults.get("attention") == "sdpa" and not stack.own_networks:
@@ -124,5 +124,5 @@ def settings(
         from .plan.fused import those_of
 
         defaults["fuse"] = those_of(built(network, workload), defaults["fuse"])
-    own = source.usual.get("optimizer")
-    return {**NO_TECHNIQUES, **defaults, **({"optimizer": own} if own else {})}
+    optimizer = source.usual.get("optimizer")
+    return {**NO_TECHNIQUES, **defaults, **({"optimizer": optimizer} if optimizer else {})}

@@ -98,9 +98,11 @@ def estimate(
     if mode != "train" and (updated_by or "none") != "none":
         raise only_trains("optimizer", mode)
     given, spread = without_none(techniques), None if layout is None else _layout(layout, mode, devices)
-    asked = _sizes(batch=_one_of(batch=batch, micro_batch=micro_batch), seq=seq, image=image, sound=sound)
+    input_sizes = _sizes(
+        batch=_one_of(batch=batch, micro_batch=micro_batch), seq=seq, image=image, sound=sound
+    )
     requested = {"recompute": recompute, "attention": attention, **given}
-    source = find(model, mode, asked, table("config", config), inputs, dtype, requested)
+    source = find(model, mode, input_sizes, table("config", config), inputs, dtype, requested)
     target = as_device(device)
     software = defaults.software(stack, execution, target, source, given)
     kind = defaults.dtype(dtype, source, target, software)
@@ -109,15 +111,15 @@ def estimate(
         from .search.batches import micro_batches
 
         given = {**given, "accumulate": micro_batches(global_batch, spread, source, given)}
-    own = {"optimizer": updated_by, "attention": attention, "execution": execution}
-    of_stack = {name: value for name, value in usual.items() if name not in own}
+    arguments = {"optimizer": updated_by, "attention": attention, "execution": execution}
+    of_stack = {name: value for name, value in usual.items() if name not in arguments}
     task = Task(
         workload=source.workload,
         dtype=kind,
         recompute=recompute,
         layout=spread,
         techniques=_chosen(of_stack, given, source.network),
-        **{name: value or usual[name] for name, value in own.items()},
+        **{name: value or usual[name] for name, value in arguments.items()},
         **{field: source.usual[field] for field in OF_NETWORKS if field in source.usual},
     )
     check(task, target)

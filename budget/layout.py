@@ -86,8 +86,8 @@ class Layout(Settings):
         for name, most in (("sp", 1), ("ep_overlap", 1), ("tp_overlap", 1), ("zero", 3)):
             value = getattr(self, name)
             if not is_number(value) or value > most:  # what a program looks like, and no size in it
-                known = ", ".join(map(str, range(most + 1)))
-                raise InputError(f"layout.{name}", f"got {shown(value)}; allowed: {known}")
+                degrees = ", ".join(map(str, range(most + 1)))
+                raise InputError(f"layout.{name}", f"got {shown(value)}; allowed: {degrees}")
         if self.tp_overlap and not self.sp:  # an all-reduce has no pieces that a product waits for
             raise InputError("layout.tp_overlap", "got 1; allowed: with sp=1")
         near = self.tp if is_zero(self.etp) else self.etp

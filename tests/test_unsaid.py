@@ -12,8 +12,8 @@ NAMES = {"all-MiniLM-L6-v2": "minilm-l6", "bge-base-en-v1.5": "bert-base", "bge-
 
 
 def of(name, model="bert-base", **more):
-    told = {"batch": 1, "seq": 16, "mode": "forward", "dtype": "fp32", "stack": "transformers", **more}
-    return estimate(model, device=name, **told)
+    settings = {"batch": 1, "seq": 16, "mode": "forward", "dtype": "fp32", "stack": "transformers", **more}
+    return estimate(model, device=name, **settings)
 
 
 def test_encoders_beside_a_desktops_processor_are_inside():

@@ -113,6 +113,6 @@ class Held(NamedTuple):
         """Whether the allocator is replayed: its rules must be known, no micro-batch may wait for another
         stage, and it is no decoding.
         """
-        known = self.stack.allocator == "torch" and self.reserve.fragments > 0
+        replayable = self.stack.allocator == "torch" and self.reserve.fragments > 0
         alone = self.spread is None or self.spread.layout.pp == 1
-        return known and alone and self.task.workload.mode != "decode"
+        return replayable and alone and self.task.workload.mode != "decode"

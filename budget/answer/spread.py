@@ -52,8 +52,8 @@ def kept_beside(several: Spread, software: Stack, task: Task) -> Spread:
     """The same with what the software keeps in memory on several devices, in training."""
     if task.workload.mode != "train":
         return several
-    own = task.techniques.used.get("grad_dtype", "")
-    summed = own and full_name(own) != task.dtype
+    grads = task.techniques.used.get("grad_dtype", "")
+    summed = grads and full_name(grads) != task.dtype
     kept = tuple(name for name in software.keeps if name != "gradients" or summed)
     if "buckets" in kept and is_zero(task.layout.zero) and any_of(task.layout.dp > 1):
         several = several._replace(ranks=tuple(r._replace(buckets=True) for r in several.ranks))
@@ -68,5 +68,5 @@ def groups(layout: Layout, software: Stack) -> float:
 
 def cluster_of(device: Device, cluster: object, software: Stack) -> Cluster:
     """What joins the devices, as a stack uses it. Raises InputError."""
-    own = nearest(software.all_reduce, device.generation) if software.all_reduce else None
-    return joining(device, cluster)._replace(all_reduce=own, call_s=software.call_us * 1e-6)
+    all_reduce = nearest(software.all_reduce, device.generation) if software.all_reduce else None
+    return joining(device, cluster)._replace(all_reduce=all_reduce, call_s=software.call_us * 1e-6)

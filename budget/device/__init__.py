@@ -189,8 +189,8 @@ def _load(name: str) -> Device:
 
         if hint := spelled.near(name[:80]):
             raise InputError("device", f"unknown name {name[:60]!r}; {hint}")
-        known = [*names(), *spelled.aliases(), "auto", "cpu"]
-        raise unknown("device", name, known, "`budget list devices` has the names")
+        choices = [*names(), *spelled.aliases(), "auto", "cpu"]
+        raise unknown("device", name, choices, "`budget list devices` has the names")
     return device
 
 
@@ -218,11 +218,11 @@ def detect() -> Device:
         return _device(*found) if found else cpu()
     name, memory = gpu
     try:
-        known = load(name)
+        board = load(name)
     except InputError as error:
         raise InputError("device", f"no data on this machine's {name[:80]!r}: {error}") from None
-    known = find(f"{known.id}-gcd") or known  # of a board of two dies a driver shows one
-    return known._replace(usable_bytes=memory, provenance="datasheet; memory as the driver shows it")
+    board = find(f"{board.id}-gcd") or board  # of a board of two dies a driver shows one
+    return board._replace(usable_bytes=memory, provenance="datasheet; memory as the driver shows it")
 
 
 def cpu() -> Device:

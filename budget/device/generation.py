@@ -14,10 +14,10 @@ def nearest(values: Mapping[str, Any], generation: str) -> Any:
     if generation in values:
         return values[generation]
     order = table.load("kernels.json")["order"]
-    known = [g for g in values if g in order]
-    if generation in order and known:
+    generations = [g for g in values if g in order]
+    if generation in order and generations:
         at = order.index(generation)
-        return values[min(known, key=lambda g: (abs(order.index(g) - at), order.index(g)))]
+        return values[min(generations, key=lambda g: (abs(order.index(g) - at), order.index(g)))]
     return values[""] if "" in values else sorted(values.values())[len(values) // 2]
 
 

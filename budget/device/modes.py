@@ -20,12 +20,12 @@ def check(where: str, value: Any) -> None:
     """Raises InputError for what is no table of modes."""
     if not isinstance(value, Mapping) or {*value} != {*FIELDS}:
         raise checked.wrong(where, value, f"a table of {', '.join(FIELDS)}")
-    for name, of in checked.each(f"{where}.others", value["others"], checked.listed).items():
-        if len(of) != 3:
+    for name, clocks in checked.each(f"{where}.others", value["others"], checked.listed).items():
+        if len(clocks) != 3:
             raise checked.wrong(
-                f"{where}.others.{name[:20]}", of, "multiprocessors, MHz, part of memory's clock"
+                f"{where}.others.{name[:20]}", clocks, "multiprocessors, MHz, part of memory's clock"
             )
-        for x in of:
+        for x in clocks:
             checked.number(f"{where}.others.{name[:20]}", x, 1e-3, 1e5)
     checked.word(f"{where}.shipped", value["shipped"], (value["highest"], *value["others"]))
 
@@ -36,9 +36,9 @@ def tables(about: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for mode in (modes["highest"], *modes["others"]) if modes else ():
         units, rate, memory = _parts(about, mode)
         rates = {key: value * rate for key, value in about.items() if key.endswith(("_tflops", "_tops"))}
-        own = {"name": f"{about['name']}, {mode}", "aliases": [], "sms": units, **rates}
-        of = {**about, **own, **{key: about[key] * memory for key in ("bandwidth_gb_s", "host_gb_s")}}
-        yield mode, {key: value for key, value in of.items() if key != "modes"}
+        rated = {"name": f"{about['name']}, {mode}", "aliases": [], "sms": units, **rates}
+        in_mode = {**about, **rated, **{key: about[key] * memory for key in ("bandwidth_gb_s", "host_gb_s")}}
+        yield mode, {key: value for key, value in in_mode.items() if key != "modes"}
 
 
 def assumed(device: str, about: Mapping[str, Any]) -> tuple[str, str]:
@@ -50,8 +50,8 @@ def assumed(device: str, about: Mapping[str, Any]) -> tuple[str, str]:
     highest, shipped, others = modes["highest"], modes["shipped"], [*modes["others"]]
     if shipped == highest:
         return "", f"{highest} assumed, as shipped; --device {device}-{others[0].lower()} is another"
-    own = f"{device}-{shipped.lower()}"
-    return own, f"{highest} assumed; --device {own} as shipped"
+    as_shipped = f"{device}-{shipped.lower()}"
+    return as_shipped, f"{highest} assumed; --device {as_shipped} as shipped"
 
 
 def _parts(about: Mapping[str, Any], mode: str) -> tuple[int, float, float]:

@@ -38,14 +38,14 @@ def products(device: Device, dtype: str) -> tuple[float, bool]:
     rate, else the usual one.
     """
     kind = short_name(dtype)
-    known = table.load("kernels.json")["products"]
-    own, others = known.get(device.id, {}), known.get(device.generation, {})
+    shares = table.load("kernels.json")["products"]
+    of_device, others = shares.get(device.id, {}), shares.get(device.generation, {})
     tensor_units = kind == "tf32" and kind in device.flops
     if device.rate(kind) == device.rate("vector") and not tensor_units:
-        return own.get("fp32", others.get("fp32", 1.0)), True
+        return of_device.get("fp32", others.get("fp32", 1.0)), True
     if halved(device):
-        others = known["half"]
-    for reached in (own, others):
+        others = shares["half"]
+    for reached in (of_device, others):
         for key in (kind, "bf16") if kind in WIDE else (kind,):
             if key in reached:
                 return float(reached[key]), False
@@ -56,14 +56,14 @@ def sustained(device: Device, dtype: str) -> float:
     """The rate of products in training over that in a short benchmark, on a board that is limited by its
     power: training multiplies for hours, with few kernels in between that let the board cool.
     """
-    known = table.load("kernels.json")["sustained"].get(device.id, {})
-    return float(known.get(short_name(dtype), 1.0))
+    rates = table.load("kernels.json")["sustained"].get(device.id, {})
+    return float(rates.get(short_name(dtype), 1.0))
 
 
 def four_bits(device: Device) -> float:
     """How much faster large products in NVFP4 are than in float8, where both were measured; else 1."""
-    known = table.load("kernels.json")["products"].get(device.generation, {})
-    fast, usual = (known.get(kind, 0) * device.flops.get(kind, 0) for kind in ("fp4", "fp8"))
+    shares = table.load("kernels.json")["products"].get(device.generation, {})
+    fast, usual = (shares.get(kind, 0) * device.flops.get(kind, 0) for kind in ("fp4", "fp8"))
     return fast / usual if fast and usual else 1.0
 
 
@@ -89,7 +89,7 @@ def attention(kernel: str, device: Device, factor: float, units: str = "") -> di
         return {"attention": classes}
     if not about["share"]:
         return {}
-    share, edge, tail = (nearest(about[of], device.generation) for of in ("share", "edge", "tail"))
+    share, edge, tail = (nearest(about[figure], device.generation) for figure in ("share", "edge", "tail"))
     if halved(device):
         share = 1 / (1 / products(device, "fp16")[0] + _beside(share, device.generation) / 2)
     # The share was measured with the softmax, so no other arithmetic is counted.
@@ -119,5 +119,5 @@ def sixteen(generation: str) -> float:
     """The fraction of the peak that 16-bit products reach on a generation's boards that run at their full
     rate.
     """
-    known = table.load("kernels.json")["products"]
-    return float(nearest({g: of["bf16"] for g, of in known.items() if "bf16" in of}, generation))
+    shares = table.load("kernels.json")["products"]
+    return float(nearest({g: of["bf16"] for g, of in shares.items() if "bf16" in of}, generation))

@@ -77,8 +77,8 @@ def _profile_for(device_id: str, name: str, dtype: str, folder: str, here: bool)
             if here and place == FOLDER:  # virtual machines name many processors alike
                 return borrow(load(path), "another machine of this name")
             return _in_dtype(load(path), dtype)
-    if device_id == "cpu" and (known := _measured(folder)):
-        return borrow(min(known, key=lambda p: _distance(p.device, name)), f"{name} is not measured")
+    if device_id == "cpu" and (measured := _measured(folder)):
+        return borrow(min(measured, key=lambda p: _distance(p.device, name)), f"{name} is not measured")
     return parse(tables.load("profiles", "datasheet.json"), "datasheet.json")
 
 
@@ -105,12 +105,12 @@ def borrow(profile: Profile, why: str) -> Profile:
     """Another device's profile: its efficiencies, with an interval that is the measured one widened by the
     datasheet's, since efficiencies differ between devices as they do between published runs.
     """
-    wide = load(os.path.join(FOLDER, "datasheet.json"))
+    datasheet = load(os.path.join(FOLDER, "datasheet.json"))
     return profile._replace(
         provenance="borrowed",
         name=f"{profile.name}: {why}",
-        low=profile.low * wide.low,
-        high=profile.high * wide.high,
+        low=profile.low * datasheet.low,
+        high=profile.high * datasheet.high,
     )
 
 

@@ -60,19 +60,19 @@ def profile(
     slower than in a short benchmark; a prompt's time (prefill) is less sure than a token's.
     """
     generation = device.generation
-    of = stack.reached_on(generation)
+    factors = stack.reached_on(generation)
     memory = nearest(table.load("kernels.json")["bandwidth"], generation)
-    stream = min(memory * of["stream"], MOST)
+    stream = min(memory * factors["stream"], MOST)
     pointwise = base.forms["pointwise"]
-    traffic = stream / min(memory / pointwise.traffic * of["pointwise"], MOST)
+    traffic = stream / min(memory / pointwise.traffic * factors["pointwise"], MOST)
     held = sustained(device, dtype) if mode == "train" else 1.0
     kinds = (_as_tf32(base, device, stack, dtype, kind) for kind in ("matmul", "conv"))
     matmul, conv = (of_kind._replace(share=of_kind.share * held) for of_kind in kinds)
-    reaches = base.forms["attention"].share * of["attention"] * _units(stack, device, dtype)
+    reaches = base.forms["attention"].share * factors["attention"] * _units(stack, device, dtype)
     if matmul.units:
         reaches *= device.rate(matmul.units) / device.rate(dtype)
     forms = {
-        **_matmuls(base, matmul, min(of["weight_only"], MOST / stream), stack, device, dtype),
+        **_matmuls(base, matmul, min(factors["weight_only"], MOST / stream), stack, device, dtype),
         **_convolutions(base.forms["conv"], conv, traffic, dtype),
         "pointwise": pointwise._replace(traffic=traffic),
         **_attention(stack, device, reaches, matmul.units),
@@ -80,7 +80,7 @@ def profile(
         "recurrent": matmul._replace(loop_s=LOOP_S),
     }
     host = table.load("kernels.json")["hosts"].get(generation) or clock.host(device.year)
-    known = generation != "" and generation in stack.intervals
+    measured = generation != "" and generation in stack.intervals
     low, high = interval_on(stack.intervals, generation) or (base.low, base.high)
     if several:  # no surer than one
         least, most = stack.intervals.get(SEVERAL, (low, high))
@@ -88,13 +88,13 @@ def profile(
     if mode == "prefill":
         low, high = low**base.prompt, high**base.prompt
     return base._replace(
-        name=f"{stack.name} on {generation}" if known else stack.like or stack.name,
-        provenance="published" if known else "datasheet",
+        name=f"{stack.name} on {generation}" if measured else stack.like or stack.name,
+        provenance="published" if measured else "datasheet",
         forms=complete(forms),
         memory=stream,
-        launch_s=clock.start(base.launch_s, device.hertz) * of["launch"],
-        dispatch=_dispatch(base.dispatch, of["host"] * host, stack.dispatch),
-        turn=(base.turn[0] * of["turn"] * host, base.turn[1] * of["sequence"] * host),
+        launch_s=clock.start(base.launch_s, device.hertz) * factors["launch"],
+        dispatch=_dispatch(base.dispatch, factors["host"] * host, stack.dispatch),
+        turn=(base.turn[0] * factors["turn"] * host, base.turn[1] * factors["sequence"] * host),
         low=low,
         high=high,
     )
@@ -114,9 +114,9 @@ def _dispatch(base: Dispatch, host: float, share: float) -> Dispatch:
 
 def _matmul(base: Profile, device: Device, stack: Stack, dtype: str) -> KernelClass:
     """A stack's matrix products: the rate that they reach alone, times the common factor and the stack's."""
-    of, shared = stack.reached_on(device.generation), base.forms["matmul"].share
+    factors, shared = stack.reached_on(device.generation), base.forms["matmul"].share
     wide, narrow = (
-        min(share * shared * of["ordinary" if ordinary else "product"], max(MOST, share))
+        min(share * shared * factors["ordinary" if ordinary else "product"], max(MOST, share))
         for share, ordinary in (products(device, kind) for kind in (_kind(stack, device, dtype), "fp8"))
     )
     if stack.accumulate == "fp16":
@@ -213,8 +213,8 @@ def _packed(base: Profile, device: Device, stack: Stack, dtype: str) -> float:
     most = clocked * (device.sms or 0) * (device.hertz or 0.0)
     if not most and stack.tensor_units_on(generation):
         most = data["bytes"].get(generation, 0.0) / 2 * device.rate("vector")
-    of = base.forms["matmul"].share * stack.reached_on(generation)["product"]
-    return float(most * of / device.rate(short_name(dtype)))
+    share = base.forms["matmul"].share * stack.reached_on(generation)["product"]
+    return float(most * share / device.rate(short_name(dtype)))
 
 
 def _fused(device: Device, launch: float) -> tuple[float, float]:
@@ -235,9 +235,9 @@ def _convolutions(
     """
     usual = conv._replace(share=conv.share * products.share, bandwidth=1 / traffic, units=products.units)
     apart = usual._replace(edge=(APART,) * 3)
-    wide = BYTES[full_name(dtype)] >= BYTES["float32"]
-    alone = usual._replace(ordinary=DEPTHWISE, overlap=0.0) if wide else usual
-    weights = alone._replace(ordinary=DEPTHWISE_WEIGHTS) if wide else usual
+    in_float32 = BYTES[full_name(dtype)] >= BYTES["float32"]
+    alone = usual._replace(ordinary=DEPTHWISE, overlap=0.0) if in_float32 else usual
+    weights = alone._replace(ordinary=DEPTHWISE_WEIGHTS) if in_float32 else usual
     return {
         "conv": usual._replace(whole=WHOLE),
         "conv_backward": usual,

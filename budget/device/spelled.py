@@ -47,19 +47,26 @@ def _tables() -> dict[str, tuple[str, Mapping[str, Any]]]:
             tables.update({_key(f"{name} {mode}"): of for name in spelled})
         for gb, table_of in _memories(about)[1:]:
             tables.update({_key(f"{name} {gb}gb"): (device, table_of) for name in spelled})
-    for (
-        device,
-        about,
-    ) in _all():  # a chip's core count is left out where a memory tells it: m3-max-30 has 36 GB
-        if (chip := CORES.sub("", device)) != device and table.has("devices", chip):
-            most = table.load("devices", f"{chip}.json")["memory_gb"]
-            of_chip = ((_key(f"{chip} {gb}gb"), (device, t)) for gb, t in _memories(about) if gb != most)
-            tables = {**dict(of_chip), **tables}
+    tables = {**_without_cores(), **tables}
     short: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
     for key, known in tables.items():
         if (bare := BRAND.sub("", key)) not in tables and known not in short.setdefault(bare, []):
             short[bare].append(known)
     return {**{key: known[0] for key, known in short.items() if len(known) == 1}, **tables}
+
+
+def _without_cores() -> dict[str, tuple[str, Mapping[str, Any]]]:
+    """Chips by their name and memory alone, where that tells their cores: an M3 Max with 36 GB has 30."""
+    chips = [(CORES.sub("", device), device, about) for device, about in _all()]
+    few = [(chip, device, about) for chip, device, about in chips if chip != device]
+    most = {chip: table.load("devices", f"{chip}.json") for chip, _, _ in few if table.has("devices", chip)}
+    return {
+        _key(f"{chip} {gb}gb"): (device, with_gb)
+        for chip, device, about in few
+        if chip in most
+        for gb, with_gb in _memories(about)
+        if gb != most[chip]["memory_gb"]
+    }
 
 
 def _memories(about: Mapping[str, Any]) -> list[tuple[float, Mapping[str, Any]]]:

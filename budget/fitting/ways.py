@@ -205,12 +205,8 @@ def changes(model: object, **settings: Any) -> list[Change]:
 
 def _cost(change: Change) -> tuple[int, int, int]:
     """The change's effect on the training, its time in steps of 5 %, and how many settings it changes."""
-    e = change.estimate
-    return (
-        KINDS.index(change.kind.split(", ")[-1]),
-        round(log(e.times.step / e.model.samples) / 0.05),
-        len(change.settings),
-    )
+    e, worst = change.estimate, max(map(KINDS.index, change.kind.split(", ")))
+    return worst, round(log(e.times.step / e.model.samples) / 0.05), len(change.settings)
 
 
 def _less(one: Choice, other: Choice) -> bool:

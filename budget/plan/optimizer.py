@@ -143,13 +143,13 @@ def _by_weight(name: str, model: Model, master: bool, copied: bool, among: Size)
     from ._weights import trained_weights
 
     weights = trained_weights(model)
-    how: Callable[[Sequence[Weight], str], Iterator[Node]] = (
-        partial(_shaped.bitsandbytes, *BITSANDBYTES[name])
-        if name in BITSANDBYTES
-        else partial(_shaped.muon, among=among)
-        if name == "muon"
-        else getattr(_shaped, name)
-    )
+    how: Callable[[Sequence[Weight], str], Iterator[Node]]
+    if name in BITSANDBYTES:
+        how = partial(_shaped.bitsandbytes, *BITSANDBYTES[name])
+    elif name == "muon":
+        how = partial(_shaped.muon, among=among)
+    else:
+        how = getattr(_shaped, name)
     for dtype in dict.fromkeys(w.dtype for w in weights):
         same = [w for w in weights if w.dtype == dtype]
         if not master or dtype == "float32":

@@ -132,10 +132,12 @@ def workload(e: Estimate) -> str:
 
 def degrees(layout: Layout, *, trains: bool = True) -> str:
     """A layout's settings that are not the usual ones of a run that trains, or serves: tp=8, pp=4."""
-    of = {name: x for name, x in vars(layout).items() if x != layout.fields[name].default}
+    unusual = {name: x for name, x in vars(layout).items() if x != layout.fields[name].default}
     if layout.sp or is_one(layout.tp) or not trains:
-        of.pop("sp", None)
-    return ", ".join(f"{k}={'+'.join(map(str, x)) if isinstance(x, tuple) else x}" for k, x in of.items())
+        unusual.pop("sp", None)
+    return ", ".join(
+        f"{k}={'+'.join(map(str, x)) if isinstance(x, tuple) else x}" for k, x in unusual.items()
+    )
 
 
 def dtypes(e: Estimate) -> str:
@@ -202,8 +204,8 @@ def _memory(e: Estimate) -> Iterator[str]:
         yield f"              process     {memory(e.process):>10}  {e.reserve.words}"
     sizes = e.sizes()
     ends = [
-        f"{name}{memory(sizes[f'{of}_low'])} to {memory(sizes[f'{of}_high'])}"
-        for of, name in (("peak", ""), ("process", "process "))[: 1 + (e.process != m.peak)]
+        f"{name}{memory(sizes[f'{size_of}_low'])} to {memory(sizes[f'{size_of}_high'])}"
+        for size_of, name in (("peak", ""), ("process", "process "))[: 1 + (e.process != m.peak)]
     ]
     yield f"              range       {'; '.join(ends)}"
     if (other := e.otherwise) is not None:

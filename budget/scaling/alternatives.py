@@ -92,14 +92,14 @@ def smaller(plan: Plan, shares: Sequence[float] = SHARES) -> Iterator[Smaller]:
 
 def _tokens(plan: Plan, share: float) -> float | None:
     """The tokens with which a network of a share of the parameters reaches the loss; None: it never does."""
-    of, params = plan.ask.law, plan.params * share
+    chosen, params = plan.ask.law, plan.params * share
     if plan.loss is None:
         return None
     if share == 1:
         return plan.tokens
 
     def loss(tokens: float) -> float:
-        return of.loss(params, tokens, **plan.ask.more)
+        return chosen.loss(params, tokens, **plan.ask.more)
 
     return _search.crossing(loss, plan.loss, plan.tokens, plan.tokens * MOST_TOKENS)
 
@@ -125,29 +125,29 @@ def _served(plan: Plan, one: Smaller, tokens: float) -> Served:
 
 def repeated(plan: Plan, unique: float) -> Repeated:
     """The effect of repeated data on the plan, by Muennighoff et al.'s law."""
-    of = law.load("muennighoff")
-    params, tokens = of.optimum(plan.compute, unique=unique)
+    muennighoff = law.load("muennighoff")
+    params, tokens = muennighoff.optimum(plan.compute, unique=unique)
     return Repeated(
         epochs=plan.tokens / min(unique, plan.tokens),
-        worth=of.form.worth(of.constants, plan.tokens, unique),
-        loss=of.loss(plan.params, plan.tokens, unique=unique),
-        loss_fresh=of.loss(plan.params, plan.tokens),
+        worth=muennighoff.form.worth(muennighoff.constants, plan.tokens, unique),
+        loss=muennighoff.loss(plan.params, plan.tokens, unique=unique),
+        loss_fresh=muennighoff.loss(plan.params, plan.tokens),
         best_params=params,
         best_tokens=tokens,
-        best_loss=of.loss(params, tokens, unique=unique),
+        best_loss=muennighoff.loss(params, tokens, unique=unique),
     )
 
 
 def mixtures(plan: Plan, most: float) -> Iterator[Mixture]:
     """The best mixtures of up to so many experts, one active, by Ludziejewski et al.'s law."""
-    of = law.load("ludziejewski")
+    ludziejewski = law.load("ludziejewski")
 
     def dense(flops: float) -> float:
-        return of.loss(*of.optimum(flops))
+        return ludziejewski.loss(*ludziejewski.optimum(flops))
 
     for experts in (e for e in EXPERTS if e <= most):
-        active, tokens = of.optimum(plan.compute, experts=experts)
-        loss = of.loss(active, tokens, experts=experts)
+        active, tokens = ludziejewski.optimum(plan.compute, experts=experts)
+        loss = ludziejewski.loss(active, tokens, experts=experts)
         flops = _search.crossing(dense, loss, plan.compute * 0.999, plan.compute * 1e6)
         yield Mixture(experts, active, tokens, loss, flops)
 

@@ -215,12 +215,12 @@ def _held(on: Ask, fits: Estimate, params: float, larger: Plan) -> Plan:
 
 def _best(ask: Ask, params: float, tokens: float) -> Tried:
     """The best layout of a network of this size on the devices that are given. Raises InputError."""
-    of = shape(params)
+    network = shape(params)
     batch = f"{batch_of(ask, FLOPS * params * tokens):.0f}-tokens"
     return layouts(
-        of.preset,
+        network.preset,
         int(ask.given["devices"]),
-        config=of.config,
+        config=network.config,
         dtype=ask.dtype,
         device=ask.device,
         global_batch=batch,

@@ -150,8 +150,8 @@ class Plan(Shown, _Plan):
             values += ends
         return min(values), max(values)
 
-    def _side(self, mfu: float, which: int, of: Law) -> float:
-        return sizes(self.ask._replace(law=of), mfu)[which]
+    def _side(self, mfu: float, which: int, chosen: Law) -> float:
+        return sizes(self.ask._replace(law=chosen), mfu)[which]
 
     def _over_draws(self, value: Callable[[Law], Any]) -> tuple[float, float] | None:
         """The law's interval of a size; None where too many samples never reach the loss."""
@@ -182,8 +182,8 @@ class Plan(Shown, _Plan):
         ]
         return (min(ends), max(ends)) if ends else None
 
-    def _loss(self, of: Law, params: float, tokens: float) -> Any:
-        return of.loss(params, tokens, **self.ask.more) if of.has_loss else None
+    def _loss(self, chosen: Law, params: float, tokens: float) -> Any:
+        return chosen.loss(params, tokens, **self.ask.more) if chosen.has_loss else None
 
     def _at(self, mfu: float) -> tuple[float, float]:
         return sizes(self.ask, mfu)
@@ -248,20 +248,20 @@ def flops_of(ask: Ask, mfu: float) -> float | None:
 
 def _flops_for_loss(ask: Ask) -> float:
     """The compute whose best network, of the params or tokens given, has the loss. Raises InputError."""
-    target, of = ask.given["loss"], ask.law
-    if not of.has_loss:
-        raise InputError("law", f"{of.id} says nothing of a loss; allowed: {', '.join(with_loss())}")
+    target, chosen = ask.given["loss"], ask.law
+    if not chosen.has_loss:
+        raise InputError("law", f"{chosen.id} says nothing of a loss; allowed: {', '.join(with_loss())}")
     rest = {k: v for k, v in ask.given.items() if k in ("params", "tokens")}
 
     def reached(flops: float) -> float:
         sized = ask._replace(given={**rest, "compute": flops})
-        return of.loss(*sizes(sized, 1.0), **ask.more)
+        return chosen.loss(*sizes(sized, 1.0), **ask.more)
 
     compute = _search.crossing(reached, target, SIZES[0], MOST)
     if compute is None:
         low, high = reached(MOST), reached(SIZES[0])
         where = f"above {low:.4g}, which no compute gets below" if target < high else f"below {high:.4g}"
-        raise InputError("loss", f"got {target:g}; allowed: {where}, by {of.id}")
+        raise InputError("loss", f"got {target:g}; allowed: {where}, by {chosen.id}")
     return compute
 
 
@@ -288,8 +288,8 @@ def samples_of(ask: Ask, network: Estimate, flops: float) -> int:
 
 def batch_of(ask: Ask, flops: float) -> float:
     """Tokens of a step: as given, or the law of steps' for the compute, as a power of two."""
-    of = law.load(STEP)
-    return ask.batch or 2.0 ** round(log2(of.form.batch(of.constants, flops)))
+    steps = law.load(STEP)
+    return ask.batch or 2.0 ** round(log2(steps.form.batch(steps.constants, flops)))
 
 
 def learning_rate(flops: float) -> float:

@@ -32,8 +32,8 @@ class Moved(NamedTuple):
 
     def factors(self, outcome: str, base: Plan) -> tuple[float, float] | None:
         """An outcome at the low and at the high end, over the plan's own; None where it is not known."""
-        of = OUTCOMES[outcome]
-        usual, outcomes = of(base), [of(p) for p in self.plans]
+        outcome_in = OUTCOMES[outcome]
+        usual, outcomes = outcome_in(base), [outcome_in(p) for p in self.plans]
         if usual is None or None in outcomes:
             return None
         low, high = (float(x or 0) / usual for x in outcomes)

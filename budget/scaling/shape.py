@@ -45,8 +45,8 @@ def shape(params: float, tp: int = 1) -> Shape:
     aspect = usual["d_model"] / usual["layers"]
 
     def miss(near: Shape) -> float:
-        own = near.config["d_model"] / near.config["layers"]
-        return abs(log(near.params / params)) + SLENDER * abs(log(own / aspect))
+        ratio = near.config["d_model"] / near.config["layers"]
+        return abs(log(near.params / params)) + SLENDER * abs(log(ratio / aspect))
 
     return min(_candidates(preset, usual, params, tp), key=miss)
 

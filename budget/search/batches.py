@@ -22,11 +22,11 @@ def micro_batches(whole: Size, layout: Layout | None, source: Source, techniques
     if isinstance(whole, str):
         built = source.network.build(source.workload)
         whole = whole_samples(whole, built.tokens // built.samples, each)
-    asked = size("global_batch", whole)
-    if any_of(asked % each != 0):
+    samples = size("global_batch", whole)
+    if any_of(samples % each != 0):
         of = "batch" if layout is None else "dp x micro_batch"
-        raise InputError("global_batch", f"got {shown(asked)}; allowed: multiples of {of}, {shown(each)}")
-    return asked // each
+        raise InputError("global_batch", f"got {shown(samples)}; allowed: multiples of {of}, {shown(each)}")
+    return samples // each
 
 
 def whole_samples(text: str, length: int, each: int) -> int:

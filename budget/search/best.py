@@ -74,11 +74,13 @@ class Found(Shown, _Found):
         return data
 
 
-def search(devices: int, node: int, of: Facts, price: Price) -> Found:
+def search(devices: int, node: int, network: Facts, price: Price) -> Found:
     """The layouts of so many devices, `node` of them in a node. Raises InputError where none is possible."""
     begin, price = perf_counter(), cache(price)
-    possible = layouts(devices, node, of)
-    some = _Search(of, price, Bounds(possible, of.stack, of.samples, of.batches[0], price))
+    possible = layouts(devices, node, network)
+    some = _Search(
+        network, price, Bounds(possible, network.stack, network.samples, network.batches[0], price)
+    )
     tried = some.best(possible)
     if not any(t.fits for t in tried):
         tried += some.nearest(possible)
@@ -88,7 +90,8 @@ def search(devices: int, node: int, of: Facts, price: Price) -> Found:
     ordered = tuple(sorted(each.values(), key=_order))
     if not ordered:
         whys = ", ".join(dict.fromkeys(t.why for t in tried))
-        none = f"no layout of so many takes {of.samples:,} samples a step; allowed: another number, or batch"
+        samples = f"{network.samples:,} samples a step"
+        none = f"no layout of so many takes {samples}; allowed: another number, or batch"
         raise InputError("devices", f"got {devices:,}; {whys or none}")
     return Found(ordered, perf_counter() - begin)
 
@@ -98,24 +101,24 @@ def _order(t: Tried) -> tuple[bool, float]:
 
 
 class _Search(NamedTuple):
-    of: Facts
+    network: Facts
     price: Price
     bounds: Bounds
 
     def best(self, layouts: Iterable[Layout]) -> list[Tried]:
         """The layouts that may be among the best, priced with a device's first number of samples."""
-        batch = self.of.batches[0]
+        batch = self.network.batches[0]
         open_: list[tuple[float, Layout]] = []
         for layout in layouts:
-            if self.may_fit(layout, batch, self.of.recomputed[-1]):
-                recompute = next(r for r in self.of.recomputed if self.may_fit(layout, batch, r))
+            if self.may_fit(layout, batch, self.network.recomputed[-1]):
+                recompute = next(r for r in self.network.recomputed if self.may_fit(layout, batch, r))
                 open_.append(
                     (self.bounds.seconds(layout, batch, recompute) / self.samples(layout, batch), layout)
                 )
         tried: list[Tried] = []
         for least, layout in sorted(open_, key=lambda one: one[0]):
-            known = sorted(1 / t.rate for t in tried if t.fits)
-            if len(known) >= REFINED and least > known[REFINED - 1]:
+            times = sorted(1 / t.rate for t in tried if t.fits)
+            if len(times) >= REFINED and least > times[REFINED - 1]:
                 break
             tried.append(self.least(layout, batch))
         return tried
@@ -128,12 +131,12 @@ class _Search(NamedTuple):
 
     def may_fit(self, layout: Layout, batch: int, recompute: str) -> bool:
         """Whether a layout may fit, by the lower bound of its memory."""
-        return self.bounds.bytes(layout, batch, recompute) <= self.of.memory
+        return self.bounds.bytes(layout, batch, recompute) <= self.network.memory
 
     def least(self, layout: Layout, batch: int, first: int = 0) -> Tried:
         """A layout with the least recomputation with which it fits, beginning with the first that may fit."""
-        one = Tried(layout, batch, self.of.recomputed[-1], None, "it does not fit")
-        for recompute in self.of.recomputed[first:]:
+        one = Tried(layout, batch, self.network.recomputed[-1], None, "it does not fit")
+        for recompute in self.network.recomputed[first:]:
             if not self.may_fit(layout, batch, recompute):
                 continue
             one = self.priced(layout, batch, recompute)
@@ -155,7 +158,7 @@ class _Search(NamedTuple):
         if not one.fits:
             return
         for changes in (self.larger, self.interleaved):
-            best, first = one, self.of.recomputed.index(one.recompute)
+            best, first = one, self.network.recomputed.index(one.recompute)
             for layout, batch in changes(best):
                 more = self.least(layout, batch, first)
                 yield more
@@ -166,20 +169,20 @@ class _Search(NamedTuple):
 
     def larger(self, one: Tried) -> Iterator[tuple[Layout, int]]:
         """The same layout with more samples of a device at a time."""
-        for batch in self.of.batches:
-            if batch > one.batch and self.of.samples % (one.layout.dp * batch) == 0:
+        for batch in self.network.batches:
+            if batch > one.batch and self.network.samples % (one.layout.dp * batch) == 0:
                 yield one.layout, batch
 
     def interleaved(self, one: Tried) -> Iterator[tuple[Layout, int]]:
         """The same with the stages of a pipeline interleaved."""
         layout, micro = one.layout, self.bounds.micro(one.layout, one.batch)
-        each = -(-self.of.stack.layers // layout.pp)  # of the fullest stage
+        each = -(-self.network.stack.layers // layout.pp)  # of the fullest stage
         for vpp in (2, 4, 8):
             if layout.pp > 1 and each % vpp == 0 and micro % layout.pp == 0:
                 yield Layout(**{**vars(layout), "vpp": vpp}), one.batch
 
     def nearest(self, layouts: Iterable[Layout]) -> list[Tried]:
         """Where nothing fits: the layouts that take least."""
-        batch, most = self.of.batches[0], self.of.recomputed[-1]
+        batch, most = self.network.batches[0], self.network.recomputed[-1]
         least = sorted(layouts, key=lambda layout: self.bounds.bytes(layout, batch, most))
         return [self.priced(layout, batch, most) for layout in least[:REFINED]]

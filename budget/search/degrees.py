@@ -83,36 +83,37 @@ def _stack(model: Model) -> Stack:
     return Stack(sum(sizes), sum(sizes[:longest]), sizes[longest], period)
 
 
-def layouts(devices: int, node: int, of: Facts) -> list[Layout]:
+def layouts(devices: int, node: int, network: Facts) -> list[Layout]:
     """The layouts of so many devices, `node` of them in a node, whose degrees divide the sizes of the
     network.
     """
-    possible = [] if of.alone else list(_degrees(devices, node, of))
+    possible = [] if network.alone else list(_degrees(devices, node, network))
     return [
-        Layout(**degrees) for degrees in possible or (_by_layers(devices, node, of) if of.by_layers else ())
+        Layout(**degrees)
+        for degrees in possible or (_by_layers(devices, node, network) if network.by_layers else ())
     ]
 
 
-def _by_layers(devices: int, node: int, of: Facts) -> Iterator[dict[str, Any]]:
+def _by_layers(devices: int, node: int, network: Facts) -> Iterator[dict[str, Any]]:
     """Layouts that divide layers to serve, and each layer's heads within a node where the software does
     so.
     """
-    for tp in _divisors(of.heads, 1 if of.alone else min(node, devices)):
+    for tp in _divisors(network.heads, 1 if network.alone else min(node, devices)):
         pp, left = divmod(devices, tp)
-        if not left and pp <= of.stack.layers:
+        if not left and pp <= network.stack.layers:
             yield {"tp": tp, "pp": pp, "sp": 0}
 
 
-def _degrees(devices: int, node: int, of: Facts) -> Iterator[dict[str, Any]]:
-    for tp in _divisors(of.heads, min(node, devices)):
-        for cp in _divisors(of.seq // LONG, 64) if of.seq >= LONG else (1,):
-            for pp in _stages(of.stack.layers, devices // (tp * cp)) if of.trains else (1,):
+def _degrees(devices: int, node: int, network: Facts) -> Iterator[dict[str, Any]]:
+    for tp in _divisors(network.heads, min(node, devices)):
+        for cp in _divisors(network.seq // LONG, 64) if network.seq >= LONG else (1,):
+            for pp in _stages(network.stack.layers, devices // (tp * cp)) if network.trains else (1,):
                 dp, left = divmod(devices, tp * cp * pp)
-                if left or (of.samples and of.samples % (dp * of.batches[0])):
+                if left or (network.samples and network.samples % (dp * network.batches[0])):
                     continue
-                for ep in _experts(of.experts, tp * cp * dp, node):
+                for ep in _experts(network.experts, tp * cp * dp, node):
                     degrees = {"tp": tp, "cp": cp, "pp": pp, "dp": dp, "ep": ep, "etp": 1 if ep > 1 else 0}
-                    if not of.trains:
+                    if not network.trains:
                         yield {**degrees, "sp": 0}
                         continue
                     yield {**degrees, "zero": 1 if dp * cp > 1 else 0}
@@ -120,9 +121,9 @@ def _degrees(devices: int, node: int, of: Facts) -> Iterator[dict[str, Any]]:
                         yield {**degrees, "zero": 3}
 
 
-def _divisors(whole: int, most: int) -> Iterable[int]:
+def _divisors(size: int, most: int) -> Iterable[int]:
     """The divisors up to `most` that are 1, or even: meshes of odd degrees are not laid out."""
-    return [n for n in range(1, min(whole, most) + 1) if whole % n == 0 and (n == 1 or n % 2 == 0)]
+    return [n for n in range(1, min(size, most) + 1) if size % n == 0 and (n == 1 or n % 2 == 0)]
 
 
 def _stages(count: int, most: int) -> Iterable[int]:

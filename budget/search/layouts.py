@@ -37,10 +37,10 @@ def layouts(estimate: Callable[..., Estimate], devices: int, given: Mapping[str,
     holds(joined, number, "devices")
     samples = settings.get("global_batch") or 0
     if isinstance(samples, str):  # as many as some of the devices divide
-        asked = whole_samples(samples, one.length, 1)
-        each = next(n for n in range(min(asked, number), 0, -1) if number % n == 0)
+        least = whole_samples(samples, one.length, 1)
+        each = next(n for n in range(min(least, number), 0, -1) if number % n == 0)
         samples = settings["global_batch"] = whole_samples(samples, one.length, each)
-    of = facts(one, samples, batch, settings.get("recompute", "none"))
+    network = facts(one, samples, batch, settings.get("recompute", "none"))
 
     tell, priced = Progress(), count(1)
 
@@ -49,7 +49,7 @@ def layouts(estimate: Callable[..., Estimate], devices: int, given: Mapping[str,
         return estimate(**{**settings, "layout": layout, "batch": batch, "recompute": recompute})
 
     with tell:
-        ranked = search(number, joined.node, of, price)
+        ranked = search(number, joined.node, network, price)
     best = ranked.best
     refined = best.estimate and best.estimate._replace(
         searched=len(ranked.tried), tried=ranked.tried[:REFINED]

@@ -84,19 +84,21 @@ def serve(
     context = _context(context, answer, length, model, given)
     limits = (("--ttft", ttft, SECONDS), ("--tpot", tpot, SECONDS), ("--rate", rate, PER_SECOND))
     asked = Asked(*(x if x is None else read(flag, x, kind) for flag, x, kind in limits))
-    of = _Requests(model, given, context, answer, None if places is None else size("places", places))
-    of = of.within(share).caching(cache_share)
+    requests = _Requests(model, given, context, answer, None if places is None else size("places", places))
+    requests = requests.within(share).caching(cache_share)
     if spread is None and devices is not None:
         parts = [n for n in range(1, size("devices", devices) + 1) if devices % n == 0]
-        return _best(of, parts, devices, users, asked)
+        return _best(requests, parts, devices, users, asked)
     if spread is None and asked.requests_per_s is not None:
-        return _best(of, _within_a_node(of.decode(1).device, given.get("cluster")), None, users, asked)
+        return _best(
+            requests, _within_a_node(requests.decode(1).device, given.get("cluster")), None, users, asked
+        )
     layout = None if spread is None else parse(spread, train=False, devices=devices)
     if layout is not None and devices not in (None, layout.devices):
         allowed = f"allowed: the layout's {layout.devices}, or no layout"
         raise InputError("devices", f"got {shown(devices)}; {allowed}")
     one_of = None if layout is None else {**vars(layout), "dp": 1}
-    return _served(of.on(one_of), 1 if layout is None else int(layout.dp), users, asked)
+    return _served(requests.on(one_of), 1 if layout is None else int(layout.dp), users, asked)
 
 
 def _context(
@@ -106,9 +108,9 @@ def _context(
     that the engine takes. Raises InputError.
     """
     if asked is None:
-        own = max(estimate(model, **settings, mode=m, batch=1).length for m in ("decode", "prefill"))
-        own = own if length is None else min(length, own)
-        asked = min(PROMPT, own - answer) if own > answer else PROMPT
+        longest = max(estimate(model, **settings, mode=m, batch=1).length for m in ("decode", "prefill"))
+        longest = longest if length is None else min(length, longest)
+        asked = min(PROMPT, longest - answer) if longest > answer else PROMPT
     context: int = size("--context", asked)
     if length is not None and context + answer > size("length", length):
         both = f"{context:,} tokens and {answer:,} back are more than the {length:,} that the engine takes"
@@ -178,15 +180,15 @@ def _within_a_node(device: Device, cluster: object) -> list[int]:
 
 
 def _best(
-    of: _Requests, sizes: Sequence[int], devices: int | None, users: Sequence[int], asked: Asked
+    requests: _Requests, sizes: Sequence[int], devices: int | None, users: Sequence[int], asked: Asked
 ) -> Serving:
     """The best of replicas of so many devices each, which share all devices; None: one of each size."""
-    axis = "pp" if of.decode(1).stack.by_layers else "tp"
+    axis = "pp" if requests.decode(1).stack.by_layers else "tp"
     divisions, why = [], InputError("devices", f"got {devices}; no layout divides the network")
     for n in sizes:
         try:
             replicas = 1 if devices is None else devices // n
-            divisions.append(_served(of.on({axis: n, "sp": 0}), replicas, users, asked))
+            divisions.append(_served(requests.on({axis: n, "sp": 0}), replicas, users, asked))
         except InputError as error:
             why = error
     if not divisions:
@@ -208,31 +210,33 @@ def _merit(division: Serving) -> tuple[float, ...]:
     return (1.0, -division.devices_needed, -division.at_rate.tpot_s)
 
 
-def _served(of: _Requests, replicas: int, users: Sequence[int], asked: Asked) -> Serving:
+def _served(requests: _Requests, replicas: int, users: Sequence[int], asked: Asked) -> Serving:
     """The answer for users divided among replicas. Raises InputError where not even one user fits."""
-    longest = of.context + of.answer
-    most, full = largest(of.model, "batch", **of.settings, mode="decode", seq=longest)
+    longest = requests.context + requests.answer
+    most, full = largest(requests.model, "batch", **requests.settings, mode="decode", seq=longest)
     if full is None:
-        one = of.decode(1, seq=longest)
+        one = requests.decode(1, seq=longest)
         lacks = (one.needed - one.device.usable_bytes) / 2**30
-        wide = "quantize" not in one.task.techniques.used and one.task.published
-        known = f"{wide} as it is published, " if wide else ""
-        ways = f"allowed: {known}a shorter one, more --devices, or --quantize"
+        preset = "quantize" not in one.task.techniques.used and one.task.published
+        named = f"{preset} as it is published, " if preset else ""
+        ways = f"allowed: {named}a shorter one, more --devices, or --quantize"
         many = f"{one.devices} x " if one.devices > 1 else ""
         lack = f"{lacks:,.1f} GiB too much" + (" for each" if many else "")
         raise InputError("--context", f"not even one user fits {many}{one.device.name}: {lack}; {ways}")
-    if (room := min(most, of.cached(full), of.places or most)) < most:
-        most, full = room, of.decode(room, seq=longest)
-    prefill = estimate(of.model, **of.settings, mode="prefill", batch=1, seq=of.context)
+    if (room := min(most, requests.cached(full), requests.places or most)) < most:
+        most, full = room, requests.decode(room, seq=longest)
+    prefill = estimate(requests.model, **requests.settings, mode="prefill", batch=1, seq=requests.context)
 
     @cache
     def point(users: int, replicas: int) -> Point:
-        return _point(of, users, replicas, most, prefill)
+        return _point(requests, users, replicas, most, prefill)
 
     counts = [size("--users", n) for n in users] or _doubled(min(most * replicas, MOST))
     points = tuple(point(n, replicas) for n in counts)
-    serving = Serving(of.context, of.answer, most * replicas, prefill, full, points, replicas, asked)
-    serving = serving._replace(share=of.share, cache_share=of.cache_share)
+    serving = Serving(
+        requests.context, requests.answer, most * replicas, prefill, full, points, replicas, asked
+    )
+    serving = serving._replace(share=requests.share, cache_share=requests.cache_share)
     return serving if asked == Asked() else _within(serving, most, point)
 
 
@@ -260,18 +264,18 @@ def _doubled(most: int) -> list[int]:
     return [*(2**i for i in range(most.bit_length()) if 2**i < most), most]
 
 
-def _point(of: _Requests, users: int, replicas: int, most: int, prefill: Estimate) -> Point:
+def _point(requests: _Requests, users: int, replicas: int, most: int, prefill: Estimate) -> Point:
     """What all replicas answer together; times are those of the fullest one."""
-    each, answer = -(-users // replicas), of.answer
+    each, answer = -(-users // replicas), requests.answer
     batch = min(each, most)
-    decode = of.decode(batch, seq=of.context + answer // 2)
+    decode = requests.decode(batch, seq=requests.context + answer // 2)
     step, prompt = decode.times.step, prefill.times.step
     tpot = step + (batch - 1) / answer * prompt
     alone = prompt + step / 2
-    whole = alone + answer * tpot  # seconds of one request, once it has its place
+    request_s = alone + answer * tpot  # seconds of one request, once it has its place
     late = decode.stack.behind * step + decode.stack.request_ms / 1e3  # while others have its place
-    ttft = alone + late + (each - batch) / batch * whole
-    rate = batch / whole * (users / each)  # of all replicas: so many as full as the fullest
+    ttft = alone + late + (each - batch) / batch * request_s
+    rate = batch / request_s * (users / each)  # of all replicas: so many as full as the fullest
     prompts = batch * prompt / (batch * prompt + answer * step)
     price = decode.cost()["usd_per_hour"]
     usd_per_s = price and price * replicas * decode.devices / 3600

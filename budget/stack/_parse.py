@@ -89,8 +89,8 @@ def _other(at: str, about: Any, key: str) -> str:
 
 def _few_bits(at: str, about: Any) -> Mapping[str, Mapping[str, float]]:
     """Its own, by generation, or those of the stack that it names."""
-    own = about.get("few_bits", {})
-    if isinstance(own, str):
+    few = about.get("few_bits", {})
+    if isinstance(few, str):
         other = _other(at, about, "few_bits")
-        return _few_bits(at, table.load("stacks", f"{other}.json")) if own else {}
-    return checked.each(f"{at}: few_bits", own, few_bits)
+        return _few_bits(at, table.load("stacks", f"{other}.json")) if few else {}
+    return checked.each(f"{at}: few_bits", few, few_bits)

@@ -127,10 +127,10 @@ class Stack(NamedTuple):
 
     def few_bits_on(self, generation: str) -> Mapping[str, Any]:
         """The fields of a KernelClass for its products of weights in few bits, on a generation of devices."""
-        of = self.few_bits.get(generation) or self.few_bits.get("")
+        fields = self.few_bits.get(generation) or self.few_bits.get("")
         formats = tuple(self.by_format.get(generation, {}).items())
-        edge = (of.get("edge", 0.0), 0.0, 0.0) if of else ()
-        return {**of, "overlap": 0.0, "edge": edge, "formats": formats} if of else {}
+        edge = (fields.get("edge", 0.0), 0.0, 0.0) if fields else ()
+        return {**fields, "overlap": 0.0, "edge": edge, "formats": formats} if fields else {}
 
     def reached_on(self, generation: str) -> Mapping[str, float]:
         """Its factors on a generation of devices, all of CLASSES."""
