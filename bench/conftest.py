@@ -117,14 +117,14 @@ class Left:
 
     def __init__(self, groups: int):
         self.groups, self.done, self.start = groups, 0, time.monotonic()
-        self.said = self.start
+        self.last = self.start
 
     def one_more(self) -> str:
         """The message after a group; None where the last one was recent."""
         self.done, now = self.done + 1, time.monotonic()
-        if now - self.said < EVERY_S:
+        if now - self.last < EVERY_S:
             return ""
-        self.said, left = now, self.groups - self.done
+        self.last, left = now, self.groups - self.done
         return f" {left} of {self.groups} groups left, {(now - self.start) / self.done * left / 60:.1f} min "
 
 
@@ -154,8 +154,8 @@ def measured(request, benchmark) -> Callable:
                     f"cannot write {journal.path}: {error.strerror}; what was measured before is kept",
                     returncode=2,
                 )
-            if said := request.config.stash[LEFT].one_more():
-                request.config.get_terminal_writer().write(said)
+            if message := request.config.stash[LEFT].one_more():
+                request.config.get_terminal_writer().write(message)
         journal.used.add(key)
         entry = journal.groups[key].get(implementation)
         if entry is None:

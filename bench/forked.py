@@ -40,7 +40,7 @@ class Forked:
         """Let it go on."""
         os.write(self._go, b"go")
 
-    def said(self, timeout: float) -> dict[str, Any]:
+    def receive(self, timeout: float) -> dict[str, Any]:
         """Its next answer; a `crash` where it ended without one, a `hang` where none came in time."""
         end, text = time.monotonic() + timeout, b""
         while not text.endswith(b"\n"):

@@ -110,8 +110,8 @@ def resources(code: Any) -> tuple[int, int]:
         file.write(code.asm["cubin"])
         file.flush()
         command = [triton.knobs.nvidia.cuobjdump.path, "-res-usage", file.name]
-        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603
-    return max(map(int, re.findall(r"STACK:(\d+)", said)), default=0), code.metadata.shared
+        output = subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603
+    return max(map(int, re.findall(r"STACK:(\d+)", output)), default=0), code.metadata.shared
 
 
 def assemble(ptx: str) -> str:
@@ -138,11 +138,11 @@ def examine(architecture: str, call: str, kernel: str, code: Any) -> Row:
         problems.append(f"shared memory above {TARGETS[architecture][1] // 1024} KB")
     if architecture != "sm90":
         return Row(architecture, call, kernel, shared=shared, problem="; ".join(problems))
-    said = assemble(code.asm["ptx"])
-    registers = int(re.findall(r"Used (\d+) registers", said)[0])
-    spilled = sum(map(int, re.findall(r"(\d+) bytes spill", said)))
+    listing = assemble(code.asm["ptx"])
+    registers = int(re.findall(r"Used (\d+) registers", listing)[0])
+    spilled = sum(map(int, re.findall(r"(\d+) bytes spill", listing)))
     wgmma = code.asm["ptx"].count("wgmma.mma_async")
-    serialized = sorted(set(re.findall(r"C751\d", said)))
+    serialized = sorted(set(re.findall(r"C751\d", listing)))
     if serialized:
         problems.append(f"wgmma serialized: {', '.join(serialized)}")
     if not wgmma and WGMMA.match(call) and kernel not in WITHOUT_PRODUCTS:

@@ -33,7 +33,7 @@ def network(layers=L, seq=S, **settings):
     return backward(fuse(module.build(config, Workload("train", B, seq)), {"attention"}))
 
 
-def said(model, layout, recomputed="none"):
+def bytes_sent(model, layout, recomputed="none"):
     """(axis, kind, phase) -> total bytes and number, rows of statistics aside."""
     divided = divide(model, mesh(parse(layout), model))
     verify(divided.model)
@@ -59,14 +59,14 @@ def llama():
 
 
 def test_data_parallelism_leaves_every_weight_gradient_a_sum_and_says_nothing_else(gpt):
-    total, _, divided = said(gpt, "dp=2")
+    total, _, divided = bytes_sent(gpt, "dp=2")
     assert not total
     assert set(divided.partial) == {t.name for t, _, _ in weights(gpt.nodes)}
     assert {tuple(a.name for a in axes) for axes in divided.partial.values()} == {("dp",)}
 
 
 def test_tensor_parallelism_is_megatron_s_two_all_reduces_a_layer_and_pass(gpt):
-    total, number, _ = said(gpt, "tp=2,sp=0")
+    total, number, _ = bytes_sent(gpt, "tp=2,sp=0")
     # The embedding by vocabulary adds one forward, the head one backward. Source: megatron-lm.
     assert number == {("tp", "all_reduce", "forward"): 2 * L + 1, ("tp", "all_reduce", "backward"): 2 * L + 1}
     assert total == {("tp", "all_reduce", phase): (2 * L + 1) * X for phase in ("forward", "backward")}
@@ -80,7 +80,7 @@ def test_heads_with_sinks_need_nothing_of_other_devices():
 
 
 def test_sequence_parallelism_is_the_same_as_gathers_and_scatters(gpt):
-    total, number, divided = said(gpt, "tp=2")
+    total, number, divided = bytes_sent(gpt, "tp=2")
     # Forward 2 gathers and 2 scatters a layer, backward the same with 2 more gathers of what was not kept.
     # Embedding: scattered forward, gathered backward; head: gathered, gathered again, scattered.
     assert number == {
@@ -94,8 +94,8 @@ def test_sequence_parallelism_is_the_same_as_gathers_and_scatters(gpt):
 
 
 def test_full_recomputation_repeats_its_communication(gpt):
-    _, plain, _ = said(gpt, "tp=2,sp=0")
-    _, again, _ = said(gpt, "tp=2,sp=0", "full")
+    _, plain, _ = bytes_sent(gpt, "tp=2,sp=0")
+    _, again, _ = bytes_sent(gpt, "tp=2,sp=0", "full")
     # A checkpoint stops behind the last tensor that is needed: the second all-reduce is not.
     more = again["tp", "all_reduce", "backward"] - plain["tp", "all_reduce", "backward"]
     assert more == L
@@ -104,7 +104,7 @@ def test_full_recomputation_repeats_its_communication(gpt):
 @pytest.mark.parametrize(("kv_heads", "backward"), [(0, 4), (2, 4)])
 def test_ring_attention_gathers_keys_and_values(kv_heads, backward):
     model = network(kv_heads=kv_heads, fused_qkv=False)
-    total, number, _ = said(model, "cp=2")
+    total, number, _ = bytes_sent(model, "cp=2")
     keys = B * S * (kv_heads or H) * K * BYTES
     # Forward K and V; backward both again, as they are not kept, and their gradients scattered.
     assert number["cp", "all_gather", "forward"] == 2 * L
@@ -115,7 +115,7 @@ def test_ring_attention_gathers_keys_and_values(kv_heads, backward):
 
 def test_ulysses_is_four_all_to_alls_forward_and_four_backward():
     model = network(fused_qkv=False)
-    total, number, _ = said(model, "cp=2,cp_kind=ulysses")
+    total, number, _ = bytes_sent(model, "cp=2,cp_kind=ulysses")
     # Each device has 1/P of the sequence: 4 N h / P in all, forward and backward. Source: ulysses.
     assert number == {("cp", "all_to_all", "forward"): 4 * L, ("cp", "all_to_all", "backward"): 4 * L}
     assert total == {("cp", "all_to_all", p): 4 * L * X // 2 for p in ("forward", "backward")}
@@ -125,7 +125,7 @@ def test_ulysses_is_four_all_to_alls_forward_and_four_backward():
 def test_experts_are_two_all_to_alls_forward_and_two_backward(layout):
     settings = {"experts": 8, "active_experts": 2, "expert_d_ff": 48, "gated": True, "activation": "silu"}
     model = network(**settings, mlp_bias=False)
-    total, number, divided = said(model, layout)
+    total, number, divided = bytes_sent(model, layout)
     assert number["ep", "all_to_all", "forward"] == number["ep", "all_to_all", "backward"] == 2 * L
     # Every device sends the rows of its own tokens, for each of the experts that they go to. Source: gshard.
     shares = parse(layout)

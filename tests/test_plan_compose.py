@@ -245,7 +245,7 @@ TWO_HEADED = {**GATED, "fused_qkv": False, "tied": False}
 ALSO_NAMES = {"grad_dtype": "precision", "frozen_dtype": "precision"}
 
 
-def said(**asked):
+def refusal(**asked):
     """What an answer's refusal says; nothing where there is an answer."""
     try:
         budget.estimate("transformer", batch=2, seq=32, device="h100", config=TWO_HEADED, **asked)
@@ -262,12 +262,12 @@ def test_every_technique_has_a_value_to_try():
 @pytest.mark.parametrize("one", sorted(ON))
 def test_every_pair_of_settings_is_answered_or_refused_in_a_line(one):
     """The line names what contradicts each other and what is allowed; there is no other error."""
-    alone = said(**{one: ON[one]})
+    alone = refusal(**{one: ON[one]})
     for other in sorted(name for name in ON if name > one):
-        text = said(**{one: ON[one], other: ON[other]})
+        text = refusal(**{one: ON[one], other: ON[other]})
         assert len(text) <= 300
         assert "\n" not in text
-        if not text or alone or said(**{other: ON[other]}):
+        if not text or alone or refusal(**{other: ON[other]}):
             continue
         assert "allowed" in text
         for name in (one, other):
@@ -282,6 +282,6 @@ BESIDE = {"adapter_targets": "adapters", "target_modules": "vera_rank"}
 def test_a_target_that_matches_nothing_lists_what_is_there(name):
     beside = BESIDE.get(name, "" if name in ("freeze", "sparse") else "lora_rank")
     asked = {beside: ON[beside]} if beside else {}
-    text = said(**asked, **{name: "no.such"})
+    text = refusal(**asked, **{name: "no.such"})
     assert text.startswith(f"{name}: 'no.such' matches no operator; allowed: ")
     assert "mlp.up" in text

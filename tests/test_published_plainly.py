@@ -14,7 +14,7 @@ EIGHT = {"n_gpus": "8", "zero_stage": "none"}
 NF4 = {"method": "qlora", "quant": "nf4"}
 
 
-def said(**more):
+def settings_of(**more):
     """The settings of a row with these columns."""
     (found,) = memory.asked({**ROW, **more})
     return found.parts[0].settings
@@ -44,7 +44,7 @@ def said(**more):
     ],
 )
 def test_words_of_columns(words, ours):
-    assert said(**words) == said(**ours)
+    assert settings_of(**words) == settings_of(**ours)
 
 
 @pytest.mark.parametrize(
@@ -56,16 +56,16 @@ def test_words_of_columns(words, ours):
     ],
 )  # fmt: skip
 def test_stages_of_zero(word, stage):
-    assert said(**{**EIGHT, "zero_stage": word})["layout"]["zero"] == stage
+    assert settings_of(**{**EIGHT, "zero_stage": word})["layout"]["zero"] == stage
 
 
 @pytest.mark.parametrize(
     ("word", "form"), [("bnb 4-bit", "nf4"), ("bitsandbytes int8", "int8"), ("bnb nf4", "nf4")]
 )
 def test_weights_of_few_bits_that_generate(word, form):
-    assert said(scenario="generation", method="", quant=word)["quantize"] == form
+    assert settings_of(scenario="generation", method="", quant=word)["quantize"] == form
 
 
 def test_a_stage_that_is_not_known_is_no_guess():
     with pytest.raises(NotCoveredError, match="zero_stage 'deepspeed'"):
-        said(**{**EIGHT, "zero_stage": "DeepSpeed"})
+        settings_of(**{**EIGHT, "zero_stage": "DeepSpeed"})

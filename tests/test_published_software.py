@@ -3,7 +3,7 @@
 import pytest
 from budget.bench.published import inference
 from budget.bench.published.rows import NotCoveredError, stack
-from budget.bench.published.software import said
+from budget.bench.published.software import facts
 
 from budget.stack import names
 
@@ -107,5 +107,7 @@ def test_nvidias_examples_serve_as_the_torch_that_they_run_in():
 
 
 def test_how_a_stack_differs_in_one_thing_is_said_in_one_place():
-    listed = [(name, fact) for of in said()["of"] for name in of["stacks"] for fact in of if fact != "stacks"]
+    listed = [
+        (name, fact) for of in facts()["of"] for name in of["stacks"] for fact in of if fact != "stacks"
+    ]
     assert len(listed) == len(set(listed)) and {name for name, _ in listed} <= set(names())

@@ -89,13 +89,13 @@ class _Network(Forked):
 
     def start(self, timeout: float) -> None:
         """Wait until it is ready; anything else that a child says, or nothing, is its answer."""
-        self.answer = self.said(timeout)
+        self.answer = self.receive(timeout)
 
     def measured(self) -> dict[str, Any]:
         """The answer, measured now where the child was ready."""
         if self.answer == READY:
             self.go()
-            self.answer = self.said(SOON_S)
+            self.answer = self.receive(SOON_S)
         self.stop()  # its memory is the next one's
         return {"network": dict(self.spec), **self.answer}
 

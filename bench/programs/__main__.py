@@ -137,7 +137,7 @@ def forked(program: Mapping[str, Any], config: Mapping[str, Any], on: str, limit
 
     child = Forked(work)
     try:
-        return child.said(limit)
+        return child.receive(limit)
     finally:
         child.stop()
 
@@ -156,8 +156,8 @@ def _measured(program: Mapping[str, Any], config: Mapping[str, Any], where: torc
 
 def _short(answer: Mapping[str, Any]) -> str:
     kept = ("status", "error_text", "ttft_s", "tpot_s", "seconds", "wall_s")
-    said = {k: answer[k] for k in kept if k in answer} or "not reached"
-    return f"{' '.join(map(str, answer['program'].values()))}: {said}"
+    values = {k: answer[k] for k in kept if k in answer} or "not reached"
+    return f"{' '.join(map(str, answer['program'].values()))}: {values}"
 
 
 if __name__ == "__main__":

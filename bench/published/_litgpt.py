@@ -56,20 +56,20 @@ def _network(model: Any, given: Mapping[str, Any]) -> tuple[dict[str, Any], str]
     return config, "eager" if own.softcap else "causal"
 
 
-def beside(software: str, model: Any, told: Mapping[str, Any], trains: bool = False) -> dict[str, Any]:
+def beside(software: str, model: Any, given: Mapping[str, Any], trains: bool = False) -> dict[str, Any]:
     """What litgpt, if it is the software, does besides the settings that a row of another page tells."""
     if software != "litgpt":
         return {}
-    config, attention = _network(model, told["config"])
-    few = FEW if told.get("quantize") in BITSANDBYTES else {}
+    config, attention = _network(model, given["config"])
+    few = FEW if given.get("quantize") in BITSANDBYTES else {}
     if not trains:
         return {"config": config, **few}
     found: dict[str, Any] = {"config": config, "attention": attention, "hold_logits": "next", **few}
-    if "lora_rank" in told:
-        found |= {"loss_chunk": 128, "lora_dropout": told.get("lora_dropout", 0.05)}
+    if "lora_rank" in given:
+        found |= {"loss_chunk": 128, "lora_dropout": given.get("lora_dropout", 0.05)}
     if few:
         found |= {"quantize_keeps": "loss"}
-    if few and told["optimizer"].startswith("adam"):
+    if few and given["optimizer"].startswith("adam"):
         found |= {"offload": "optimizer"}  # PagedAdamW
     return found
 

@@ -62,9 +62,9 @@ def loss(row: Row, software: str) -> dict[str, Any]:
     notes, source = text_of(row, "notes"), text_of(row, "source")
     if differs(software).get("own_loss") or programs("own_loss", source):
         return {"loss_logits": "own"}
-    said = "unfused" if "loss not fused" in notes else "fused" if "loss fused" in notes else "usual"
-    kernels = differs(software).get("loss", {}).get(said)
-    if not kernels or (said != "unfused" and programs("fuses_loss", source)):
+    loss_is = "unfused" if "loss not fused" in notes else "fused" if "loss fused" in notes else "usual"
+    kernels = differs(software).get("loss", {}).get(loss_is)
+    if not kernels or (loss_is != "unfused" and programs("fuses_loss", source)):
         return {}
     return {"fuse": "norm,gate", "loss_parallel": kernels}
 
@@ -99,8 +99,8 @@ def looped(row: Row, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def chunked(row: Row) -> dict[str, int]:
     """The tokens that a loss takes at a time, as a row's notes say."""
-    told = re.search(r"\bloss in chunks of (\d+) tokens", text_of(row, "notes"))
-    return {"loss_chunk": int(told[1])} if told else {}
+    match = re.search(r"\bloss in chunks of (\d+) tokens", text_of(row, "notes"))
+    return {"loss_chunk": int(match[1])} if match else {}
 
 
 def around(row: Row, settings: Mapping[str, Any]) -> bool:
@@ -184,14 +184,14 @@ def widened(row: Row, word: str) -> str:
 
 def beams(row: Row) -> int:
     """The number of beams, as a row's notes say."""
-    told = re.search(r"\b(?:beam(?:s| size| width)?|num_beams)\W{0,3}(\d+)", text_of(row, "notes"))
-    return int(told[1]) if told else 1
+    match = re.search(r"\b(?:beam(?:s| size| width)?|num_beams)\W{0,3}(\d+)", text_of(row, "notes"))
+    return int(match[1]) if match else 1
 
 
 def cache(row: Row) -> dict[str, str]:
     """The dtype of the cache, where a row's notes say that it has 8 bits; int8 is as large as fp8."""
-    told = re.search(r"\b(cache|kv) in (8 bits|int8|fp8)", text_of(row, "notes"))
-    return {"kv_dtype": "fp8"} if told else {}
+    match = re.search(r"\b(cache|kv) in (8 bits|int8|fp8)", text_of(row, "notes"))
+    return {"kv_dtype": "fp8"} if match else {}
 
 
 def share(row: Row, software: str) -> float:
@@ -199,10 +199,10 @@ def share(row: Row, software: str) -> float:
     software.
     """
     usual = stacks.load(software).share
-    told = re.search(
+    match = re.search(
         r"(?:gpu_memory_utilization|mem[-_]fraction[-_]static)\W{0,3}(0\.\d+)", text_of(row, "notes")
     )
-    return 0 if usual == 1 else float(told[1]) if told else usual
+    return 0 if usual == 1 else float(match[1]) if match else usual
 
 
 def lengths(row: Row, usual: int) -> tuple[int, int]:

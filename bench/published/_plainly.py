@@ -49,15 +49,15 @@ def plainly(row: Row) -> Row:
     if scenario not in ("finetune", "pretrain"):
         few = re.search("bnb|bitsandbytes", text_of(row, "quant", "source", "notes"))
         return {**row, "scenario": scenario, **({"quant": _word(row, "quant")} if few else {})}
-    said = {column: _word(row, column) for column in WORDS}
-    told = [row[c] for c in ("scenario", "method") if re.search("lora|dora", row[c].lower())]
-    if told and not row["method"]:
-        said["method"] = _word({**row, "method": row["scenario"]}, "method")
-    beside = [re.sub(r"\br ?= ?(\d)", r"rank \1", w) for w in told if w.lower() not in ("lora", "qlora")]
-    if said["method"] == "lora" and said["quant"].lower().startswith(("nf4", "int8")):
-        said["method"] = "qlora"
+    words = {column: _word(row, column) for column in WORDS}
+    adapters = [row[c] for c in ("scenario", "method") if re.search("lora|dora", row[c].lower())]
+    if adapters and not row["method"]:
+        words["method"] = _word({**row, "method": row["scenario"]}, "method")
+    beside = [re.sub(r"\br ?= ?(\d)", r"rank \1", w) for w in adapters if w.lower() not in ("lora", "qlora")]
+    if words["method"] == "lora" and words["quant"].lower().startswith(("nf4", "int8")):
+        words["method"] = "qlora"
     notes = "; ".join(filter(None, (row.get("notes", ""), *beside)))
-    return {**row, **said, "notes": notes}
+    return {**row, **words, "notes": notes}
 
 
 def _word(row: Row, column: str) -> str:

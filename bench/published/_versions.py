@@ -97,8 +97,8 @@ def _when(row: Row, software: str) -> tuple[int, ...]:
     text = text_of(row, "engine", "engine_version", "source", "notes")
     if re.search(rf"\b{software} v?\d+\.\d", text) or row.get("engine_version"):
         return LATER
-    told = re.search(r"torch v?(\d+\.\d+)", text)
-    torch = tuple(_known()["torch"].get(told[1], LATER)) if told else LATER
+    match = re.search(r"torch v?(\d+\.\d+)", text)
+    torch = tuple(_known()["torch"].get(match[1], LATER)) if match else LATER
     return min(month(row), torch)
 
 

@@ -43,12 +43,12 @@ def parts(row: Row, model: str, settings: dict[str, Any]) -> tuple[Part, ...]:
     """
     text, config = text_of(row, "notes"), preset.find(model)
     batch = settings["batch"]
-    told = re.search(r"of side (\d+)", text)
+    of_side = re.search(r"of side (\d+)", text)
     shared = {**settings, "mode": "forward"}
     if written_out(row, settings["stack"], "forward"):
         shared["attention"] = "eager"
-    if told or "video" not in config:  # whose usual frames have a height and a width
-        shared["image"] = int(told[1]) if told else config.get("sample_size", 1024 // LATENT) * LATENT
+    if of_side or "video" not in config:  # whose usual frames have a height and a width
+        shared["image"] = int(of_side[1]) if of_side else config.get("sample_size", 1024 // LATENT) * LATENT
     del shared["config"]
     if "one pass of the denoiser" in text:
         return (Part(model, shared),)

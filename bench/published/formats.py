@@ -54,10 +54,10 @@ def weights(text: str, column: str, software: str = "", engine: str = "") -> dic
     bits = re.match(r"(?:int|q)?([34568])(?:-?bit)?\b", word)
     if bits and (differs(software).get("grouped") or "groups of 64" in word):
         return {"quantize": f"mlx-{bits[1]}bit"}
-    if told := re.match(r"([48])[- ]?bits?\b", word):
-        word = differs(software).get("bits", {}).get(told[1], f"int{told[1]}") + word[told.end() :]
-    if told := re.search(r"w8a(8|16)", word):  # beside a word for the kind of the eight bits
-        word = "fp8" if "fp8" in word or "float8" in word else told[0]
+    if match := re.match(r"([48])[- ]?bits?\b", word):
+        word = differs(software).get("bits", {}).get(match[1], f"int{match[1]}") + word[match.end() :]
+    if match := re.search(r"w8a(8|16)", word):  # beside a word for the kind of the eight bits
+        word = "fp8" if "fp8" in word or "float8" in word else match[0]
     own = dict(differs(software).get("weights", {}))
     for face, files in differs(software).get("files", {}).items():
         own |= files if face in engine.lower() else {}
@@ -78,9 +78,9 @@ def weights(text: str, column: str, software: str = "", engine: str = "") -> dic
 
 def cache(row: Row, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The dtype of the KV cache where a row says it, in its column or in its notes."""
-    word, said = row.get("kv_precision", "").lower(), text_of(row, "engine", "weight_precision", "notes")
-    if few := BLOCKS.search(f"{word} cache; {said}"):
+    word, text = row.get("kv_precision", "").lower(), text_of(row, "engine", "weight_precision", "notes")
+    if few := BLOCKS.search(f"{word} cache; {text}"):
         return {"kv_dtype": few["of"] or few["kv"]}
-    if re.match(BYTES, word) or (not word and EIGHT.search(said)):
+    if re.match(BYTES, word) or (not word and EIGHT.search(text)):
         return {"kv_dtype": "fp8"}
     return {"kv_dtype": ""} if word and "kv_dtype" in settings else {}

@@ -63,9 +63,9 @@ def asked(row: Row) -> Iterator[Asked]:
     if gpus != whole(row, "tp", gpus // stages) * stages:
         raise NotCoveredError("stages on several devices")
     batch = whole(row, "batch")
-    told = weights(row["weight_precision"], "weight_precision", software, row["engine"])
-    settings = {"device": on, "stack": software, "batch": batch, **told}
-    if not told:  # as its files are
+    form = weights(row["weight_precision"], "weight_precision", software, row["engine"])
+    settings = {"device": on, "stack": software, "batch": batch, **form}
+    if not form:  # as its files are
         model = _published(model)
     if gpus > stages:
         settings |= {"device": on.id, "layout": {"tp": gpus, "sp": 0}}
@@ -114,10 +114,10 @@ def _attends(row: Row, software: str) -> dict[str, Any]:
     """Whether the attention of prompts is a kernel or writes its scores to memory, in software that can do
     both: as the row says, else as was usual in its month.
     """
-    since, told = differs(software).get("flash"), FLASH.search(row["engine"].lower())
+    since, flag = differs(software).get("flash"), FLASH.search(row["engine"].lower())
     if not since:
         return {}
-    kernel = bool(told[1]) if told else not before(row, software, tuple(since))
+    kernel = bool(flag[1]) if flag else not before(row, software, tuple(since))
     return {"attention": "flash" if kernel else "eager"}
 
 
@@ -126,8 +126,8 @@ def _kernels(row: Row, software: str, form: str) -> dict[str, Any]:
     version.
     """
     for way in differs(software).get("kernels", {}).get(form, ()):
-        words, told = way.get("words"), f"{row['engine']} {row['weight_precision']}".lower()
-        if re.search(words, told) if words else before(row, software, tuple(way["before"])):
+        words, engine = way.get("words"), f"{row['engine']} {row['weight_precision']}".lower()
+        if re.search(words, engine) if words else before(row, software, tuple(way["before"])):
             return dict(way["settings"])
     return {}
 
@@ -205,7 +205,7 @@ def _tokens(row: Row, model: Any, settings: dict[str, Any], stages: int) -> Iter
         settings = {**settings, "config": {**settings["config"], "context": max(start + new, 1)}}
     engine = row.get("engine", "").lower()
     requests = differs(software).get("requests")
-    depth = int(told[1]) if (told := DEPTH.search(text_of(row, "engine", "notes"))) else 0
+    depth = int(behind[1]) if (behind := DEPTH.search(text_of(row, "engine", "notes"))) else 0
     # From an empty context: halfway there are half of the new tokens.
     empty = requests is not None and not depth and not any(word in engine for word in requests)
     middle = new // 2 + (0 if empty else max(start, depth))
@@ -264,8 +264,8 @@ def _answered(row: Row, prompt: tuple[Part, ...], token: Part) -> tuple[Part, ..
 
 def piece(engine: str, software: str, start: int) -> int:
     """How many of a prompt's `start` tokens run at once, as the engine's words say or as usual."""
-    usual, told = differs(software).get("piece"), re.search(r"ubatch (\d+)", engine)
-    return min(start, int(told[1]) if told else usual) if usual else start
+    usual, match = differs(software).get("piece"), re.search(r"ubatch (\d+)", engine)
+    return min(start, int(match[1]) if match else usual) if usual else start
 
 
 def _prompt(part: Part, start: int, piece: int, stages: int, depth: int) -> Iterator[Part]:
@@ -277,8 +277,8 @@ def _prompt(part: Part, start: int, piece: int, stages: int, depth: int) -> Iter
     turns = (pieces + stages - 1) / stages
 
     def of(tokens: int, times: float, kind: str = "") -> Part:
-        said = {"attention": "flash"} if kind and part.settings.get("attention") else {}
-        return part._replace(settings={**part.settings, **said, "seq": tokens}, times=times, kind=kind)
+        kernel = {"attention": "flash"} if kind and part.settings.get("attention") else {}
+        return part._replace(settings={**part.settings, **kernel, "seq": tokens}, times=times, kind=kind)
 
     yield of(piece, turns)
     if depth + start > piece:  # in place of each piece's attention to itself, that of all to all before

@@ -60,7 +60,7 @@ def layout(row: Row, gpus: int, software: str) -> dict[str, Any]:
     zero = _zero(word)
     if zero is None and dp > (1 if word else NODE):
         raise NotCoveredError(f"zero_stage {word[:30]!r}" if word else "zero_stage is not stated")
-    told = bool(words(row)[1])
+    states_layout = bool(words(row)[1])
     apart: dict[str, Any] = {"etp": 1} if several["ep"] > 1 else {}
     if several["ep"] > 1 and row.get("ep_kind"):
         apart |= {"ep_kind": row["ep_kind"], "ep_overlap": whole(row, "ep_overlap", 0)}
@@ -68,7 +68,7 @@ def layout(row: Row, gpus: int, software: str) -> dict[str, Any]:
     vpp = whole(row, "vpp", None if several["pp"] > 1 and own.get("interleaves") else 1)
     if several["pp"] > 1 and zero == 3:
         zero = own.get("zero_of_stages", zero)
-    sp = 1 if several["tp"] > 1 and (told or not own.get("sp_is_said")) else 0
+    sp = 1 if several["tp"] > 1 and (states_layout or not own.get("sp_is_said")) else 0
     if word.startswith("hsdp") and dp > NODE:
         apart["shard"] = _shard(row, dp)
     if sp and row.get("tp_overlap"):
@@ -81,8 +81,8 @@ def _zero(word: str) -> int | None:
     for start, stage in ZERO.items():
         if word.startswith(start):
             return stage
-    if told := re.search(r"(?:zero|stage|^deepspeed)\W*(?:stage)?[\W_]*([0-3])\b|^([0-3])$", word):
-        return int(told[1] or told[2])
+    if match := re.search(r"(?:zero|stage|^deepspeed)\W*(?:stage)?[\W_]*([0-3])\b|^([0-3])$", word):
+        return int(match[1] or match[2])
     if "shard_grad_op" in word:
         return 2
     if re.search("fsdp|fully_shard|full_shard", word):
@@ -93,8 +93,8 @@ def _zero(word: str) -> int | None:
 def _shard(row: Row, dp: int) -> int:
     """Of HSDP, the devices that divide a copy: as the notes say (`FSDP=128`, `4x v5e-256`), or a node."""
     notes = text_of(row, "notes")
-    if told := re.search(r"\bfsdp ?= ?(\d+)", notes):
-        return int(told[1])
+    if match := re.search(r"\bfsdp ?= ?(\d+)", notes):
+        return int(match[1])
     slices = re.search(r"\b(\d+) ?x (?:tpu )?v\d\w*-\d+", notes)
     return dp // int(slices[1]) if slices else NODE
 
@@ -140,8 +140,8 @@ def cluster(row: Row) -> str | None:
 
 def dropout(row: Row) -> dict[str, float]:
     """What a network drops, as its row or its notes say."""
-    told = re.search(r"\bdropout (0\.\d+)", text_of(row, "notes"))
-    rate = number(row, "dropout", float(told[1]) if told else 0)
+    match = re.search(r"\bdropout (0\.\d+)", text_of(row, "notes"))
+    rate = number(row, "dropout", float(match[1]) if match else 0)
     return dict.fromkeys(DROPOUT, rate) if rate else {}
 
 

@@ -141,13 +141,13 @@ def _training(row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:
     local = re.search(r"local batch (\d+)", row.get("notes", ""))
     if local and differs(software).get("micro_batches") == "stages":
         row = {**row, "micro_batch": str(max(int(local[1]) // whole(row, "pp", 1), 1))}
-    told = _untold(row, software, devices)
+    left_out = _untold(row, software, devices)
     methods.checked(row)
     kind = _metric(row)
     if not row["gpu"] and kind is process:
         raise NotCoveredError("gpu is not stated")
     on, batch = device(row["gpu"] or ANY), whole(row, "micro_batch")
-    part = training.step({**row, **told}, on, batch, _length(row), devices)
+    part = training.step({**row, **left_out}, on, batch, _length(row), devices)
     part = Part(part.model, {**part.settings, **_besides(row, software, part)})
     if kind is reserved and VARY in row.get("notes", ""):
         return (part, Part(part.model, {**part.settings, "seq": _varied(_length(row))})), InTurn(kind)
@@ -167,12 +167,12 @@ def _untold(row: Row, software: str, devices: int) -> dict[str, str]:
     word, batch = row["precision"], whole(row, "micro_batch")
     full = whole(row, "dp", devices) * whole(row, "pp", 1)
     experts = re.search(r"\b(?:ep|expert parallelism) ?=? ?(\d+)", row.get("notes", "").lower())
-    told = {"vpp": row.get("vpp") or "1", "ep": row.get("ep") or (experts[1] if experts else "1")}
-    told |= {"global_batch": row.get("global_batch") or str(batch * full)}
+    left_out = {"vpp": row.get("vpp") or "1", "ep": row.get("ep") or (experts[1] if experts else "1")}
+    left_out |= {"global_batch": row.get("global_batch") or str(batch * full)}
     mixed = row["scenario"] == "pretrain" and not re.search("^fp32|pure", word)
     if mixed or (_autocast(row, software) and not methods.in_16_bits(row)):
-        told["precision"] = re.sub("^(mxfp8|fp8)", "bf16", word) + " amp"
-    return told
+        left_out["precision"] = re.sub("^(mxfp8|fp8)", "bf16", word) + " amp"
+    return left_out
 
 
 def _autocast(row: Row, software: str) -> bool:

@@ -47,9 +47,9 @@ def likely(name: str) -> str:
         params = float(size[1]) * UNITS[size[2]]
         if whole and _near(whole, params):
             return whole
-        said = f"{size[1]}{size[2]}"
-        begin = [n for n in begin if _meant(n, said, params)] or [
-            n for n in _on_the_hub(stem) if _meant(n, said, params)
+        written = f"{size[1]}{size[2]}"
+        begin = [n for n in begin if _meant(n, written, params)] or [
+            n for n in _on_the_hub(stem) if _meant(n, written, params)
         ]
     return begin[0] if len(set(map(_network, begin))) == 1 else ""
 

@@ -33,8 +33,8 @@ def network(row: Row, software: str, seq: int) -> tuple[Any, dict[str, Any]]:
         return found, {}
     if found:
         own = vars(resolve(found, {})[2])
-        told = {k: v for k, v in sizes.items() if k in ("layers", "d_model", "d_ff") and own.get(k)}
-        if all(abs(own[k] - v) <= 0.02 * v for k, v in told.items()):
+        stated = {k: v for k, v in sizes.items() if k in ("layers", "d_model", "d_ff") and own.get(k)}
+        if all(abs(own[k] - v) <= 0.02 * v for k, v in stated.items()):
             long = "context" in own and own.get("positions") == "learned" and seq > own["context"]
             return found, {**({"context": seq} if long else {}), **_windows(name, own)}
     if not complete:
@@ -58,27 +58,27 @@ def _windows(name: str, own: Mapping[str, Any]) -> dict[str, int]:
     """The window of attention, where timm's name for a network says another one than the preset has. Source:
     timm.
     """
-    told = re.search(r"_window(\d+)_", name) if "window" in own else None
-    return {"window": int(told[1])} if told else {}
+    match = re.search(r"_window(\d+)_", name) if "window" in own else None
+    return {"window": int(match[1])} if match else {}
 
 
 def pictures(row: Row) -> dict[str, str]:
     """The memory format of pictures, where a table's name or the notes say it (`NHWC`)."""
-    told = re.search(r"\bn(hwc|chw)\b", text_of(row))
-    return {"memory_format": "channels_last" if told[1] == "hwc" else "channels_first"} if told else {}
+    match = re.search(r"\bn(hwc|chw)\b", text_of(row))
+    return {"memory_format": "channels_last" if match[1] == "hwc" else "channels_first"} if match else {}
 
 
 def side(row: Row) -> int:
     """The side of a row's pictures: as the row states it, or as the end of timm's name for the network; 0
     where that means the network's width (regnety_032), or nothing.
     """
-    name, told = row["model"], re.search(r"\b(?:of side|pictures of) (\d+)\b(?! x)", text_of(row, "notes"))
-    found = told or re.search(r"_(\d{3})(\.|$)", name)
+    name, noted = row["model"], re.search(r"\b(?:of side|pictures of) (\d+)\b(?! x)", text_of(row, "notes"))
+    found = noted or re.search(r"_(\d{3})(\.|$)", name)
     try:
         preset.look_up(name)
     except InputError:
         return int(found[1]) if found else 0
-    return int(told[1]) if told else 0
+    return int(noted[1]) if noted else 0
 
 
 SIZES = {
@@ -104,9 +104,9 @@ def _style(row: Row, sizes: Mapping[str, int]) -> dict[str, Any]:
     glu, notes = row.get("glu", ""), text_of(row, "notes")
     few = sizes.get("kv_heads", sizes["heads"]) < sizes["heads"]
     gated = glu == "1" if glu else few or sizes.get("d_ff", 0) % sizes["d_model"] != 0
-    if not glu and (said := re.search(r"\b(swiglu|geglu|gelu)\b", notes)):
-        gated = "glu" in said[1]
+    if not glu and (activation := re.search(r"\b(swiglu|geglu|gelu)\b", notes)):
+        gated = "glu" in activation[1]
     style = {**LLAMA} if gated else {"tied": True, "activation": "gelu_tanh"}
-    if told := re.search(r"\b(un)?tied (head|embeddings)", notes):
-        style["tied"] = not told[1]
+    if tied := re.search(r"\b(un)?tied (head|embeddings)", notes):
+        style["tied"] = not tied[1]
     return style

@@ -75,7 +75,7 @@ def main(argv: list[str]) -> int:
     within = intervals(found)
     print("\n".join(_lines(found, within)))
     if options.write:
-        replace(os.path.join(DATA, INTERVALS), json.dumps({**ABOUT, **_told(within)}, indent=2) + "\n")
+        replace(os.path.join(DATA, INTERVALS), json.dumps({**ABOUT, **_table(within)}, indent=2) + "\n")
     return 0
 
 
@@ -94,8 +94,8 @@ def peaks(tables: Iterable[str]) -> Iterator[Peak]:
 
 def _error(ratio: float, notes: str) -> float:
     """The logarithm of measured over predicted: over what was predicted first, where notes say it."""
-    told = FIRST.search(notes)
-    first = -math.log(1 + float(told[1]) / 100 if told[1] else float(told[2])) if told else math.inf
+    match = FIRST.search(notes)
+    first = -math.log(1 + float(match[1]) / 100 if match[1] else float(match[2])) if match else math.inf
     return first if abs(first) <= ELSE else math.log(ratio)
 
 
@@ -154,16 +154,16 @@ def held(found: Sequence[Peak]) -> dict[str, bool]:
     return within
 
 
-def _told(within: Mapping[tuple[str, str, str], Ends]) -> dict[str, Any]:
+def _table(within: Mapping[tuple[str, str, str], Ends]) -> dict[str, Any]:
     """The intervals as the file has them: factors by mode, stack and quantity."""
-    told: dict[str, Any] = {}
+    table: dict[str, Any] = {}
     for (mode, quantity, stack), ends in sorted(within.items(), key=lambda kv: (kv[0][0], kv[0][2])):
-        told.setdefault(mode, {}).setdefault(stack, {})[quantity] = [round(math.exp(e), 3) for e in ends]
-    for of in told.values():
+        table.setdefault(mode, {}).setdefault(stack, {})[quantity] = [round(math.exp(e), 3) for e in ends]
+    for of in table.values():
         for quantity in SIZES.values():  # what nobody measured is no surer than what somebody did
             lows, highs = zip(*of[ANY].values(), strict=True)
             of[ANY].setdefault(quantity, [min(lows), max(highs)])
-    return told
+    return table
 
 
 def _lines(found: Sequence[Peak], within: Mapping[tuple[str, str, str], Ends]) -> Iterator[str]:

@@ -13,7 +13,7 @@ from budget import device as devices
 from budget import stack as stacks
 from budget.named import Any, NamedTuple
 
-from .software import said
+from .software import facts
 from .table import Row, text_of
 
 
@@ -90,8 +90,8 @@ def stack(row: Row, default: str | None = None, mode: str = "") -> str:
     The source tells it where no engine is stated, or one of FRAMEWORKS. Raises NotCoveredError for software
     without a stack where there is no default.
     """
-    name = _told(row, default, mode)
-    return said()["xla"].get(name, name) if _compiled(row) else name
+    name = _named_stack(row, default, mode)
+    return facts()["xla"].get(name, name) if _compiled(row) else name
 
 
 def _compiled(row: Row) -> bool:
@@ -100,15 +100,15 @@ def _compiled(row: Row) -> bool:
     return bool(re.search(r"\bxla\b", words)) and not re.search(r"\b(without|no|not) xla\b", words)
 
 
-def _told(row: Row, default: str | None, mode: str) -> str:
+def _named_stack(row: Row, default: str | None, mode: str) -> str:
     engine = row.get("engine", "").lower()
     source = row.get("source", "").lower() if FRAMEWORKS.search(engine) else ""
     named = " ".join(re.findall(r"\(([^()]*)\)", source))  # a page's path may have other software's words
     places = [(engine, "words"), (named, "words"), (source, "words"), (engine, "engines")]
     for text, kind in places if default else [*places, (engine, "frameworks")]:
-        for words, name in said()[kind].items():
+        for words, name in facts()[kind].items():
             found = re.search(rf"(?<![a-z])({words})(?![a-z])", text)
-            if text != engine and "torch" in engine and name in said()["alone"]["stacks"]:
+            if text != engine and "torch" in engine and name in facts()["alone"]["stacks"]:
                 continue
             if found and (not mode or stacks.load(name).has(mode)):
                 return _of_version(row, name, mode)
@@ -121,7 +121,7 @@ def _of_version(row: Row, name: str, mode: str) -> str:
     """The stack that software was in the version that a row states: the newest where it states none, or where
     of the older nothing is known in that mode.
     """
-    was = said()["before"].get(name, {"version": (), "stack": name})
+    was = facts()["before"].get(name, {"version": (), "stack": name})
     older = was["stack"]
     known = not mode or stacks.load(older).has(mode)
     early = before(row, name, tuple(was["version"])) or _earlier(row, was.get("released"))
@@ -138,10 +138,10 @@ def _unchanged(row: Row, was: Mapping[str, Any]) -> bool:
 def _earlier(row: Row, released: Sequence[int] | None) -> bool:
     """Whether a row states no version of an engine, but a month before the one of a release."""
     engine = row.get("engine", "").lower()
-    told = re.search(DATE, _dated(row, "engine", "source"))
-    if not released or not told or re.search(r"\d\.\d", engine):
+    match = re.search(DATE, _dated(row, "engine", "source"))
+    if not released or not match or re.search(r"\d\.\d", engine):
         return False
-    return [int(told[1]), int(told[2])] < list(released)
+    return [int(match[1]), int(match[2])] < list(released)
 
 
 def before(row: Row, name: str, begin: tuple[int, ...]) -> bool:
@@ -153,16 +153,16 @@ def before(row: Row, name: str, begin: tuple[int, ...]) -> bool:
     own = bool(re.search(word, text_of(row, "engine", "source")))
     known = rf"{bare * own}{named}|{CONTAINER}" if begin < (2000,) else DATE
     for column in ("engine_version", "engine", "source"):
-        if told := re.search(known, _dated(row, column)):
-            return tuple(int(n) for n in told.groups() if n) < begin
+        if match := re.search(known, _dated(row, column)):
+            return tuple(int(n) for n in match.groups() if n) < begin
     return False
 
 
 def month(row: Row) -> tuple[int, ...]:
     """The year and month that a row states, of a source's year the middle, or what is later than all."""
-    told = re.search(DATE, _dated(row))
+    match = re.search(DATE, _dated(row))
     year = re.search(r"(?:\bof|,) (20[12]\d)\b", text_of(row, "source"))
-    return (int(told[1]), int(told[2])) if told else (int(year[1]), 7) if year else (9999,)
+    return (int(match[1]), int(match[2])) if match else (int(year[1]), 7) if year else (9999,)
 
 
 def _dated(row: Row, *columns: str) -> str:
@@ -170,7 +170,7 @@ def _dated(row: Row, *columns: str) -> str:
     text = re.sub(TESTED, "", text_of(row, *columns))
     text = re.sub(MONTH, lambda f: f"{f[2]}-{MONTHS.index(f[1]) // 3 + 1:02}", text)
     built = None if re.search(DATE, text) else re.search(BUILD, text)
-    begun = [m for m, first in said()["builds"].items() if built and int(built[1]) >= first]
+    begun = [m for m, first in facts()["builds"].items() if built and int(built[1]) >= first]
     return f"{text} {max(begun)}" if begun else text
 
 

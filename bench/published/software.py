@@ -18,18 +18,18 @@ def toml(name: str) -> Mapping[str, Any]:
 
 
 @cache
-def said() -> Mapping[str, Any]:
+def facts() -> Mapping[str, Any]:
     """The stacks that words mean, by where they count (words, engines, frameworks), and what was `before`."""
     return toml("software.toml")
 
 
 def programs(what: str, text: str) -> list[Any]:
     """What the programs over a stack that a text names have of their own, of one thing."""
-    found = (own for own in said()["programs"] if what in own)
+    found = (own for own in facts()["programs"] if what in own)
     return [own[what] for own in found if re.search(rf"\b({own['words']})\b", text)]
 
 
 @cache
 def differs(software: str) -> Mapping[str, Any]:
     """How a stack differs from others, by all tables that name it; nothing where it does not."""
-    return {fact: told for of in said()["of"] if software in of["stacks"] for fact, told in of.items()}
+    return {fact: value for of in facts()["of"] if software in of["stacks"] for fact, value in of.items()}

@@ -63,16 +63,16 @@ def read(path: str) -> tuple[ModuleType, list[dict[str, str]]]:
     return kind, [{**row, "id": row["id"] or str(i + 1)} for i, row in enumerate(found)]
 
 
-def _columns(told: Sequence[str]) -> list[str]:
+def _columns(names: Sequence[str]) -> list[str]:
     """The columns of a table by the names that they have here; one that nobody knows as it is."""
     own = {column for kind in kinds() for column in (*kind.COLUMNS, *kind.NUMBERS, *kind.TELLS)}
-    found: list[str] = []
-    for name in told:
+    columns: list[str] = []
+    for name in names:
         plain = re.sub(r"[\s/()-]+", "_", name.lower()).strip("_")
         known = plain if plain in own else SPELLED.get(plain, "")
-        new = known in own and known not in told and known not in found
-        found.append(known if new else name)
-    return found
+        new = known in own and known not in names and known not in columns
+        columns.append(known if new else name)
+    return columns
 
 
 def _check(where: str, text: str, words: tuple[str, ...]) -> None:

@@ -48,9 +48,9 @@ def adapters(row: Row) -> dict[str, Any]:
     words = text_of(row, "kind", "method", "notes", "precision", "quant")
     if "lora" not in words:
         return {}
-    told = re.search(r"\brank (\d+)(?: on ([a-z_,/+ ]+))?", words)
-    found: dict[str, Any] = {"lora_rank": int(told[1]) if told else RANK}
-    layers = (told and told[2]) or ""
+    match = re.search(r"\brank (\d+)(?: on ([a-z_,/+ ]+))?", words)
+    found: dict[str, Any] = {"lora_rank": int(match[1]) if match else RANK}
+    layers = (match and match[2]) or ""
     if layers.startswith("all linear"):
         found["lora_targets"] = "all-linear"
     elif names := [
@@ -63,7 +63,7 @@ def adapters(row: Row) -> dict[str, Any]:
     if re.search(r"\bdora\b", words):
         found["use_dora"] = True
     # Since 0.12 peft makes adapters in float32 beside weights of 16 bits. Source: peft.
-    if (told := re.search(r"\bpeft 0\.(\d+)", words)) and int(told[1]) >= 12:
+    if (match := re.search(r"\bpeft 0\.(\d+)", words)) and int(match[1]) >= 12:
         found["lora_dtype"] = "fp32"
     if "qlora" in words:
         found["quantize"] = next(form for word, form in FORMATS.items() if word in words)
@@ -74,18 +74,18 @@ def documents(row: Row) -> dict[str, Any]:
     """Documents that a packed sequence has, where notes say how long they are, in a kernel that stays within
     them.
     """
-    told = re.search(r"\bdocuments of (\d+) tokens", text_of(row, "notes"))
-    return {"documents": int(told[1]), "attention": "flash"} if told else {}
+    match = re.search(r"\bdocuments of (\d+) tokens", text_of(row, "notes"))
+    return {"documents": int(match[1]), "attention": "flash"} if match else {}
 
 
 def optimizer(row: Row, software: str) -> dict[str, str]:
     """What updates the weights: what a row's column says, or its notes. Raises NotCoveredError."""
     words = row.get("optimizer", "").lower()
-    told = next((ours for word, ours in OPTIMIZERS.items() if word in words), None) if words else ""
-    if told is None:
+    named = next((ours for word, ours in OPTIMIZERS.items() if word in words), None) if words else ""
+    if named is None:
         raise NotCoveredError(f"optimizer {words[:40]!r}")
     away = {"offload": "optimizer"} if "paged" in words or "offloaded" in words else {}
-    return {"optimizer": told or _noted(row, software), **away}
+    return {"optimizer": named or _noted(row, software), **away}
 
 
 def _noted(row: Row, software: str) -> str:
@@ -95,8 +95,8 @@ def _noted(row: Row, software: str) -> str:
     Muon steps whole matrices, which zero1 shares out: of parts of them AdamW's time is taken.
     """
     text = text_of(row)
-    if told := next((ours for word, ours in NOTED.items() if word in text), ""):
-        return told
+    if named := next((ours for word, ours in NOTED.items() if word in text), ""):
+        return named
     if re.search(r"\bmuon\b", text) and row.get("zero_stage", "").lower() in ("", "ddp", "zero1"):
         return "muon"
     by_trainer = differs(software).get("trainer") and "deepspeed" not in text
@@ -126,9 +126,9 @@ def fused(row: Row, software: str) -> dict[str, str]:
         return {"fuse": "cross_entropy"}
     if "sum of its logits" in words:  # in place of a loss: read once, and given a gradient once
         return {"fuse": "loss"}
-    told = re.search(r"\bfused ([\w ,+-]+)", words)
+    match = re.search(r"\bfused ([\w ,+-]+)", words)
     own = stacks.load(software).train or {}
-    if not told or own.get("execution") != "eager" or "fuse" in own:
+    if not match or own.get("execution") != "eager" or "fuse" in own:
         return {}
-    parts = [ours for word, ours in FUSED.items() if re.search(word, told[1])]
+    parts = [ours for word, ours in FUSED.items() if re.search(word, match[1])]
     return {"fuse": ",".join(parts)} if parts else {}

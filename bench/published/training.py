@@ -25,7 +25,7 @@ from .rows import (
     stack,
     whole,
 )
-from .software import differs, said
+from .software import differs, facts
 from .table import Row, text_of
 from .techniques import adapters, documents, fused, optimizer
 from .usual import EMPTY, filled
@@ -75,7 +75,7 @@ def asked(row: Row) -> Iterator[Asked]:
 def usual_stack(row: Row) -> str:
     """The stack of a run whose software has none: torch as it is, where a row names it and no compiler."""
     named = re.search(r"\b(py)?torch\b", text_of(row, "engine", "source"))
-    return said()["training"]["as_it_is" if named and "compil" not in text_of(row) else "compiled"]
+    return facts()["training"]["as_it_is" if named and "compil" not in text_of(row) else "compiled"]
 
 
 def step(row: Row, on: Device, batch: int, seq: int, gpus: int) -> Part:
@@ -85,8 +85,8 @@ def step(row: Row, on: Device, batch: int, seq: int, gpus: int) -> Part:
         raise NotCoveredError("how long its sequences are: they are put into bins by their length")
     row = filled(row, software, on.id)
     model, config = network(row, software, seq)
-    if told := TARGETS.search(text_of(row, "notes")):
-        seq, config = int(told[1]), {**config, "source_seq": seq}
+    if match := TARGETS.search(text_of(row, "notes")):
+        seq, config = int(match[1]), {**config, "source_seq": seq}
     dtype, kind = precision(row["precision"])
     spread, adapted = layout(row, gpus, software), adapters(row)
     each = batch * spread["dp"]

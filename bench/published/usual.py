@@ -35,10 +35,10 @@ def recipes() -> Mapping[str, Sequence[Mapping[str, Any]]]:
 
 def filled(row: Row, software: str, device: str) -> Row:
     """The row with what its software says where it states nothing."""
-    told = {column: text for column, text in row.items() if text.strip().lower() not in EMPTY}
-    if "differ" in told.get("recompute", ""):  # some recipes do, which ones the source does not say
-        del told["recompute"]
-    empty = dict.fromkeys(row.keys() - told.keys(), "")
+    row_says = {column: text for column, text in row.items() if text.strip().lower() not in EMPTY}
+    if "differ" in row_says.get("recompute", ""):  # some recipes do, which ones the source does not say
+        del row_says["recompute"]
+    empty = dict.fromkeys(row.keys() - row_says.keys(), "")
     name, format_ = row.get("model", "").strip(), _plain(row.get("precision", "").lower())
     has = {
         "models": likely(name),
@@ -55,7 +55,7 @@ def filled(row: Row, software: str, device: str) -> Row:
             for recipe in (r for r in known if _fits(r, has, when)):
                 if stated or month(row) >= _numbers(recipe.get("released", "0")):
                     own |= {column: text for column, text in recipe.items() if column not in WHICH}
-    return {**empty, **own, **told}
+    return {**empty, **own, **row_says}
 
 
 def _fits(recipe: Mapping[str, Any], has: Mapping[str, str], when: tuple[int, ...]) -> bool:
