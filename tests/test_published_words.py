@@ -96,6 +96,22 @@ def test_what_a_row_s_version_did_by_family(source, mode, model, found):
     assert versions.older({"source": source}, "transformers", mode, model) == found
 
 
+@pytest.mark.parametrize(
+    ("version", "mode", "found"),
+    [
+        ("0.1.8", "prefill", "eager"),
+        ("0.2.6", "decode", "flash"),
+        ("0.2.7", "prefill", "sdpa"),
+        ("0.2.7", "decode", "causal"),
+        ("0.2.8", "prefill", ""),
+    ],
+)
+@pytest.mark.parametrize("rows", ["times", "memory"])
+def test_a_version_of_three_numbers_counts_in_rows_of_times_and_of_memory(rows, version, mode, found):
+    row = {"source": f"a page of 2024 (AutoAWQ {version})"}
+    assert versions.changed(rows, row, "autoawq", mode) == ({"attention": found} if found else {})
+
+
 def test_a_year_alone_is_its_middle():
     assert month({"source": "a page of 2023 (transformers)", "notes": "cut at 2048"}) == (2023, 7)
     assert month({"source": "a page of 2023", "notes": "run of 2024-02"}) == (2024, 2)

@@ -28,10 +28,10 @@ def _known() -> Mapping[str, Any]:
 
 def changed(rows: str, row: Row, software: str, mode: str, model: Any = "") -> dict[str, Any]:
     """Settings of a mode that a row's software had before a later version changed them. rows: a list of the
-    file.
+    file, beside that of all rows.
     """
     found: dict[str, Any] = {}
-    for ways in _known()[rows]:
+    for ways in (*_known()["all"], *_known()[rows]):
         concerned = ways["software"] in (software, "torch") and _concerns(ways, model)
         if concerned and _is_older(row, ways["software"], ways["version"], ways.get("released", ())):
             found |= ways.get(mode, {})

@@ -147,7 +147,8 @@ def _earlier(row: Row, released: Sequence[int] | None) -> bool:
 def before(row: Row, name: str, begin: tuple[int, ...]) -> bool:
     """Whether a row states a version of a stack's software, or a year and a month, before that one."""
     word = re.sub(r"-(eager|20[12]\d)$", "", name).replace("-", ".")
-    named, bare = rf"{word}(?: eager)? v?(\d+)\.(\d+)", r"(?:^|\bv|\brelease/)(\d+)\.(\d+)|"
+    number = r"(\d+)\.(\d+)(?:\.(\d+))?"
+    named, bare = rf"{word}(?: eager)? v?{number}", rf"(?:^|\bv|\brelease/){number}|"
     # Any other version may be another thing's where a row does not name this one; a version counts before a
     # date. Software that is distinguished by its date has no version that says which one it is.
     own = bool(re.search(word, text_of(row, "engine", "source")))
