@@ -94,3 +94,14 @@ def test_what_is_missing_is_named(kind, told):
         pytest.skip(f"{library} is installed")
     with pytest.raises(InputError, match=told):
         estimate({"model_type": kind}, mode="forward")
+
+
+@pytest.mark.parametrize(
+    ("model_type", "size", "reads"),
+    [("timesformer", "seq", "pixel_values"), ("detr", "seq", "pixel_values"), ("esm", "image", "input_ids")],
+)
+def test_a_size_that_a_class_does_not_read_is_refused(model_type, size, reads):
+    config = {"model_type": model_type, "num_hidden_layers": 1, "encoder_layers": 1, "decoder_layers": 1}
+    config |= {"vocab_size": 33, "pad_token_id": 1, "mask_token_id": 32} if model_type == "esm" else {}
+    with pytest.raises(InputError, match=rf"^{size}: \w+ has no {size}, it reads {reads}"):
+        estimate(config, mode="forward", **{size: 64})

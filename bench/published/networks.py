@@ -43,9 +43,13 @@ def network(row: Row, software: str, seq: int) -> tuple[Any, dict[str, Any]]:
 
 
 def has_sequence(row: Row) -> bool:
-    """Whether a row's network may read a sequence; a network of unknown name may."""
+    """Whether a row's network may read a sequence; a network of unknown name may, and a captured class whose
+    row has no side of pictures.
+    """
     found = likely(row.get("model", "").strip())
-    return not found or captured(found) or "seq" in takes_of(resolve(found, {})[1])
+    if captured(found):
+        return not side(row)
+    return not found or "seq" in takes_of(resolve(found, {})[1])
 
 
 def captured(model: Any) -> bool:

@@ -259,8 +259,21 @@ def _program(values: Mapping[str, Any], why: UncoveredError, workload: Workload,
             except InputError as error:
                 failed.append((len(given), error))
                 continue
+            if not serves:
+                _all_read(made, workload, given, where)
             return described(model, made, values, given)
     raise _without_inputs(failed, values["model_type"], type(made).__name__)
+
+
+def _all_read(made: Any, workload: Workload, given: Mapping[str, Any], where: str) -> None:
+    """Raise an InputError for a size of the workload without which the inputs would be the same."""
+    shapes = {name: t.shape for name, t in given.items()}
+    for name in ("seq", "image"):
+        if stated := getattr(workload, name):
+            others = inputs(made, workload._replace(**{name: 2 * stated}), where)
+            if shapes in ({key: t.shape for key, t in other.items()} for other in others):
+                problem = f"{type(made).__name__} has no {name}, it reads {', '.join(shapes)}"
+                raise InputError(name, f"{problem}; allowed: sizes that it reads, as batch")
 
 
 def _without_inputs(failed: Sequence[tuple[int, InputError]], kind: str, name: str) -> InputError:
