@@ -48,19 +48,19 @@ def test_without_sound_the_tower_is_stored():
     config = CONFIG_MAPPING[kind](**base(kind))
     config.text_config.use_cache = False
     real = transformers.VoxtralForConditionalGeneration._from_config(config, attn_implementation="eager")
-    told = estimate({"model_type": kind, **base(kind)}, mode="train", batch=2, seq=9)
+    e = estimate({"model_type": kind, **base(kind)}, mode="train", batch=2, seq=9)
     ids = torch.ones(2, 9, dtype=torch.long)
-    assert (told.flops.forward, told.flops.backward) == counted(real, {"input_ids": ids}, True, ("logits",))
-    assert told.params.total == sum(p.numel() for p in real.parameters())
-    assert told.model.uncounted == ("audio tower, which no input reaches",)
+    assert (e.flops.forward, e.flops.backward) == counted(real, {"input_ids": ids}, True, ("logits",))
+    assert e.params.total == sum(p.numel() for p in real.parameters())
+    assert e.model.uncounted == ("audio tower, which no input reaches",)
 
 
 def test_sound_in_the_cache():
     """Tokens are decoded behind the sound's and the words: its tower does not run."""
     table = {"model_type": "voxtral", **base("voxtral")}
-    told = estimate(table, mode="decode", batch=2, seq=9, sound=1)
+    e = estimate(table, mode="decode", batch=2, seq=9, sound=1)
     longer = estimate(table, mode="decode", batch=2, seq=9 + 15)  # three clips of 20 positions, four a token
-    assert (told.flops, told.memory.peak, told.params) == (longer.flops, longer.memory.peak, longer.params)
+    assert (e.flops, e.memory.peak, e.params) == (longer.flops, longer.memory.peak, longer.params)
 
 
 @pytest.mark.parametrize(
@@ -84,5 +84,5 @@ def test_another_tower_leaves_the_text_alone():
         **base("voxtral"),
         "audio_config": {**NAMED_EARS, "intermediate_size": 70},
     }
-    told = estimate(table, mode="forward", seq=9)
-    assert told.model.uncounted == ("audio tower", "projector of its output")
+    e = estimate(table, mode="forward", seq=9)
+    assert e.model.uncounted == ("audio tower", "projector of its output")

@@ -97,8 +97,8 @@ def test_a_vector_for_each_token(kind, inner):
 
 def test_a_tower_inside_that_is_not_covered_is_named():
     table = {"model_type": "paligemma", **base("paligemma"), "vision_config": {"model_type": "dinov2"}}
-    told = estimate({"model_type": "colpali", "vlm_config": table}, mode="forward", seq=9)
-    assert told.model.uncounted == ("vision tower", "projector of its output")
+    e = estimate({"model_type": "colpali", "vlm_config": table}, mode="forward", seq=9)
+    assert e.model.uncounted == ("vision tower", "projector of its output")
 
 
 GRIDS = [
@@ -124,31 +124,31 @@ def test_without_a_picture_the_tower_is_stored(kind):
     cls = transformers.AutoModelForImageTextToText._model_mapping[type(config)]
     real = cls._from_config(config, attn_implementation="eager").eval()
     table = {"model_type": kind, **base(kind)}
-    told = estimate(table, mode="train", batch=2, seq=9, dtype="fp32")
+    e = estimate(table, mode="train", batch=2, seq=9, dtype="fp32")
     ids = torch.ones(2, 9, dtype=torch.long)
-    assert (told.flops.forward, told.flops.backward) == counted(real, {"input_ids": ids}, True, ("logits",))
-    assert told.params.total == sum(p.numel() for p in real.parameters())
-    assert told.memory.gradients == sum(p.grad.nbytes for p in real.parameters() if p.grad is not None)
-    assert told.model.uncounted == ("vision tower, which no input reaches",)
+    assert (e.flops.forward, e.flops.backward) == counted(real, {"input_ids": ids}, True, ("logits",))
+    assert e.params.total == sum(p.numel() for p in real.parameters())
+    assert e.memory.gradients == sum(p.grad.nbytes for p in real.parameters() if p.grad is not None)
+    assert e.model.uncounted == ("vision tower, which no input reaches",)
 
 
 def test_a_picture_in_the_cache():
     """Tokens are decoded behind the picture's and the words': its tower does not run."""
     table = {"model_type": "llava", **base("llava")}
-    told = estimate(table, mode="decode", batch=2, seq=9, image=48)
+    e = estimate(table, mode="decode", batch=2, seq=9, image=48)
     longer = estimate(table, mode="decode", batch=2, seq=9 + 36)
-    assert told.flops == longer.flops
-    assert told.memory.peak == longer.memory.peak
-    assert told.params == longer.params
+    assert e.flops == longer.flops
+    assert e.memory.peak == longer.memory.peak
+    assert e.params == longer.params
 
 
 def test_a_picture_in_the_cache_of_layers_that_attend_to_it():
     """Three layers of two key-value heads of eight hold four tiles of 36 patches and a class."""
     table = {"model_type": "mllama", **base("mllama")}
-    told = estimate(table, mode="decode", batch=2, seq=9, image=48, dtype="bf16")
+    e = estimate(table, mode="decode", batch=2, seq=9, image=48, dtype="bf16")
     blind = estimate(table, mode="decode", batch=2, seq=9, dtype="bf16")
-    assert told.memory.kv_cache - blind.memory.kv_cache == 2 * 3 * (2 * 2 * 8) * 4 * 37 * 2
-    assert told.params == blind.params
+    assert e.memory.kv_cache - blind.memory.kv_cache == 2 * 3 * (2 * 2 * 8) * 4 * 37 * 2
+    assert e.params == blind.params
 
 
 @pytest.mark.slow
@@ -156,9 +156,9 @@ def test_a_picture_in_the_cache_of_layers_that_attend_to_it():
 @pytest.mark.usefixtures("quiet")
 def test_memory_is_that_of_the_captured_class(kind):
     table, shape = {"model_type": kind, **LARGE[kind]}, {"batch": 4, "seq": 256, "image": 224}
-    told = estimate(table, mode="train", execution="eager", attention="fused", precision="pure", **shape)
+    e = estimate(table, mode="train", execution="eager", attention="fused", precision="pure", **shape)
     program = hf_class.program(table, UncoveredError("", ""), mode="train", dtype="bf16", **shape)
-    assert told.memory.peak == pytest.approx(estimate(program, execution="eager").memory.peak, rel=0.02)
+    assert e.memory.peak == pytest.approx(estimate(program, execution="eager").memory.peak, rel=0.02)
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ def test_gradients_are_in_buckets_too(tmp_path):
     distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
     try:
         network = torch.nn.Sequential(torch.nn.Linear(64, 256), torch.nn.ReLU(), torch.nn.Linear(256, 10))
-        told = torch.nn.parallel.DistributedDataParallel(network)._get_ddp_logging_data()
-        buckets = sum(int(size) for size in str(told["bucket_sizes"]).split(","))
+        logged = torch.nn.parallel.DistributedDataParallel(network)._get_ddp_logging_data()
+        buckets = sum(int(size) for size in str(logged["bucket_sizes"]).split(","))
     finally:
         distributed.destroy_process_group()
     assert buckets == sum(4 * p.numel() for p in network.parameters())

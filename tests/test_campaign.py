@@ -148,10 +148,10 @@ def test_a_full_disk_loses_no_record(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(parent.os, "fsync", full)
     records.add({"task": "b"})
     records.add({"task": "c"})
-    said = capsys.readouterr()
-    assert [json.loads(line)["task"] for line in said.out.splitlines()] == ["b", "c"]
-    assert said.err.count("\n") == 1
-    assert "No space left" in said.err
+    output = capsys.readouterr()
+    assert [json.loads(line)["task"] for line in output.out.splitlines()] == ["b", "c"]
+    assert output.err.count("\n") == 1
+    assert "No space left" in output.err
 
 
 def test_a_class_of_two_cases_goes_on_from_what_the_first_has_found():

@@ -17,10 +17,10 @@ from budget.measured import record
 
 def refused(capsys, *argv):
     assert campaign.main([*argv]) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("campaign: ")
-    assert said.count("\n") == 1
-    return said
+    output = capsys.readouterr().err
+    assert output.startswith("campaign: ")
+    assert output.count("\n") == 1
+    return output
 
 
 def test_records_of_other_sources_are_refused(tmp_path, capsys):

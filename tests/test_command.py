@@ -126,9 +126,9 @@ def test_help_teaches_by_example(capsys):
     for name in command.names():
         with pytest.raises(SystemExit) as stop:
             main([name, "--help"])
-        told = capsys.readouterr().out
-        assert stop.value.code == 0 and "examples:" in told
-        assert max(map(len, told.splitlines())) <= 80, name
+        output = capsys.readouterr().out
+        assert stop.value.code == 0 and "examples:" in output
+        assert max(map(len, output.splitlines())) <= 80, name
 
 
 def test_fits_is_a_question(capsys):
@@ -172,8 +172,8 @@ def test_every_word_of_an_answer_is_explained(capsys):
         said |= set(next(line for line in columns if line.startswith("layer ")).split()[-2:])
     flags = {word for word in said if word.startswith("--")}  # of what would make it fit
     assert {word for word in said - flags if word.lower() not in terms} - {"does", "to", "fits:"} == set()
-    told = budget.estimate("gpt2").to_dict()
-    keys = {k for part in ("params", "flops", "memory_bytes", "time_s", "rate", "cost") for k in told[part]}
+    answer = budget.estimate("gpt2").to_dict()
+    keys = {k for part in ("params", "flops", "memory_bytes", "time_s", "rate", "cost") for k in answer[part]}
     assert {k for k in keys if run(capsys, "explain", k)[0]} == {"total"}
 
 
@@ -254,18 +254,18 @@ def test_models_to_compare_may_be_joined_by_commas(capsys):
     ],
 )
 def test_other_ways_to_type_it(capsys, as_typed, as_told):
-    told = run(capsys, "estimate", *as_typed.split())
-    assert told == run(capsys, "estimate", *as_told.split()) and told[0] == 0
+    output = run(capsys, "estimate", *as_typed.split())
+    assert output == run(capsys, "estimate", *as_told.split()) and output[0] == 0
 
 
 def test_a_config_may_be_of_an_architecture_here(capsys, tmp_path):
     path = tmp_path / "net.json"
     path.write_text('{"arch": "mlp", "sizes": [784, 256, 10], "note": "digits"}')
     flags = ("--batch", "64", "--format", "json")
-    told = json.loads(run(capsys, "estimate", "--config", str(path), *flags)[1])
+    answer = json.loads(run(capsys, "estimate", "--config", str(path), *flags)[1])
     same = json.loads(run(capsys, "estimate", "--arch", "mlp", "--sizes", "784,256,10", *flags)[1])
-    assert told["model"].pop("name") == "net" and same["model"].pop("name") == "mlp"
-    assert told == same
+    assert answer["model"].pop("name") == "net" and same["model"].pop("name") == "mlp"
+    assert answer == same
     path.write_text('{"arch": "mlp", "layers": 3}')
     assert run(capsys, "estimate", "--config", str(path))[2].startswith("budget: layers: unknown name")
     path.write_text("\n")

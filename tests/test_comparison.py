@@ -157,8 +157,8 @@ def test_the_number_of_devices_is_said_apart_where_it_or_their_name_is_shared(ca
 
 
 def test_a_layout_of_a_table_is_as_its_flag_takes_it(capsys):
-    told = printed(capsys, "compare", "llama-3-8b", "--device", "h100,a100", "--devices", "8")
-    layouts = re.findall(r" ((?:\w+=\d+,?)+) ", told)
+    output = printed(capsys, "compare", "llama-3-8b", "--device", "h100,a100", "--devices", "8")
+    layouts = re.findall(r" ((?:\w+=\d+,?)+) ", output)
     assert layouts
     for layout in layouts:
         assert budget.estimate("llama-3-8b", device="h100", layout=layout).devices == 8
@@ -166,7 +166,7 @@ def test_a_layout_of_a_table_is_as_its_flag_takes_it(capsys):
 
 def test_a_batch_is_said_to_be_a_replica_s_where_more_devices_take_more_samples(capsys):
     args = ["compare", "gpt2", "--device", "a100,h100", "--devices", "1,8"]
-    told = printed(capsys, *args, "--batch", "8")
-    assert "a batch is one replica's: steps are of 8, 64 samples (the same: --global-batch)" in told
+    output = printed(capsys, *args, "--batch", "8")
+    assert "a batch is one replica's: steps are of 8, 64 samples (the same: --global-batch)" in output
     assert "replica's" not in printed(capsys, *args, "--global-batch", "64")
     assert "replica's" not in printed(capsys, *args, "--mode", "decode")

@@ -156,8 +156,8 @@ def test_a_look_up_imports_nothing_heavy():
     )
     command = (sys.executable, "-c", program)
     root = Path(__file__).parents[1]
-    told = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root).stdout
-    assert told.strip() == "[]"
+    output = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root).stdout
+    assert output.strip() == "[]"
 
 
 def test_a_device_is_known_by_the_name_that_lists_show():

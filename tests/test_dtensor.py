@@ -249,9 +249,9 @@ def test_a_captured_module_is_sharded_as_fsdp_does(ranks, shape, layout):
     import budget
 
     ids = torch.zeros(B, S, dtype=torch.long)
-    said = budget.estimate(Net(), inputs=(ids,), layout=layout, device="h100").to_dict()["communication"]
+    sent = budget.estimate(Net(), inputs=(ids,), layout=layout, device="h100").to_dict()["communication"]
     forward, both = Counter(), Counter()
-    for c in said:
+    for c in sent:
         both[c["kind"]] += c["times"]
         forward[c["kind"]] += c["times"] if c["phase"] == "forward" else 0
     assert (+forward, +both) == torch_s(sharded(Net(), ranks(*shape)))
@@ -272,7 +272,7 @@ def test_a_captured_module_s_stages_are_its_numbered_modules():
     assert many.hardware.backward == 4 * one.hardware.backward
     for rank in many.spread.ranks:
         verify(rank.program)
-        said = [c for c in communications(rank.program.nodes, "float32") if c.kind == "send"]
-        assert {c.bytes for c in said} == {4 * B * S * D}
+        sent = [c for c in communications(rank.program.nodes, "float32") if c.kind == "send"]
+        assert {c.bytes for c in sent} == {4 * B * S * D}
         phases = {"forward": 2 not in rank.stages, "backward": 0 not in rank.stages}
-        assert {c.phase for c in said} == {phase for phase, sends in phases.items() if sends}
+        assert {c.phase for c in sent} == {phase for phase, sends in phases.items() if sends}

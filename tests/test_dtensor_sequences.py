@@ -53,8 +53,8 @@ def ours(layout, phase, kind, **config):
         precision="pure", dtype="fp32", optimizer="sgd",
     )  # fmt: skip
     (rank,) = e.spread.ranks
-    said = [c for c in communications(rank.program.nodes, "float32") if c.axis in ("cp", "ep")]
-    found = [c for c in said if (c.phase, c.kind) == (phase, kind)]
+    sent = [c for c in communications(rank.program.nodes, "float32") if c.axis in ("cp", "ep")]
+    found = [c for c in sent if (c.phase, c.kind) == (phase, kind)]
     return sum(c.times for c in found), sum(c.times * c.bytes for c in found) // 4
 
 

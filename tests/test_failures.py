@@ -106,9 +106,9 @@ def test_the_command(capsys):
 def test_a_whole_run_says_what_failures_leave(capsys):
     asked = ["estimate", "llama-3-8b", "--layout", "dp=1024,zero=1", "--device", "h100", "--tokens", "1T"]
     assert main([*asked, "--format", "json"]) == 0
-    told = json.loads(capsys.readouterr().out)["job"]
-    assert told["goodput"] == goodput(1024).fraction
-    assert told["days_with_failures"] == pytest.approx(told["days"] / told["goodput"])
+    job = json.loads(capsys.readouterr().out)["job"]
+    assert job["goodput"] == goodput(1024).fraction
+    assert job["days_with_failures"] == pytest.approx(job["days"] / job["goodput"])
     assert main(asked) == 0
     assert "failures    one in" in capsys.readouterr().out
 

@@ -171,8 +171,8 @@ def test_python_and_the_command_agree(file, capsys):
 def test_an_estimate_over_devices_names_a_change_where_all_together_are_refused(capsys):
     asked = ("estimate", "llama-3-8b", "--device", "h100", "--layout", "dp=8,zero=3")
     sizes = ("--batch", "2", "--global-batch", "16")
-    told = run(capsys, *asked, *sizes)[1].partition("to fit")[2]
-    flags = re.findall(r"--[a-z-]+ \w+", told)
+    output = run(capsys, *asked, *sizes)[1].partition("to fit")[2]
+    flags = re.findall(r"--[a-z-]+ \w+", output)
     assert flags
     assert run(capsys, *asked, *sizes, *" ".join(flags).split(), "--fits")[0] == 0
 

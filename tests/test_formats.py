@@ -81,9 +81,9 @@ def test_a_command_has_a_format_or_says_why_not(capsys, name, form):
 
 
 def test_what_a_json_says_a_csv_says(capsys):
-    told = json.loads(run(capsys, "list", "json")[1])
+    answer = json.loads(run(capsys, "list", "json")[1])
     rows = list(csv.DictReader(io.StringIO(run(capsys, "list", "csv")[1])))
-    shown = [{k: "" if v is None else str(v) for k, v in row.items()} for row in told]
+    shown = [{k: "" if v is None else str(v) for k, v in row.items()} for row in answer]
     assert shown == rows
 
 

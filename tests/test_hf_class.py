@@ -178,9 +178,9 @@ def test_a_training_step_runs_the_layers_that_layer_drop_may_skip():
 def test_what_no_input_reaches_is_named():
     """A class for text and images runs on text; one that wraps its text model is not taken for that."""
     text = {**SMALL, "num_key_value_heads": 2, "head_dim": 12}
-    told = estimate({"model_type": "ovis2", "text_config": text}, mode="forward", seq=9)
-    assert told.model.config["class"] == "Ovis2ForConditionalGeneration"
-    assert "model.vision_tower, which no input reaches" in told.model.uncounted
+    e = estimate({"model_type": "ovis2", "text_config": text}, mode="forward", seq=9)
+    assert e.model.config["class"] == "Ovis2ForConditionalGeneration"
+    assert "model.vision_tower, which no input reaches" in e.model.uncounted
     assert not estimate({"model_type": "siglip"}, mode="forward", seq=9).model.uncounted
 
 
@@ -260,8 +260,8 @@ def test_a_config_that_no_auto_class_has_is_that_of_a_public_class():
         ("align_text_model", "AlignTextModel"),
     ):
         config = CONFIG_MAPPING[kind](num_hidden_layers=1)
-        told = estimate({**config.to_dict(), "architectures": None}, mode="forward", batch=1)
+        e = estimate({**config.to_dict(), "architectures": None}, mode="forward", batch=1)
         with torch.device("meta"):
             made = getattr(transformers, name)(config)
-        assert told.params.total == sum(p.numel() for p in made.parameters())
-        assert told.flops.forward > 0 and told.model.config["class"] == name
+        assert e.params.total == sum(p.numel() for p in made.parameters())
+        assert e.flops.forward > 0 and e.model.config["class"] == name

@@ -27,8 +27,8 @@ def test_what_no_captured_class_can_have_is_refused_before_it_is_captured(monkey
 
 
 def test_a_family_of_its_own_is_not_captured():
-    told = estimate({"model_type": "bert", "num_hidden_layers": 2}, seq=9).to_dict()
-    assert told["provenance"]["counts"] == "exact"
+    answer = estimate({"model_type": "bert", "num_hidden_layers": 2}, seq=9).to_dict()
+    assert answer["provenance"]["counts"] == "exact"
 
 
 @pytest.mark.every(4)
@@ -53,16 +53,16 @@ def test_the_light_install_says_so_in_one_line():
         "import sys; sys.modules.update(torch=None, transformers=None);"
         "from budget.__main__ import main; sys.exit(main(['estimate', '--config', '-']))"
     )
-    told = subprocess.run(
+    output = subprocess.run(
         [sys.executable, "-c", program],
         input='{"model_type": "esm"}',
         capture_output=True,
         text=True,
         check=False,
     )
-    assert told.returncode == 2
-    assert len(told.stderr.splitlines()) == 1
-    assert "pip install 'compute-budget[hf]'" in told.stderr
+    assert output.returncode == 2
+    assert len(output.stderr.splitlines()) == 1
+    assert "pip install 'compute-budget[hf]'" in output.stderr
 
 
 @pytest.mark.parametrize("name", ["sdxl", "flux.1-dev"])

@@ -249,8 +249,8 @@ def test_a_network_for_images_may_name_its_class():
         ("mobilenet_v2", "MobileNetV2ForImageClassification"),
         ("vit", "ViTForImageClassification"),
     ):
-        told = estimate({"model_type": kind, "architectures": [name]})
-        assert told.params == estimate({"model_type": kind}).params
+        e = estimate({"model_type": kind, "architectures": [name]})
+        assert e.params == estimate({"model_type": kind}).params
 
 
 def test_the_page_of_accuracy_counts_the_families():

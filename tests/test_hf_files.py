@@ -48,8 +48,8 @@ def test_standard_input(monkeypatch, capsys):
     hf_files._standard_input.cache_clear()
     monkeypatch.setattr("sys.stdin", Input)
     assert main(["estimate", "--config", "-", "--mode", "forward", "--seq", "16", "--format", "json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert (told["params"]["total"], told["model"]["name"]) == (total(GPT2), "gpt2")
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["params"]["total"], answer["model"]["name"]) == (total(GPT2), "gpt2")
     hf_files._standard_input.cache_clear()
 
 
@@ -256,13 +256,13 @@ def test_latent_attention_and_experts_in_a_gguf(tmp_path, third):
 
 def test_a_config_without_a_model_type_is_told_by_its_class(tmp_path):
     """As of files written by hand; a class that several families have, or none, tells nothing."""
-    told = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 8, "vocab_size": 99}
+    table = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 8, "vocab_size": 99}
     path = tmp_path / "config.json"
-    path.write_text(json.dumps({**told, "architectures": ["MistralForCausalLM"]}))
-    named = estimate({**told, "model_type": "mistral"}, mode="forward", batch=1, seq=8)
+    path.write_text(json.dumps({**table, "architectures": ["MistralForCausalLM"]}))
+    named = estimate({**table, "model_type": "mistral"}, mode="forward", batch=1, seq=8)
     for config in (path, json.loads(path.read_text())):
         found = estimate(config, mode="forward", batch=1, seq=8)
         assert (found.params, found.flops) == (named.params, named.flops)
     for classes in ([], ["MyNet"], ["BailingMoeV2ForCausalLM"], "MistralForCausalLM", [["x"]], [{}]):
         with pytest.raises(InputError, match='model_type: missing; allowed: "llama"'):
-            estimate({**told, "architectures": classes})
+            estimate({**table, "architectures": classes})

@@ -83,15 +83,15 @@ def test_what_is_stored_for_a_matrix(name):
 
 def test_gptq_of_some_modules_leaves_the_others():
     each = BY_HAND["gptq"][1]
-    told = {"quant_method": "gptq", "bits": 4, "group_size": 64, "modules_in_block_to_quantize": [ATTENTION]}
+    table = {"quant_method": "gptq", "bits": 4, "group_size": 64, "modules_in_block_to_quantize": [ATTENTION]}
     plain = 2 * sum(n * k for n, k in MATRICES[4:])
-    assert stored(LLAMA, **told) == REST + 3 * (sum(each(n, k) for n, k in MATRICES[:4]) + plain)
+    assert stored(LLAMA, **table) == REST + 3 * (sum(each(n, k) for n, k in MATRICES[:4]) + plain)
 
 
 def test_a_cache_in_few_bits_has_scales():
     """ModelOpt's: `k_scale` and `v_scale` of each layer."""
-    told = {"quant_method": "modelopt", "quant_algo": "FP8", "ignore": ["lm_head"]}
-    assert stored(LLAMA, **told, kv_cache_scheme={"num_bits": 8}) == stored(LLAMA, **told) + 3 * 8
+    table = {"quant_method": "modelopt", "quant_algo": "FP8", "ignore": ["lm_head"]}
+    assert stored(LLAMA, **table, kv_cache_scheme={"num_bits": 8}) == stored(LLAMA, **table) + 3 * 8
 
 
 COMPRESSED = [
@@ -204,11 +204,11 @@ def test_a_checkpoint_is_not_quantized_again():
 
 def test_what_nvidia_s_quantizer_writes_beside_a_config(tmp_path):
     """Its own file has the table that newer checkpoints have in their config.json."""
-    told = {"quant_algo": "NVFP4", "exclude_modules": ["lm_head"]}
+    table = {"quant_algo": "NVFP4", "exclude_modules": ["lm_head"]}
     (tmp_path / "config.json").write_text(json.dumps(LLAMA))
-    (tmp_path / "hf_quant_config.json").write_text(json.dumps({"quantization": told}))
+    (tmp_path / "hf_quant_config.json").write_text(json.dumps({"quantization": table}))
     for path in (tmp_path, tmp_path / "config.json"):
-        assert estimate(path, mode="forward", seq=16).memory.parameters == stored(LLAMA, **told)
+        assert estimate(path, mode="forward", seq=16).memory.parameters == stored(LLAMA, **table)
 
 
 # As moonshotai/Kimi-K2.5's config.json has it, beside its text_config.

@@ -33,8 +33,8 @@ def test_layers_are_numbered_as_in_transformers(table, left):
     how = {"modules_to_not_convert": ["lm_head", *left],
            "quantization_config": FineGrainedFP8Config(weight_block_size=[64, 64])}  # fmt: skip
     expected = of_transformers(table, replace_with_fp8_linear, **how)
-    told = {"weight_block_size": [64, 64], "modules_to_not_convert": ["lm_head", *left]}
-    assert stored(table, quant_method="fp8", **told) == expected
+    config = {"weight_block_size": [64, 64], "modules_to_not_convert": ["lm_head", *left]}
+    assert stored(table, quant_method="fp8", **config) == expected
 
 
 def test_names_of_modules_that_are_not_there_are_refused():
@@ -45,11 +45,11 @@ def test_names_of_modules_that_are_not_there_are_refused():
 @pytest.mark.parametrize("name", ["model.layers.1.mixing*", "re:.*mixing.*"])
 def test_names_are_refused_as_they_are_spelled(name):
     """Not as the expressions that they stand for."""
-    told = {"quant_method": "modelopt", "quant_algo": "FP8", "exclude_modules": [name]}
+    table = {"quant_method": "modelopt", "quant_algo": "FP8", "exclude_modules": [name]}
     if name.startswith("re:"):
-        told = compressed("float-quantized", num_bits=8, type="float", strategy="tensor", ignore=[name])
+        table = compressed("float-quantized", num_bits=8, type="float", strategy="tensor", ignore=[name])
     with pytest.raises(InputError) as refused:
-        stored(LLAMA, **told)
+        stored(LLAMA, **table)
     assert str(refused.value).startswith(f"quantization_config: {name!r} names no linear layer")
 
 
@@ -68,10 +68,10 @@ def test_a_mix_has_each_module_in_its_own_format():
 
 
 def test_a_mix_that_names_no_module_of_the_network_is_refused():
-    told = mixed("FP8", "NVFP4")
-    told["quantized_layers"]["model.layers.0.mixing"] = {"quant_algo": "FP8"}
+    table = mixed("FP8", "NVFP4")
+    table["quantized_layers"]["model.layers.0.mixing"] = {"quant_algo": "FP8"}
     with pytest.raises(InputError, match=r"'model\.layers\.0\.mixing' names no linear layer that is known"):
-        stored(LLAMA, **told)
+        stored(LLAMA, **table)
 
 
 @pytest.mark.parametrize(

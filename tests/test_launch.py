@@ -69,9 +69,9 @@ def test_a_file_says_what_runs(tmp_path, capsys, name):
     read_as(says, path)
     preset = [] if model else ["gpt2", "--seq", "64"]
     assert main(["estimate", *preset, "--run", path, "--format", "json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["run"]["form"] == form
-    assert told["workload"]["batch"] == settings["batch"]
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["run"]["form"] == form
+    assert answer["workload"]["batch"] == settings["batch"]
     assert main(["estimate", *preset, "--run", path]) == 0
     out = capsys.readouterr().out
     assert all(field in out for field in left)
@@ -89,8 +89,8 @@ def test_a_file_says_what_runs(tmp_path, capsys, name):
     ],
 )
 def test_torchtitan_compiles_what_it_is_told_to(tmp_path, more, execution, left):
-    told = read(written(tmp_path, "a.toml", f"{TITAN.replace('compile = true', '')}\n{more}\n"))
-    assert (told.settings["execution"], told.left) == (execution, left)
+    run = read(written(tmp_path, "a.toml", f"{TITAN.replace('compile = true', '')}\n{more}\n"))
+    assert (run.settings["execution"], run.left) == (execution, left)
 
 
 def test_megatrons_arguments_are_llama_3_8b(tmp_path):
@@ -142,8 +142,8 @@ def test_a_plan_seeks_other_layouts_for_what_a_file_trains(tmp_path, capsys):
 def test_flags_win_over_the_file(tmp_path, capsys):
     path = written(tmp_path, "a.yaml", ARGUMENTS)
     assert main(["estimate", "--run", path, "--batch", "2", "--optimizer", "sgd", "--format", "json"]) == 0
-    told = json.loads(capsys.readouterr().out)["workload"]
-    assert (told["batch"], told["optimizer"]) == (2, "sgd")
+    workload = json.loads(capsys.readouterr().out)["workload"]
+    assert (workload["batch"], workload["optimizer"]) == (2, "sgd")
 
 
 BOMB = "a: &a [x,x,x,x,x,x,x,x,x,x,x]\n" + "".join(
@@ -224,6 +224,6 @@ def test_a_file_that_is_not_there(tmp_path):
 def test_a_file_s_degrees_are_a_layout(tmp_path, capsys, name, flags, layout, devices):
     path = written(tmp_path, name, FILES[name][0])
     assert main(["estimate", *flags, "--run", path, "--format", "json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert layout.items() <= told["layout"].items()
-    assert told["device"]["count"] == devices
+    answer = json.loads(capsys.readouterr().out)
+    assert layout.items() <= answer["layout"].items()
+    assert answer["device"]["count"] == devices

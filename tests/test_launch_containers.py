@@ -13,8 +13,8 @@ def test_ollama_in_compose_is_told_its_model_by_another_container(tmp_path):
     server = {"image": "ollama/ollama", "environment": ["OLLAMA_CONTEXT_LENGTH=8192"]}
     pulls = {"image": "ollama/ollama", "entrypoint": ["ollama", "pull", "llama3.1:8b"]}
     file = written(tmp_path, "a.yaml", json.dumps({"services": {"ollama": server, "pull": pulls}}))
-    told = read(file)
-    assert (told.model, told.settings["seq"], told.left) == ("llama3.1:8b", 8192, ())
+    run = read(file)
+    assert (run.model, run.settings["seq"], run.left) == ("llama3.1:8b", 8192, ())
 
 
 COMPOSE = """
@@ -48,19 +48,19 @@ replicas:
 
 @pytest.mark.parametrize("text", [COMPOSE, KUBERNETES, OTHERS])
 def test_containers_that_start_a_server_are_found_in_a_file(tmp_path, text):
-    told = read(written(tmp_path, "a.yaml", text))
-    assert (told.form, told.model, told.spread({})) == ("vllm", "Qwen/Qwen3-8B", {"tp": 2, "dp": 1})
-    assert told.left in ((), ("hf_overrides",), ("max_model_len (its caller's)",))
+    run = read(written(tmp_path, "a.yaml", text))
+    assert (run.form, run.model, run.spread({})) == ("vllm", "Qwen/Qwen3-8B", {"tp": 2, "dp": 1})
+    assert run.left in ((), ("hf_overrides",), ("max_model_len (its caller's)",))
 
 
 def test_variables_of_a_container_are_flags(tmp_path):
     text = (
         "services: {a: {image: 'ghcr.io/ggml-org/llama.cpp:server', environment: {LLAMA_ARG_CTX_SIZE: 4096,"
     )
-    told = read(
+    run = read(
         written(tmp_path, "a.yml", text + " LLAMA_ARG_HF_REPO: 'bartowski/Qwen_Qwen3-8B-GGUF:Q6_K'}}}")
     )
-    assert (told.model, told.settings["quantize"], told.settings["seq"]) == ("qwen3-8b", "q6_k", 4096)
+    assert (run.model, run.settings["quantize"], run.settings["seq"]) == ("qwen3-8b", "q6_k", 4096)
 
 
 def test_servers_of_several_models_are_refused(tmp_path):
@@ -118,10 +118,10 @@ RUN ollama serve & sleep 5 && ollama pull qwen3:8b
     ],
 )
 def test_a_dockerfile_starts_what_its_last_stage_does(tmp_path, text, form, model, settings):
-    told = read(written(tmp_path, "Dockerfile", text))
-    assert (told.form, told.model) == (form, model)
-    assert {k: told.settings.get(k) for k in settings} == settings
-    assert told.settings["mode"] == "decode"
+    run = read(written(tmp_path, "Dockerfile", text))
+    assert (run.form, run.model) == (form, model)
+    assert {k: run.settings.get(k) for k in settings} == settings
+    assert run.settings["mode"] == "decode"
 
 
 def test_a_dockerfile_s_entrypoint_replaces_its_image_s(tmp_path):
@@ -132,12 +132,12 @@ def test_a_dockerfile_s_entrypoint_replaces_its_image_s(tmp_path):
 
 def test_a_dockerfile_trains_what_its_command_does(tmp_path):
     line = ["python", "train.py", "--model_name_or_path", "gpt2", "--per_device_train_batch_size", "4"]
-    told = read(written(tmp_path, "Dockerfile", f"FROM pytorch/pytorch\nCMD {json.dumps(line)}\n"))
-    assert (told.form, told.model, told.settings["batch"]) == ("training_arguments", "gpt2", 4)
+    run = read(written(tmp_path, "Dockerfile", f"FROM pytorch/pytorch\nCMD {json.dumps(line)}\n"))
+    assert (run.form, run.model, run.settings["batch"]) == ("training_arguments", "gpt2", 4)
 
 
 @pytest.mark.parametrize(("asked", "tp"), [("H100:8", 8), ("{H100: 4}", 4), ("H100", None)])
 def test_a_task_of_skypilot_says_how_many_devices_a_node_has(tmp_path, asked, tp):
     text = f"resources:\n  accelerators: {asked}\nrun: |\n  vllm serve Qwen/Qwen3-8B"
-    told = read(written(tmp_path, "a.yaml", f"{text} --tensor-parallel-size $SKYPILOT_NUM_GPUS_PER_NODE\n"))
-    assert (told.model, told.left, told.layout.get("tp")) == ("Qwen/Qwen3-8B", (), tp)
+    run = read(written(tmp_path, "a.yaml", f"{text} --tensor-parallel-size $SKYPILOT_NUM_GPUS_PER_NODE\n"))
+    assert (run.model, run.left, run.layout.get("tp")) == ("Qwen/Qwen3-8B", (), tp)

@@ -213,10 +213,10 @@ def test_what_is_not_known_is_refused(tmp_path, name, text, problem):
 
 def test_unsloth_s_command_line_has_adapters(tmp_path):
     line = "python unsloth-cli.py --model_name unsloth/llama-3-8b --max_seq_length 8192 --load_in_4bit --r 64"
-    told = read(written(tmp_path, "a.sh", f"{line} --per_device_train_batch_size 4"))
-    assert (told.model, told.settings["lora_rank"], told.settings["quantize"]) == (
+    run = read(written(tmp_path, "a.sh", f"{line} --per_device_train_batch_size 4"))
+    assert (run.model, run.settings["lora_rank"], run.settings["quantize"]) == (
         "unsloth/llama-3-8b",
         64,
         "nf4",
     )
-    assert (told.settings["batch"], told.settings["seq"], told.left) == (4, 8192, ())
+    assert (run.settings["batch"], run.settings["seq"], run.left) == (4, 8192, ())

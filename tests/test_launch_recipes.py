@@ -24,13 +24,13 @@ fp8: {enabled: true}
 
 
 def test_a_recipe_of_automodel_is_its_model_its_batch_and_fsdp_over_what_is_left(tmp_path):
-    told = read(written(tmp_path, "a.yaml", AUTOMODEL))
-    assert (told.form, told.model, told.left) == ("nemo_automodel", "Qwen/Qwen3-30B-A3B", ("fp8.enabled",))
-    assert told.settings | {"mode": "", "stack": ""} == {
+    run = read(written(tmp_path, "a.yaml", AUTOMODEL))
+    assert (run.form, run.model, run.left) == ("nemo_automodel", "Qwen/Qwen3-30B-A3B", ("fp8.enabled",))
+    assert run.settings | {"mode": "", "stack": ""} == {
         "mode": "", "stack": "", "batch": 8, "seq": 2048, "dtype": "bfloat16", "precision": "pure",
         "optimizer": "adamw", "recompute": "full", "lora_rank": 8, "lora_targets": "all-linear",
     }  # fmt: skip
-    assert (told.spread({}, 16), told.global_batch) == ({"ep": 8, "dp": 16, "zero": 3}, 64)
+    assert (run.spread({}, 16), run.global_batch) == ({"ep": 8, "dp": 16, "zero": 3}, 64)
 
 
 def test_a_recipe_of_automodel_that_distills_is_refused(tmp_path):
@@ -55,15 +55,15 @@ fsdp_config: {sharding_strategy: FULL_SHARD, mixed_precision: PURE, activation_c
 
 
 def test_llm_foundrys_mpt_is_its_preset_and_fsdp_casts_its_weights(tmp_path):
-    told = read(written(tmp_path, "a.yaml", FOUNDRY))
-    assert (told.form, told.model, told.left) == ("llm_foundry", "transformer", ("algorithms.alibi.x",))
-    assert told.settings == {
+    run = read(written(tmp_path, "a.yaml", FOUNDRY))
+    assert (run.form, run.model, run.left) == ("llm_foundry", "transformer", ("algorithms.alibi.x",))
+    assert run.settings == {
         "mode": "train", "stack": "llm-foundry", "batch": 16, "seq": 2048, "dtype": "bfloat16",
         "precision": "fsdp", "reduce_dtype": "bfloat16", "optimizer": "adamw_loop", "recompute": "full",
     }  # fmt: skip
-    assert (told.spread({"dp": 8}), told.global_batch) == ({"dp": 8, "zero": 3}, 256)
+    assert (run.spread({"dp": 8}), run.global_batch) == ({"dp": 8, "zero": 3}, 256)
     asked = {"mode": "forward", "seq": 64, "batch": 1}
-    ours, known = estimate(told.model, config=told.config, **asked), estimate("llm-foundry-125m", **asked)
+    ours, known = estimate(run.model, config=run.config, **asked), estimate("llm-foundry-125m", **asked)
     assert (ours.params, ours.flops.forward) == (known.params, known.flops.forward)
 
 
@@ -72,9 +72,9 @@ def test_llm_foundrys_other_networks_are_of_transformers_and_what_mpt_is_made_wi
     network += " peft_config: {r: 64, peft_type: LORA, target_modules: [q_proj, v_proj]}}"
     other = {"model": network, "device_train_microbatch_size": 1, "precision": "amp_bf16"}
     path = written(tmp_path, "b.yaml", "\n".join(f"{name}: {value}" for name, value in other.items()))
-    told = read(path)
-    assert (told.model, told.layout, told.left) == ("meta-llama/Meta-Llama-3-8B", {}, ())
-    assert told.settings == {
+    file = read(path)
+    assert (file.model, file.layout, file.left) == ("meta-llama/Meta-Llama-3-8B", {}, ())
+    assert file.settings == {
         "mode": "train", "stack": "transformers", "batch": 1, "dtype": "bfloat16", "precision": "autocast",
         "lora_rank": 64, "lora_targets": "q_proj,v_proj",
     }  # fmt: skip
@@ -107,15 +107,15 @@ logger: {level: WARNING}
 
 
 def test_arctic_training_is_deepspeed_with_heads_that_go_round(tmp_path):
-    told = read(written(tmp_path, "a.yml", ARCTIC))
-    assert (told.form, told.model) == ("arctic_training", "meta-llama/Llama-3.1-8B-Instruct")
-    assert told.left == ("tiled_mlp_compute",)
-    assert told.settings == {
+    file = read(written(tmp_path, "a.yml", ARCTIC))
+    assert (file.form, file.model) == ("arctic_training", "meta-llama/Llama-3.1-8B-Instruct")
+    assert file.left == ("tiled_mlp_compute",)
+    assert file.settings == {
         "mode": "train", "stack": "transformers", "batch": 1, "seq": 3_800_000, "dtype": "bfloat16",
         "precision": "master", "optimizer": "adamw", "offload": "activations,optimizer", "recompute": "full",
         "fuse": "norm,gate,chunked_cross_entropy",
     }  # fmt: skip
-    assert told.spread({}) == {"cp": 8, "cp_kind": "ulysses", "zero": 3}
+    assert file.spread({}) == {"cp": 8, "cp_kind": "ulysses", "zero": 3}
     plain = "model: {name_or_path: gpt2, disable_activation_checkpoint: true}\ndata: {}\nmicro_batch_size: 2"
     run = read(written(tmp_path, "b.yml", plain))
     assert (run.layout, run.settings.get("recompute"), run.settings["batch"]) == ({"zero": 2}, None, 2)
@@ -140,18 +140,18 @@ LINE += "per_device_batch_size=4 max_target_length=8192 remat_policy='minimal' i
 )
 def test_maxtext_s_sequences_of_a_device_and_degrees_of_its_mesh(tmp_path, each, more, batch, spread):
     """All sequences of a step are those of a device times all devices, those of tp included."""
-    told = read(written(tmp_path, "a.yml", MAXTEXT.format(each=each, more=more)))
-    assert (told.form, told.model, told.left) == ("maxtext", "llama-3-8b", ())
-    assert (told.settings["batch"], told.settings["recompute"], told.spread({})) == (batch, "full", spread)
+    run = read(written(tmp_path, "a.yml", MAXTEXT.format(each=each, more=more)))
+    assert (run.form, run.model, run.left) == ("maxtext", "llama-3-8b", ())
+    assert (run.settings["batch"], run.settings["recompute"], run.spread({})) == (batch, "full", spread)
     if "dp" in spread:
-        found = estimate(told.model, **told.settings, layout=told.spread({}), device="tpu-v5p")
+        found = estimate(run.model, **run.settings, layout=run.spread({}), device="tpu-v5p")
         assert found.model.samples == each * found.devices
 
 
 def test_maxtext_s_program_is_told_by_pairs(tmp_path):
-    told = read(written(tmp_path, "a.sh", LINE))
-    assert (told.model, told.settings["batch"], told.spread({})) == ("llama-3-8b", 4, {"dp": 2, "zero": 3})
-    assert (told.settings["seq"], told.settings["recompute"]) == (8192, "keep_products")
+    run = read(written(tmp_path, "a.sh", LINE))
+    assert (run.model, run.settings["batch"], run.spread({})) == ("llama-3-8b", 4, {"dp": 2, "zero": 3})
+    assert (run.settings["seq"], run.settings["recompute"]) == (8192, "keep_products")
 
 
 def test_maxtext_s_names_are_presets_of_as_many_parameters():

@@ -70,8 +70,8 @@ def test_what_a_script_leaves_open_is_refused(tmp_path, old, new, problem):
 def test_trl_recomputes_unless_it_is_told_otherwise(tmp_path, start):
     """sft_config.py of TRL 0.22: gradient_checkpointing is true, max_length 1,024."""
     line = f"pip install trl peft\n{start} --model_name_or_path gpt2 --dataset_name x"
-    told = read(written(tmp_path, "a.sh", line)).settings
-    assert (told["recompute"], told["seq"]) == ("full", 1024)
+    run = read(written(tmp_path, "a.sh", line)).settings
+    assert (run["recompute"], run["seq"]) == ("full", 1024)
     assert read(written(tmp_path, "e.sh", f"{line} --max_length 512")).settings["seq"] == 512
     off = read(written(tmp_path, "b.sh", f"{line} --gradient_checkpointing False"))
     assert "recompute" not in off.settings
@@ -97,8 +97,8 @@ def test_a_script_behind_another_program_is_found(tmp_path):
 @pytest.mark.parametrize("flag", ["use_peft", "lora_enable", "use_lora"])
 def test_adapters_are_asked_for_by_several_words(tmp_path, flag):
     line = f"train.py --model_name_or_path gpt2 --per_device_train_batch_size 1 --{flag} True --lora_r 128"
-    told = read(written(tmp_path, "a.sh", line))
-    assert (told.settings["lora_rank"], told.left) == (128, ())
+    run = read(written(tmp_path, "a.sh", line))
+    assert (run.settings["lora_rank"], run.left) == (128, ())
 
 
 FULL = "--fsdp 'full_shard auto_wrap'"
@@ -125,11 +125,11 @@ FULL = "--fsdp 'full_shard auto_wrap'"
 def test_a_launcher_s_processes_are_devices(tmp_path, start, more, layout, left):
     """But where a file beside says how they share the network."""
     line = f"{start} train.py --model_name_or_path gpt2 --per_device_train_batch_size 2 --bf16 {more}"
-    told = read(written(tmp_path, "a.sh", line))
-    assert (told.layout, told.left) == (layout, left)
-    assert (told.settings.get("precision") == "fsdp") == ("zero" in layout)
+    run = read(written(tmp_path, "a.sh", line))
+    assert (run.layout, run.left) == (layout, left)
+    assert (run.settings.get("precision") == "fsdp") == ("zero" in layout)
     if layout:
-        found = budget.estimate(told.model, **told.settings, layout=told.spread({}), seq=64, device="h100")
+        found = budget.estimate(run.model, **run.settings, layout=run.spread({}), seq=64, device="h100")
         assert found.devices == layout["devices"]
     peft = read(written(tmp_path, "b.sh", f"{line} --use_peft"))
     assert peft.layout == layout and "precision" not in peft.settings
@@ -175,11 +175,11 @@ def test_a_launch_file_s_own_files_are_read_where_they_are(tmp_path, start, more
     written(tmp_path, "auto.json", json.dumps(AUTO))
     written(tmp_path, "cpu.json", json.dumps(OFFLOADED))
     line = f"{start} train.py --model_name_or_path gpt2 --per_device_train_batch_size 2 --bf16 true {more}"
-    told = read(written(tmp_path, "run.sh", line))
-    assert (told.layout, told.left, told.settings["batch"]) == (layout, left, 2)
-    assert {k: told.settings.get(k) for k in settings} == settings
+    run = read(written(tmp_path, "run.sh", line))
+    assert (run.layout, run.left, run.settings["batch"]) == (layout, left, 2)
+    assert {k: run.settings.get(k) for k in settings} == settings
     if layout:
-        found = budget.estimate(told.model, **told.settings, layout=told.spread({}), seq=64, device="h100")
+        found = budget.estimate(run.model, **run.settings, layout=run.spread({}), seq=64, device="h100")
         assert found.devices == layout["devices"]
     peft = read(written(tmp_path, "b.sh", f"{line} --use_peft"))
     assert peft.layout == layout and "precision" not in peft.settings
@@ -194,23 +194,23 @@ def test_a_launch_file_s_own_files_are_read_where_they_are(tmp_path, start, more
     ],
 )
 def test_deepspeed_s_stage_is_in_its_file_s_name(tmp_path, name, zero, left):
-    told = read(
+    run = read(
         written(
             tmp_path,
             "a.yaml",
             f"model_name_or_path: gpt2\nfinetuning_type: full\nbf16: true\ndeepspeed: examples/{name}\n",
         )
     )
-    assert (told.layout.get("zero"), told.left, told.settings["precision"]) == (zero, left, "master")
+    assert (run.layout.get("zero"), run.left, run.settings["precision"]) == (zero, left, "master")
 
 
 @pytest.mark.parametrize(("name", "zero"), [("ds_z3_config.json", 3), ("zero2.json", 2), ("ds.json", None)])
 def test_a_script_s_deepspeed_file_says_its_stage_by_its_name(tmp_path, name, zero):
     line = "deepspeed --num_gpus 8 train.py --model_name_or_path gpt2 --per_device_train_batch_size 2 --bf16"
-    told = read(written(tmp_path, "a.sh", f"{line} --deepspeed {name}"))
-    assert told.layout == ({"zero": zero, "devices": 8} if zero else {})
-    assert told.left == (() if zero else ("deepspeed",))
-    assert told.settings.get("precision") == ("master" if zero else None)
+    run = read(written(tmp_path, "a.sh", f"{line} --deepspeed {name}"))
+    assert run.layout == ({"zero": zero, "devices": 8} if zero else {})
+    assert run.left == (() if zero else ("deepspeed",))
+    assert run.settings.get("precision") == ("master" if zero else None)
 
 
 def test_a_file_beside_that_is_broken_is_named(tmp_path):
@@ -233,5 +233,5 @@ def test_a_file_beside_that_is_broken_is_named(tmp_path):
 def test_slurm_s_variables_are_what_the_script_asks_for(tmp_path, asked, devices):
     line = "srun torchrun --nnodes $SLURM_NNODES --nproc_per_node ${SLURM_GPUS_ON_NODE} train.py \\\n"
     line += "  --model_name_or_path gpt2 --per_device_train_batch_size 2 --bf16 true"
-    told = read(written(tmp_path, "a.sh", f"#!/bin/bash\n{asked}\n{line}\n"))
-    assert told.layout.get("devices", 1) == devices
+    run = read(written(tmp_path, "a.sh", f"#!/bin/bash\n{asked}\n{line}\n"))
+    assert run.layout.get("devices", 1) == devices

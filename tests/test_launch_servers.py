@@ -34,9 +34,9 @@ from budget.read import preset
     ],
 )
 def test_a_line_that_starts_a_server_is_its_tokens(tmp_path, line, form, stack):
-    told = read(written(tmp_path, "a.sh", f"export CUDA_VISIBLE_DEVICES=0\n{line}\n"))
-    assert (told.form, told.model, told.left, told.layout) == (form, "Qwen/Qwen3-8B", (), {})
-    assert told.settings == {"mode": "decode", "stack": stack}
+    file = read(written(tmp_path, "a.sh", f"export CUDA_VISIBLE_DEVICES=0\n{line}\n"))
+    assert (file.form, file.model, file.left, file.layout) == (form, "Qwen/Qwen3-8B", (), {})
+    assert file.settings == {"mode": "decode", "stack": stack}
 
 
 SERVED = """OLLAMA_CONTEXT_LENGTH=4096 OLLAMA_NUM_PARALLEL=4 OLLAMA_KV_CACHE_TYPE=q8_0 ollama serve &
@@ -58,11 +58,11 @@ ollama run qwen3:8b
     ],
 )
 def test_ollama_runs_llama_cpp_in_the_bits_of_its_library(tmp_path, text, model, settings):
-    told = read(written(tmp_path, "a.sh", text))
-    assert (told.form, told.model) == ("ollama", model)
-    assert told.settings == {"mode": "decode", "stack": "llama.cpp", **settings}
-    assert ("the context, by Ollama's default 4k to 256k" in told.left) == ("seq" not in settings)
-    assert told.serving == ({"places": 4} if "seq" in settings else {})
+    file = read(written(tmp_path, "a.sh", text))
+    assert (file.form, file.model) == ("ollama", model)
+    assert file.settings == {"mode": "decode", "stack": "llama.cpp", **settings}
+    assert ("the context, by Ollama's default 4k to 256k" in file.left) == ("seq" not in settings)
+    assert file.serving == ({"places": 4} if "seq" in settings else {})
 
 
 @pytest.mark.parametrize(("told", "tokens"), [("16k", 16_000), ("16K", 16_384), ("25.6k", 25_600)])
@@ -79,29 +79,29 @@ def test_flags_of_a_server_are_those_of_estimate(tmp_path):
     line = "vllm serve meta-llama/Llama-3.1-70B-Instruct -tp 4 --pipeline-parallel-size 2 --dtype half \\\n"
     line += "  --max-model-len 16384 --kv-cache-dtype fp8_e4m3 --quantization fp8 --enforce-eager"
     line += " --max-num-seqs 64 --gpu-memory-utilization .92"
-    told = read(written(tmp_path, "a.sh", line))
-    assert told.settings | {"mode": "", "stack": ""} == {
+    file = read(written(tmp_path, "a.sh", line))
+    assert file.settings | {"mode": "", "stack": ""} == {
         "mode": "", "stack": "", "dtype": "float16", "seq": 16384, "kv_dtype": "fp8",
         "quantize": "fp8-dynamic", "execution": "fused",
     }  # fmt: skip
-    assert told.spread({}) == {"tp": 4, "pp": 2, "dp": 1}
-    assert (told.left, told.serving) == ((), {"places": 64, "share": 0.92})  # bounds, and no batch
-    e = budget.estimate(told.model, **told.settings, layout=told.spread({}), device="h100")
+    assert file.spread({}) == {"tp": 4, "pp": 2, "dp": 1}
+    assert (file.left, file.serving) == ((), {"places": 64, "share": 0.92})  # bounds, and no batch
+    e = budget.estimate(file.model, **file.settings, layout=file.spread({}), device="h100")
     assert (e.devices, e.stack.name, e.task.workload.seq) == (8, "vllm", 16384)
 
 
 def test_tensorrt_llm_s_cache_and_its_file_of_options(tmp_path):
     line = "trtllm-serve meta-llama/Llama-3.1-8B-Instruct --max_batch_size 64 --max_num_tokens 8192"
-    told = read(written(tmp_path, "a.sh", f"{line} --kv_cache_free_gpu_memory_fraction 0.8"))
-    assert (told.left, told.serving) == (("max_num_tokens",), {"places": 64, "cache_share": 0.8})
+    file = read(written(tmp_path, "a.sh", f"{line} --kv_cache_free_gpu_memory_fraction 0.8"))
+    assert (file.left, file.serving) == (("max_num_tokens",), {"places": 64, "cache_share": 0.8})
     options = "kv_cache_config:\n  free_gpu_memory_fraction: 0.7\n  dtype: fp8\nmax_batch_size: 16\n"
     written(tmp_path, "extra.yml", f"{options}enable_attention_dp: true\n")
-    told = read(written(tmp_path, "b.sh", f"{line} --extra_llm_api_options extra.yml"))
-    assert told.serving == {"places": 16, "cache_share": 0.7}  # the file wins over flags
-    assert told.settings["kv_dtype"] == "fp8"
-    assert told.left == ("max_num_tokens", "enable_attention_dp")
-    told = read(written(tmp_path, "c.sh", f"{line} --extra_llm_api_options elsewhere.yml"))
-    assert "extra_llm_api_options" in told.left
+    file = read(written(tmp_path, "b.sh", f"{line} --extra_llm_api_options extra.yml"))
+    assert file.serving == {"places": 16, "cache_share": 0.7}  # the file wins over flags
+    assert file.settings["kv_dtype"] == "fp8"
+    assert file.left == ("max_num_tokens", "enable_attention_dp")
+    file = read(written(tmp_path, "c.sh", f"{line} --extra_llm_api_options elsewhere.yml"))
+    assert "extra_llm_api_options" in file.left
 
 
 @pytest.mark.parametrize(
@@ -109,10 +109,10 @@ def test_tensorrt_llm_s_cache_and_its_file_of_options(tmp_path):
     [("Qwen/Qwen3-32B-AWQ", "awq"), ("Qwen/Qwen2.5-7B-Instruct-GPTQ-Int8", "gptq-8bit"), ("qwen3-32b", None)],
 )
 def test_a_hub_s_name_says_in_which_few_bits_it_serves(tmp_path, name, few):
-    told = read(written(tmp_path, "a.sh", f"vllm serve {name}"))
-    assert told.settings.get("quantize") == few
-    settings = {**told.settings, "device": "h100", "seq": 64}
-    assert budget.estimate(told.model, **settings).params.total > 7e9
+    file = read(written(tmp_path, "a.sh", f"vllm serve {name}"))
+    assert file.settings.get("quantize") == few
+    settings = {**file.settings, "device": "h100", "seq": 64}
+    assert budget.estimate(file.model, **settings).params.total > 7e9
 
 
 @pytest.mark.parametrize(
@@ -126,8 +126,8 @@ def test_a_hub_s_name_says_in_which_few_bits_it_serves(tmp_path, name, few):
     ],
 )
 def test_experts_are_on_the_devices_that_have_tp(tmp_path, line, layout):
-    told = read(written(tmp_path, "a.sh", line)).spread({})
-    assert {axis: n for axis, n in told.items() if n > 1 or axis == "dp"} == layout
+    file = read(written(tmp_path, "a.sh", line)).spread({})
+    assert {axis: n for axis, n in file.items() if n > 1 or axis == "dp"} == layout
 
 
 @pytest.mark.parametrize(
@@ -205,9 +205,9 @@ def test_other_lines_start_no_server():
 
 def test_the_server_of_llama_cpp_divides_its_context_over_its_places(tmp_path, capsys):
     line = "llama-server -m /srv/Qwen_Qwen3-8B-Q4_K_M.gguf -c 32768 -np 4 -ctk q8_0 -ctv q8_0 -ngl 99 -t 8"
-    told = read(written(tmp_path, "a.sh", line))
-    assert (told.model, told.left) == ("qwen3-8b", ())  # a file's name says the network and its few bits
-    assert told.settings == {
+    file = read(written(tmp_path, "a.sh", line))
+    assert (file.model, file.left) == ("qwen3-8b", ())  # a file's name says the network and its few bits
+    assert file.settings == {
         "mode": "decode", "stack": "llama.cpp", "quantize": "q4_k_m", "seq": 8192, "kv_dtype": "q8_0",
     }  # fmt: skip
     found = _json(capsys, "serve", "--run", written(tmp_path, "a.sh", line), "--device", "4090")
@@ -223,9 +223,9 @@ def test_the_server_of_llama_cpp_divides_its_context_over_its_places(tmp_path, c
     ],
 )
 def test_llama_cpp_has_layers_or_rows_on_several_devices(tmp_path, flags, layout):
-    told = read(written(tmp_path, "a.sh", f"llama-server -hf unsloth/Qwen3-8B-GGUF {flags}"))
-    assert (told.model, told.settings["quantize"]) == ("qwen3-8b", "q4_k_m")  # where no type is said
-    assert told.spread({}) == layout
+    file = read(written(tmp_path, "a.sh", f"llama-server -hf unsloth/Qwen3-8B-GGUF {flags}"))
+    assert (file.model, file.settings["quantize"]) == ("qwen3-8b", "q4_k_m")  # where no type is said
+    assert file.spread({}) == layout
 
 
 @pytest.mark.parametrize(
@@ -242,42 +242,42 @@ def test_what_a_flag_of_llama_cpp_cannot_be_is_said(tmp_path, flag, problem):
 
 
 def test_what_llama_cpp_leaves_on_the_host_is_named(tmp_path):
-    told = read(
+    file = read(
         written(tmp_path, "a.sh", "llama-server -m qwen3-30b-a3b -ngl 20 --n-cpu-moe 8 -fa off -ctk q4_0")
     )
-    assert set(told.left) == {"layers on the host, all but 20", "n_cpu_moe", "values of the cache in fp16"}
-    assert (told.settings["kv_dtype"], told.settings["attention"]) == ("q4_0", "eager")
+    assert set(file.left) == {"layers on the host, all but 20", "n_cpu_moe", "values of the cache in fp16"}
+    assert (file.settings["kv_dtype"], file.settings["attention"]) == ("q4_0", "eager")
 
 
 def test_tgi_bounds_the_tokens_of_all_requests(tmp_path):
     line = "docker run --gpus all -e QUANTIZE=bitsandbytes-nf4 -p 80:80 ghcr.io/huggingface/"
     line += "text-generation-inference:3.3.5 --model-id teknium/OpenHermes-2.5-Mistral-7B --num-shard 2"
     line += " --max-total-tokens 4096 --max-batch-total-tokens 40960 --cuda-memory-fraction 0.9"
-    told = read(written(tmp_path, "a.sh", line))
-    assert (told.form, told.settings["quantize"], told.settings["seq"]) == ("tgi", "nf4", 4096)
-    assert (told.serving, told.spread({})) == ({"places": 10, "share": 0.9}, {"tp": 2, "dp": 1})
-    assert told.left == ("TGI's own times: vLLM's are taken",)
+    file = read(written(tmp_path, "a.sh", line))
+    assert (file.form, file.settings["quantize"], file.settings["seq"]) == ("tgi", "nf4", 4096)
+    assert (file.serving, file.spread({})) == ({"places": 10, "share": 0.9}, {"tp": 2, "dp": 1})
+    assert file.left == ("TGI's own times: vLLM's are taken",)
 
 
 def test_a_script_s_other_commands_and_arrays(tmp_path):
     text = "ARGS=(--max-model-len 4096  # tokens\n --tensor-parallel-size 2)\nvllm serve Qwen/Qwen3-8B \\\n"
     text += '  "${ARGS[@]}" > log 2>&1 &\ncurl -X POST --data x localhost | jq --raw\n'
-    told = read(written(tmp_path, "a.sh", text))
-    assert (told.model, told.settings["seq"], told.layout["tp"], told.left) == ("Qwen/Qwen3-8B", 4096, 2, ())
+    file = read(written(tmp_path, "a.sh", text))
+    assert (file.model, file.settings["seq"], file.layout["tp"], file.left) == ("Qwen/Qwen3-8B", 4096, 2, ())
 
 
 @pytest.mark.parametrize("path", ["/models/Qwen3-8B", "./Qwen3-8B", "$HOME/models/Qwen3-8B", "~/Qwen3-8B/"])
 def test_a_path_of_another_machine_is_the_preset_that_it_is_called_by(tmp_path, path):
-    told = read(written(tmp_path, "a.sh", f"vllm serve '{path}'"))
-    assert told.model == "Qwen3-8B"
+    file = read(written(tmp_path, "a.sh", f"vllm serve '{path}'"))
+    assert file.model == "Qwen3-8B"
     assert read(written(tmp_path, "a.sh", "vllm serve /models/mine")).model == "/models/mine"
 
 
 def test_a_server_s_config_file_is_read_and_its_flags_win(tmp_path):
     written(tmp_path, "c.yaml", "model: Qwen/Qwen3-8B\ntensor-parallel-size: 2\nmax-model-len: 16384\n")
-    told = read(written(tmp_path, "a.sh", "vllm serve --config c.yaml --max-model-len 4096\n"))
-    assert (told.model, told.layout, told.left) == ("Qwen/Qwen3-8B", {"tp": 2, "devices": 2}, ())
-    assert told.settings["seq"] == 4096
+    file = read(written(tmp_path, "a.sh", "vllm serve --config c.yaml --max-model-len 4096\n"))
+    assert (file.model, file.layout, file.left) == ("Qwen/Qwen3-8B", {"tp": 2, "devices": 2}, ())
+    assert file.settings["seq"] == 4096
     other = read(written(tmp_path, "b.sh", "vllm serve Qwen/Qwen3-8B --config elsewhere.yaml\n"))
     assert other.left == ("config",)
 

@@ -16,11 +16,11 @@ from budget.launch import read
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_scripts_of_windows_are_read(tmp_path, name, text, encoding):
     (tmp_path / name).write_bytes(text.encode(encoding))
-    told = read(str(tmp_path / name))
-    assert (told.model, told.spread({}), told.left) == ("Qwen/Qwen3-8B", {"tp": 2, "dp": 1}, ())
+    run = read(str(tmp_path / name))
+    assert (run.model, run.spread({}), run.left) == ("Qwen/Qwen3-8B", {"tp": 2, "dp": 1}, ())
 
 
 def test_a_path_of_windows_keeps_its_parts(tmp_path):
     line = r"llama-server.exe -m C:\models\Meta-Llama-3-8B-Instruct-Q4_K_M.gguf -c 8192 -ngl 99"
-    told = read(written(tmp_path, "a.cmd", line))
-    assert (told.model, told.settings["quantize"]) == ("llama-3-8b", "q4_k_m")
+    run = read(written(tmp_path, "a.cmd", line))
+    assert (run.model, run.settings["quantize"]) == ("llama-3-8b", "q4_k_m")

@@ -177,10 +177,10 @@ def test_a_fitted_law_is_a_law(tmp_path, capsys):
     path = tmp_path / "mine.json"
     flags = ["--drop", "2,3,4,5,6", "--bootstrap", "50", "--output", str(path), "--format", "json"]
     assert main(["fit-law", RUNS, *flags]) == 0
-    told = json.loads(path.read_text("utf-8"))
-    assert told["schema"] == "budget.law/1"
-    assert (told["points"], told["dropped"]) == (240, [2, 3, 4, 5, 6])
-    assert {"outliers", "constants", "intervals", "warnings"} <= set(told)
+    answer = json.loads(path.read_text("utf-8"))
+    assert answer["schema"] == "budget.law/1"
+    assert (answer["points"], answer["dropped"]) == (240, [2, 3, 4, 5, 6])
+    assert {"outliers", "constants", "intervals", "warnings"} <= set(answer)
     found = law.load(str(path))
     assert isclose(found.optimum(5.76e23)[0], 73.2e9, rel_tol=0.002)
     low, high = found.interval(lambda x: x.optimum(5.76e23)[0])

@@ -90,9 +90,9 @@ def test_zero_moves_what_the_paper_says():
     """2 P with stages 0 to 2, 3 P with stage 3, whatever the number of devices. Source: zero."""
     p = 2 * small().params.total
     for zero, times in ((0, 2), (1, 2), (2, 2), (3, 3)):
-        said = small(f"dp=4,zero={zero}").to_dict()["communication"]
+        sent = small(f"dp=4,zero={zero}").to_dict()["communication"]
         twice = {"all_reduce": 2}
-        moved = sum(c["bytes"] * c["times"] * twice.get(c["kind"], 1) for c in said)
+        moved = sum(c["bytes"] * c["times"] * twice.get(c["kind"], 1) for c in sent)
         root = 2 * (SMALL["vocab"] + SMALL["context"] + 2) * SMALL["d_model"]  # gathered once
         assert moved == pytest.approx(times * p - (root if zero == 3 else 0), rel=0.01)
 

@@ -71,28 +71,28 @@ def test_the_commands_take_a_layout(capsys):
     assert "tp=2, pp=2, dp=2; 2 micro-batches" in out
     assert sum(line.startswith("stage ") for line in out.splitlines()) == 3
     assert main(["estimate", *model, *asked, "--format", "json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["layout"]["pp"] == 2
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["layout"]["pp"] == 2
     keys = {"axis", "kind", "phase", "tensor", "bytes", "times", "seconds", "exposed_s"}
-    assert all(keys <= c.keys() for c in told["communication"])
-    assert told["time_s"]["communication"] > 0
-    assert told["time_s"]["bubble"] > 0
+    assert all(keys <= c.keys() for c in answer["communication"])
+    assert answer["time_s"]["communication"] > 0
+    assert answer["time_s"]["bubble"] > 0
     parts = ("forward", "backward", "optimizer", "communication", "bubble", "overhead")
-    assert told["time_s"]["step"] == pytest.approx(sum(told["time_s"][part] for part in parts))
+    assert answer["time_s"]["step"] == pytest.approx(sum(answer["time_s"][part] for part in parts))
     assert main(["fit", *model, "--layout", "dp=2,zero=3", "--solve", "batch"]) == 0
     assert main(["compare", "gpt2", "gpt2-medium", "--layout", "dp=2", "--device", "h100"]) == 0
     assert "on 2 x H100" in " ".join(capsys.readouterr().out.split())  # wherever the line breaks
     assert main(["estimate", *model, "--layout", "tp=3"]) == 2
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert told.err == "budget: layout.tp: 3 does not divide heads, 4; allowed: 2, 4\n"
+    answer = capsys.readouterr()
+    assert answer.out == ""
+    assert answer.err == "budget: layout.tp: 3 does not divide heads, 4; allowed: 2, 4\n"
 
 
 @pytest.mark.parametrize(("batch", "says"), [(2, "(2 micro-batches in 4 stages; --global-batch N"), (4, "")])
 def test_a_pipeline_that_is_not_filled_says_so(batch, says):
     """One pass forward and back of 4 stages: 2 micro-batches leave 3 of 5 slots empty, 4 leave 3 of 7."""
-    told = str(budget.estimate("gpt2", layout="pp=4", global_batch=batch, micro_batch=1, device="h100"))
-    assert says in " ".join(told.split()) and ("micro-batches in" in told) == bool(says)
+    text = str(budget.estimate("gpt2", layout="pp=4", global_batch=batch, micro_batch=1, device="h100"))
+    assert says in " ".join(text.split()) and ("micro-batches in" in text) == bool(says)
 
 
 def test_ten_trillion_parameters_on_a_hundred_thousand_devices():

@@ -59,9 +59,9 @@ def test_every_format(capsys, form):
     assert "MFU" in out
     assert form != "table" or max(map(len, out.splitlines())) <= 80
     if form == "json":
-        told = json.loads(out)
-        assert told["schema"] == "budget.sensitivity/1"
-        assert {"input", "low", "high", "compute", "loss"} <= set(told["inputs"][0])
+        answer = json.loads(out)
+        assert answer["schema"] == "budget.sensitivity/1"
+        assert {"input", "low", "high", "compute", "loss"} <= set(answer["inputs"][0])
     if form == "csv":  # a number a cell
         for row in csv.DictReader(out.splitlines()):
             assert all(float(value) for name, value in row.items() if name != "input")

@@ -85,5 +85,5 @@ def test_sound_tiles_and_a_resampler(kind):
     if kind == "llava_next":
         sizes["image"] = given.SIZE * 112 // 8
     how = {"dtype": "bf16", "execution": "eager", "attention": "fused", "precision": "pure"}
-    told = estimate({"model_type": kind, **CASES[kind]}, batch=BATCH, seq=SEQ, **how, **sizes)
-    assert told.memory.peak == pytest.approx(peak(kind), rel=0.03)
+    e = estimate({"model_type": kind, **CASES[kind]}, batch=BATCH, seq=SEQ, **how, **sizes)
+    assert e.memory.peak == pytest.approx(peak(kind), rel=0.03)

@@ -142,8 +142,8 @@ def test_gelu_is_written_out_where_notes_say_so():
 
 def test_a_network_of_pictures_needs_no_sequence_nor_to_be_called_one():
     row = {**ROW, "model": "resnet50", "seq": "", "kind": "", "micro_batch": "8", "source": "a page"}
-    told = {"global_batch": "", "tokens_per_s_per_gpu": "", "samples_per_s_total": "9"}
-    [asked] = training.asked({**row, **told})
+    table = {"global_batch": "", "tokens_per_s_per_gpu": "", "samples_per_s_total": "9"}
+    [asked] = training.asked({**row, **table})
     assert (asked.quantity, asked.work) == ("samples_per_s", 8)
     with pytest.raises(NotCoveredError, match="seq"):
         list(training.asked({**row, "model": "llama-3-8b"}))

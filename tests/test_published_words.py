@@ -293,7 +293,7 @@ def test_a_tables_columns_in_other_words(tmp_path):
     )
     kind, rows = read(str(tmp_path / "a.csv"))
     assert kind is inference
-    told = {"id": "1", "model": "gpt2", "gpu": "A100", "n_gpus": "1", "engine": "vllm", "batch": "1"}
-    assert told | {"input_len": "128", "output_len": "8", "tpot_ms": "3"} == {
-        k: rows[0][k] for k in (*told, "input_len", "output_len", "tpot_ms")
+    table = {"id": "1", "model": "gpt2", "gpu": "A100", "n_gpus": "1", "engine": "vllm", "batch": "1"}
+    assert table | {"input_len": "128", "output_len": "8", "tpot_ms": "3"} == {
+        k: rows[0][k] for k in (*table, "input_len", "output_len", "tpot_ms")
     }

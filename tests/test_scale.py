@@ -102,15 +102,15 @@ def test_a_step_is_a_power_of_two_near_what_its_law_says():
 @pytest.mark.slow
 def test_intervals_hold_what_they_are_of():
     plan = budget.scale(usd=1e6, device="h100")
-    told = plan.to_dict()
+    answer = plan.to_dict()
     for name in ("params", "tokens", "compute_flops", "days", "device_hours", "kwh", "co2_kg"):
-        assert told[f"{name}_low"] < told[name] < told[f"{name}_high"], name
-    price, watts = told["inputs"]["usd_per_hour"], told["inputs"]["watts"]
-    assert isclose(told["device_hours_high"], 1e6 / price["low"])
-    assert isclose(told["compute_flops_low"] / told["compute_flops"], told["mfu_low"] / told["mfu"])
-    fewest = told["device_hours_low"] / told["device_hours"]
-    assert isclose(told["kwh_low"] / told["kwh"], 0.85 * fewest) and isclose(watts["high"], 8400 / 8)
-    assert told["usd_low"] == told["usd"] == told["usd_high"]
+        assert answer[f"{name}_low"] < answer[name] < answer[f"{name}_high"], name
+    price, watts = answer["inputs"]["usd_per_hour"], answer["inputs"]["watts"]
+    assert isclose(answer["device_hours_high"], 1e6 / price["low"])
+    assert isclose(answer["compute_flops_low"] / answer["compute_flops"], answer["mfu_low"] / answer["mfu"])
+    fewest = answer["device_hours_low"] / answer["device_hours"]
+    assert isclose(answer["kwh_low"] / answer["kwh"], 0.85 * fewest) and isclose(watts["high"], 8400 / 8)
+    assert answer["usd_low"] == answer["usd"] == answer["usd_high"]
     fixed = budget.scale(params="8B", tokens="1T", device="h100")
     assert (fixed.ends("params"), fixed.ends("tokens"), fixed.compute_ends) == (None, None, None)
     assert isclose(fixed.hours_ends[1] / fixed.device_hours, fixed.mfu.value / fixed.mfu.low)

@@ -19,9 +19,9 @@ def test_devices_are_laid_out_as_a_small_search_finds_best():
     found = layouts(of.preset, 64, config=of.config, device="h100", dtype="bf16", global_batch="4M-tokens")
     assert plan.network.spread.layout == found.best.layout
     assert plan.network.times.step == found.best.estimate.times.step
-    told = plan.to_dict()
-    assert (told["devices"], told["layout"]["dp"]) == (64, found.best.layout.dp)
-    assert told["micro_batch"] == found.best.batch
+    answer = plan.to_dict()
+    assert (answer["devices"], answer["layout"]["dp"]) == (64, found.best.layout.dp)
+    assert answer["micro_batch"] == found.best.batch
     assert "the best of a small search" in str(plan)
     given = budget.scale(params="8B", tokens="1T", layout=found.best.layout, device="h100", global_batch=4e6)
     assert given.mfu.value <= plan.mfu.value or not given.network.fits  # nothing is recomputed there

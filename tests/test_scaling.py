@@ -119,11 +119,11 @@ def test_the_records_tell_the_law_that_the_page_has(capsys, tmp_path):
         assert budget.estimate(kind, config=config).params.total == r["params"]
     target = tmp_path / "curves.svg"
     assert main(["report", "--picture", str(target)]) == 0
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     page = (Path(__file__).parents[1] / "docs/scaling.md").read_text("utf-8")
     exponents = re.compile(r"(alpha|beta) ([\d.]+)")  # to the digits that another processor's rounding leaves
     for (name, now), (kept, then) in zip(
-        exponents.findall(told), exponents.findall(page.split("```")[1]), strict=True
+        exponents.findall(output), exponents.findall(page.split("```")[1]), strict=True
     ):
         assert name == kept
         assert float(now) == pytest.approx(float(then), rel=0.03)

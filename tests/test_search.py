@@ -271,10 +271,10 @@ def test_the_command(capsys):
         "h100",
     ]
     assert main([*asked, "--format", "json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["schema"] == "budget.plan/1"
-    assert told["evaluated"] == len(told["layouts"])
-    assert {"layout", "step_s", "mfu", "memory_bytes_peak"} <= told["layouts"][0].keys()
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["schema"] == "budget.plan/1"
+    assert answer["evaluated"] == len(answer["layouts"])
+    assert {"layout", "step_s", "mfu", "memory_bytes_peak"} <= answer["layouts"][0].keys()
     assert main(asked) == 0
     assert "layouts" in capsys.readouterr().out
     assert main(["plan", "gpt2"]) == 2

@@ -141,11 +141,11 @@ def test_more_users_than_places_wait():
 def test_the_contract_s_keys(capsys):
     args = "serve llama-3-8b --device h100 --layout tp=2 --context 2k --users 1,4 --format json"
     assert main(args.split()) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert {"schema", "stack", "device", "devices", "layout", "points", "answer"} <= set(told)
-    assert told["devices"] == 2 and told["layout"]["tp"] == 2
-    assert [p["users"] for p in told["points"]] == [1, 4]
-    assert all(set(p) >= CONTRACT for p in told["points"])
+    answer = json.loads(capsys.readouterr().out)
+    assert {"schema", "stack", "device", "devices", "layout", "points", "answer"} <= set(answer)
+    assert answer["devices"] == 2 and answer["layout"]["tp"] == 2
+    assert [p["users"] for p in answer["points"]] == [1, 4]
+    assert all(set(p) >= CONTRACT for p in answer["points"])
 
 
 def test_a_request_of_many_is_not_said_to_be_alone(capsys):
@@ -178,8 +178,8 @@ def test_without_a_context_a_prompt_has_what_the_networks_length_leaves():
 )
 def test_wrong_calls_are_one_line(capsys, args, says):
     assert main(args.split()) == 2
-    told = capsys.readouterr()
-    assert says in told.err and told.err.count("\n") == 1 and told.out == ""
+    output = capsys.readouterr()
+    assert says in output.err and output.err.count("\n") == 1 and output.out == ""
 
 
 LIMITED = {"context": 2048, "output_tokens": 128, "device": "h100"}

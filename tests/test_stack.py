@@ -75,9 +75,9 @@ def test_tokens_of_sequences_longer_than_its_graphs_are_started_one_by_one(seq, 
     """
     asked = {"mode": "decode", "seq": seq, "device": "a100", "quantize": "gptq"}
     usual = budget.estimate("llama-3-8b", stack="vllm-2024", **asked)
-    told = budget.estimate("llama-3-8b", stack="vllm-2024", execution=runs, **asked)
+    e = budget.estimate("llama-3-8b", stack="vllm-2024", execution=runs, **asked)
     assert usual.task.execution == runs
-    assert np.all(usual.times.step == told.times.step)
+    assert np.all(usual.times.step == e.times.step)
     assert budget.estimate("llama-3-8b", stack="vllm", **asked).task.execution == "graph"
 
 

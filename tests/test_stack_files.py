@@ -78,8 +78,8 @@ def test_a_field_is_refused_in_one_line_or_changes_what_it_says(tmp_path, field)
         try:
             e = budget.estimate("gpt2", seq=64, stack=str(path))
         except budget.InputError as error:
-            said = str(error)
-            assert said.startswith("stack: mine.json: ") and "\n" not in said and field in said, value
+            text = str(error)
+            assert text.startswith("stack: mine.json: ") and "\n" not in text and field in text, value
         else:
             assert value == [] or (field in FREE and value in ("warp", ["warp"])) or value is True, value
             assert getattr(e.stack, field) != getattr(empty, field)

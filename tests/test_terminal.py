@@ -52,8 +52,8 @@ def test_colours_are_the_text_and_no_more(capsys, monkeypatch):
     plain = printed(capsys, "estimate", "gpt3")
     assert "\x1b" not in plain
     monkeypatch.setenv("FORCE_COLOR", "1")
-    told = printed(capsys, "estimate", "gpt3")
-    assert ESCAPE.sub("", told) == plain != told
+    output = printed(capsys, "estimate", "gpt3")
+    assert ESCAPE.sub("", output) == plain != output
     assert "\x1b" not in printed(capsys, "estimate", "gpt3", "--format", "json")
     monkeypatch.setenv("NO_COLOR", "1")
     assert not coloured()

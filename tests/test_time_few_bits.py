@@ -61,8 +61,8 @@ def test_int8_and_its_inputs_are_read_as_fast_as_int8_alone():
 
 def test_a_checkpoint_says_whether_inputs_are_in_int8_too():
     def prompt(activations):
-        said = compressed("int-quantized", num_bits=8, type="int", **activations)
-        config = {**LLAMA, "quantization_config": said}
+        table = compressed("int-quantized", num_bits=8, type="int", **activations)
+        config = {**LLAMA, "quantization_config": table}
         found = budget.estimate(config, mode="prefill", seq=8192, device="a100-80gb")
         return found.to_dict()["time_s"]["step"]
 

@@ -22,9 +22,9 @@ def estimate(layout, micro=16, **settings):
 
 def streams(e):
     """Events of each rank's two streams, in order of their beginnings: seconds."""
-    told = json.loads(render(e, "trace"))
+    answer = json.loads(render(e, "trace"))
     found = {}
-    for event in told["traceEvents"]:
+    for event in answer["traceEvents"]:
         if event["ph"] == "X":
             start = event["ts"] * 1e-6
             found.setdefault((event["pid"], event["tid"]), []).append(

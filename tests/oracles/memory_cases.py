@@ -68,10 +68,10 @@ def family(
         with patch.object(hf.PreTrainedModel, "initialize_weights"), rates:
             return cls._from_config(c, **wanted), inputs(c, batch, size)
 
-    told = {"model": {**config().to_dict(), "architectures": [cls.__name__]}}
+    table = {"model": {**config().to_dict(), "architectures": [cls.__name__]}}
     if attention == "eager":
-        told["attention"] = "eager"
-    return Case(name, build, told, shapes, "image" if is_image else "seq")
+        table["attention"] = "eager"
+    return Case(name, build, table, shapes, "image" if is_image else "seq")
 
 
 def without_dropout(model: Any) -> dict[str, Any]:

@@ -138,5 +138,5 @@ def conformer(*shapes: tuple[int, int], layers: int = 3) -> Case:
         module = Conformer(c.layers, c.d_model, c.heads, c.kernel, c.mels, c.vocab)
         return Trained(module, Tensor.sum), {"mel": torch.zeros(batch, seq, c.mels)}
 
-    told = {"model": lambda batch, seq: build(c, Workload("forward", batch, seq)), "attention": "eager"}
-    return Case("conformer", real, told, shapes)
+    table = {"model": lambda batch, seq: build(c, Workload("forward", batch, seq)), "attention": "eager"}
+    return Case("conformer", real, table, shapes)
