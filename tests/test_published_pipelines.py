@@ -48,6 +48,8 @@ def test_what_is_not_read_of_a_pipeline_is_no_guess():
     for told in ({"quant": "fp8"}, {"notes": "sequential offload"}, {"notes": "Tiny Autoencoder"}):
         with pytest.raises(NotCoveredError):
             asked(model="SDXL", **told)
+    with pytest.raises(NotCoveredError, match="which networks the pipeline of cogvideox-5b has"):
+        asked(model="cogvideox-5b", notes="a pipeline")
 
 
 def test_the_largest_pass_has_all_other_weights_beside_it_or_none():

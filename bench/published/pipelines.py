@@ -44,10 +44,16 @@ def _known() -> Mapping[str, Any]:
 
 
 def is_one(row: Row, model: Any) -> bool:
-    """Whether a row is of a denoiser with all that its pipeline loads: it does not say that this is alone."""
+    """Whether a row is of a denoiser with all that its pipeline loads: it does not say that this is alone.
+
+    Raises NotCoveredError for a pipeline whose other networks are not known.
+    """
     text = text_of(row, "notes")
-    alone = "alone" in text or "of the denoiser" in text
-    return isinstance(model, str) and model in _known()["loaded"] and not alone
+    if "alone" in text or "of the denoiser" in text or not diffusion.denoiser(model):
+        return False
+    if model not in _known()["loaded"]:
+        raise NotCoveredError(f"which networks the pipeline of {model} has")
+    return True
 
 
 def parts(row: Row, model: str, how: Mapping[str, Any], of: Any) -> tuple[tuple[Part, ...], Together]:
