@@ -219,6 +219,11 @@ def test_a_formula_s_value_is_the_estimate_s(capsys, name):
         ("kv heads", "of --arch transformer: key-value heads"),
         ("bf16", "--dtype"),
         ("vllm", "one of the stacks"),  # and a source of that name
+        ("Maximum concurrency", "the requests, prompt and answer, whose cache fits"),
+        ("nvidia-smi", "What nvidia-smi shows at the peak"),
+        ("MACs", "are half of them"),
+        ("16 bytes per parameter", "takes 16 bytes"),
+        ("nvpmodel", "A power mode of a Jetson"),
     ],
 )
 def test_a_term_of_several_words_is_explained(capsys, words, says):

@@ -93,13 +93,13 @@ def test_flags_of_a_server_are_those_of_estimate(tmp_path):
 def test_tensorrt_llm_s_cache_and_its_file_of_options(tmp_path):
     line = "trtllm-serve meta-llama/Llama-3.1-8B-Instruct --max_batch_size 64 --max_num_tokens 8192"
     file = read(written(tmp_path, "a.sh", f"{line} --kv_cache_free_gpu_memory_fraction 0.8"))
-    assert (file.left, file.serving) == (("max_num_tokens",), {"places": 64, "cache_share": 0.8})
+    assert (file.left, file.serving) == ((), {"places": 64, "step_tokens": 8192, "cache_share": 0.8})
     options = "kv_cache_config:\n  free_gpu_memory_fraction: 0.7\n  dtype: fp8\nmax_batch_size: 16\n"
     written(tmp_path, "extra.yml", f"{options}enable_attention_dp: true\n")
     file = read(written(tmp_path, "b.sh", f"{line} --extra_llm_api_options extra.yml"))
-    assert file.serving == {"places": 16, "cache_share": 0.7}  # the file wins over flags
+    assert file.serving == {"places": 16, "step_tokens": 8192, "cache_share": 0.7}  # the file wins over flags
     assert file.settings["kv_dtype"] == "fp8"
-    assert file.left == ("max_num_tokens", "enable_attention_dp")
+    assert file.left == ("enable_attention_dp",)
     file = read(written(tmp_path, "c.sh", f"{line} --extra_llm_api_options elsewhere.yml"))
     assert "extra_llm_api_options" in file.left
 

@@ -244,35 +244,17 @@ def test_limits_and_a_rate_are_said(capsys):
     assert "no number of users keeps within the limits" in " ".join(capsys.readouterr().out.split())
 
 
-def test_an_engine_takes_its_own_share_of_the_memory():
-    """Llama-3.1-8B in vLLM of 2024 on a 3090 of 23.58 GiB has 5.82 GiB for its cache, by its log (prompts in
-    pieces, 0.9 of the memory). Source: vllm-project/vllm issue 10517.
-    """
-    settings = {"device": "3090", "context": 1000, "output_tokens": 24, "users": [1]}
-    tokens = 5.82 * 2**30 / (2 * 2 * 8 * 128 * 32)
-    assert serve("llama-3.1-8b", stack="vllm-2024", **settings).places * 1024 == pytest.approx(
-        tokens, rel=0.05
-    )
-    less, own = (serve("llama-3.1-8b", **settings, **more) for more in ({"share": 0.8}, {}))
-    assert (less.share, own.share) == (0.8, 0.92)
-    assert own.places - less.places == pytest.approx(0.12 * 24 / (2 * 2 * 8 * 128 * 32 * 1024 / 2**30), abs=2)
-    assert serve("llama-3.1-8b", reserve="2GiB", **settings).share == 1  # as the user says
-
-
-def test_a_cache_takes_a_share_of_what_is_free():
-    """A network of 32 heads and layers, 4,096 wide, in 8 bits (6,683 MiB) in TensorRT-LLM 0.8 on an A100 of
-    80 GB, where the cache takes 0.9 of the free memory: 132,608 tokens, by its log (for one request at a
-    time). Source: NVIDIA/TensorRT-LLM issue 1400.
-    """
-    settings = {"device": "a100-80gb", "stack": "tensorrt-llm", "quantize": "w8a8", "users": [1]}
-    settings |= {"context": 1000, "output_tokens": 24}
-    found = serve("llama-2-7b", **settings)
-    assert found.places * 1024 == pytest.approx(132608, rel=0.05)
-    assert found.cache_share == found.to_dict()["cache_share"] == 0.9
-    half = serve("llama-2-7b", cache_share=0.45, **settings)
-    assert half.places == pytest.approx(found.places / 2, abs=1)
-    with pytest.raises(budget.errors.InputError, match=r"--cache-share: got 0.001, too little for one"):
-        serve("llama-2-7b", cache_share=0.001, **settings)
+def test_a_price_of_one_s_own_is_what_tokens_cost(capsys):
+    asked = ["serve", "llama-3-8b", "--device", "h100", "--context", "2k", "--users", "8", "--format", "json"]
+    points = []
+    for price in ("2", "4"):
+        assert main([*asked, "--price", price]) == 0
+        points.append(json.loads(capsys.readouterr().out)["points"][0])
+    two, four = points
+    assert two["usd_per_million_output_tokens"] == pytest.approx(2 / 3600 / two["output_tokens_per_s"] * 1e6)
+    assert four == {**two, "usd_per_million_output_tokens": 2 * two["usd_per_million_output_tokens"]}
+    assert main([*asked, "--price", "none"]) == 2
+    assert capsys.readouterr().err.startswith("budget: price: got 'none'; allowed: a number above 0")
 
 
 @pytest.mark.parametrize(("share", "told"), [("0", "0"), ("1.5", "1.5"), ("nan", "nan"), ("most", "'most'")])

@@ -14,6 +14,7 @@ from ._lists import sizes
 from ._model import source_flags, workload_flags
 from ._output import output_flags, write
 from ._parser import Parser
+from ._priced import TERMS
 from ._requested import requested
 
 HELP = "the time of a request, and how many are answered, by the users"
@@ -44,6 +45,12 @@ def flags(parser: Parser) -> None:
     add("--rate", metavar="N", help="requests a second that are to be answered, within these limits")
     add("--share", metavar="S", help="part of the memory that the engine takes (vLLM 0.92, others all)")
     add("--cache-share", metavar="S", help="part of what is left then that the cache takes (TensorRT-LLM)")
+    add(
+        "--step-tokens",
+        metavar="N",
+        help="most tokens of prompts in one step (2048; from 70 GiB on 8192)",
+    )
+    add("--price", metavar=TERMS["price"][0], help=TERMS["price"][1])
     output_flags(parser)
 
 
@@ -56,6 +63,8 @@ def run(args: Namespace, rest: list[str]) -> int:
     for name in ("share", "cache_share"):
         if (text := getattr(args, name)) is not None:
             settings = {**settings, name: _share(name, text)}
+    if args.step_tokens is not None:
+        settings = {**settings, "step_tokens": _one("--step-tokens", args.step_tokens)}
     serving = serve(
         model,
         context=None if args.context is None else _one("--context", args.context),
@@ -64,6 +73,7 @@ def run(args: Namespace, rest: list[str]) -> int:
         ttft=args.ttft,
         tpot=args.tpot,
         rate=args.rate,
+        price=args.price,
         **settings,
     )
     heeded(args, serving.prefill)

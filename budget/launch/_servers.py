@@ -83,6 +83,14 @@ share = _share_of("share")  # of the memory, that an engine takes
 cache_share = _share_of("cache_share")  # of what weights and activations leave, that its cache takes
 
 
+def _chunk(tokens: Any) -> Settings:
+    """The tokens of a prompt that SGLang takes at once; -1: whole prompts, of its 16,384 tokens in a step.
+
+    Source: sglang-prefill-size.
+    """
+    return whole("serving.step_tokens")(16384 if tokens == -1 else tokens)
+
+
 # Flags that several servers have, as they are spelled in Python.
 FIELDS: dict[str, Any] = {
     "model": "model", "dtype": one_of("dtype", DTYPES, "dtype"),
@@ -95,6 +103,7 @@ FIELDS: dict[str, Any] = {
     "max_num_seqs": whole("serving.places"), "max_running_requests": whole("serving.places"),
     "max_batch_size": whole("serving.places"), "gpu_memory_utilization": share,
     "mem_fraction_static": share,
+    "max_num_batched_tokens": whole("serving.step_tokens"), "chunked_prefill_size": _chunk,
     "enforce_eager": when({"execution": "fused"}), "disable_cuda_graph": when({"execution": "fused"}),
 }  # fmt: skip
 SILENT = (

@@ -41,6 +41,7 @@ FIELDS: dict[str, Any] = {
     "serves": _servers.serves(STACK), "model": "model", "hf_repo": "model", "hf_file": _last,
     "model_url": _last, "docker_repo": _last, "ctx_size": _context, "n_ctx": _context,
     **{name: whole("serving.places") for name in ("parallel", "n_parallel")},
+    **dict.fromkeys(("ubatch_size", "n_ubatch"), whole("serving.step_tokens")),
     **dict.fromkeys(("gpu_layers", "n_gpu_layers"), _layers),
     "cache_type_k": one_of("cache_type_k", TYPES, "k"), "cache_type_v": one_of("cache_type_v", TYPES, "v"),
     "flash_attn": one_of("flash_attn", SWITCH), "tensor_split": _split, "device": _split,

@@ -76,9 +76,10 @@ def _head(serving: Serving) -> str:
     request = f"a prompt of {serving.context:,} tokens and {serving.output_tokens:,} back"
     share = f" in {serving.share:.0%} of the memory" if serving.share < 1 else ""
     share += f", the cache in {serving.cache_share:.0%} of what is free" if serving.cache_share < 1 else ""
+    room = f", {serving.cache_tokens:,} tokens{share}" if serving.full.memory.kv_cache else share
     lines = (
         f"{e.model.name}: {size} parameters, {e.task.dtype}, {e.stack.name}, on {on}",
-        f"{request}: {whole} {beside}; room for {serving.places:,} at once{share}",
+        f"{request}: {whole} {beside}; room for {serving.places:,} at once{room}",
         *([f"with        {used}"] if (used := techniques(e)) else []),
         *taken_for(e),
         *([f"mode        {e.device.modes}"] if e.device.modes else []),

@@ -26,10 +26,10 @@ from ..errors import InputError, shown
 from ..estimate import estimate
 from ..fitting.largest import largest
 from ..layout import layout as parse
-from ..named import TYPE_CHECKING, Any, NamedTuple
+from ..named import TYPE_CHECKING, Any
 from ..quantity import PER_SECOND, SECONDS, read
-from ..size import NUMBER
-from .served import SHARES, Asked, Point, Serving
+from .room import Requests
+from .served import Asked, Point, Serving
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -53,6 +53,8 @@ def serve(
     places: int | None = None,
     share: float | None = None,
     cache_share: float | None = None,
+    step_tokens: int | None = None,
+    price: float | str | None = None,
     **settings: Unpack[Settings],
 ) -> Serving:
     """The time of a request and the rate of requests, for several numbers of users.
@@ -67,8 +69,10 @@ def serve(
     length: the most tokens of a request with its answer that the engine accepts. places: the most requests
     that a replica runs at once. share: the part of a device's memory that the engine takes (its software's
     default), unless a reserve is given. cache_share: the part of what weights and activations leave that its
-    cache takes (its software's default). settings: those of budget.estimate; a layout's dp are replicas, and
-    several devices without a layout are divided into the replicas that answer most within the limits.
+    cache takes (its software's default). step_tokens: of prompts in one step, at most, for which the cache
+    leaves room (2,048; on devices of 70 GiB and more 8,192). price: dollars an hour and device, or reserved,
+    spot (on-demand). settings: those of budget.estimate; a layout's dp are replicas, and several devices
+    without a layout are divided into the replicas that answer most within the limits.
     Raises InputError, also where not even one user fits.
     """
     answer = size("--output-tokens", 256 if output_tokens is None else output_tokens)
@@ -84,7 +88,9 @@ def serve(
     context = _context(context, answer, length, model, given)
     limits = (("--ttft", ttft, SECONDS), ("--tpot", tpot, SECONDS), ("--rate", rate, PER_SECOND))
     asked = Asked(*(x if x is None else read(flag, x, kind) for flag, x, kind in limits))
-    requests = _Requests(model, given, context, answer, None if places is None else size("places", places))
+    places = None if places is None else size("places", places)
+    step_tokens = None if step_tokens is None else size("--step-tokens", step_tokens)
+    requests = Requests(model, given, context, answer, places, step_tokens, price)
     requests = requests.within(share).caching(cache_share)
     if spread is None and devices is not None:
         parts = [n for n in range(1, size("devices", devices) + 1) if devices % n == 0]
@@ -118,60 +124,6 @@ def _context(
     return context
 
 
-class _Requests(NamedTuple):
-    """Answers of so many tokens to prompts of `context`, by a network with settings of budget.estimate."""
-
-    model: object
-    settings: Mapping[str, Any]
-    context: int
-    answer: int
-    places: int | None = None  # of a replica, where its memory has room for more
-    share: float = 1  # of a device's memory
-    cache_share: float = 1  # of what weights and activations leave
-
-    def on(self, layout: Mapping[str, Any] | None) -> _Requests:
-        """These requests on a layout."""
-        return self._replace(settings={**self.settings, "layout": layout})
-
-    def within(self, share: Any) -> _Requests:
-        """These requests within a share of the device's memory; None: the software's default."""
-        if self.settings.get("reserve") is not None:
-            return self
-        one = self.decode(1)
-        share = _share("--share", one.stack.share if share is None else share)
-        reserve = one.reserve.bytes + round((1 - share) * one.device.usable_bytes)
-        return (
-            self._replace(settings={**self.settings, "reserve": reserve}, share=share) if share < 1 else self
-        )
-
-    def caching(self, share: Any) -> _Requests:
-        """The same with so much of the free memory for the cache; None: what its software takes by itself."""
-        share = self.decode(1).stack.cache_share if share is None else share
-        return self._replace(cache_share=_share("--cache-share", share))
-
-    def cached(self, full: Estimate) -> int:
-        """How many sequences as long as those of `full` have room in the cache's share."""
-        cache = full.memory.kv_cache
-        if self.cache_share == 1 or not cache:
-            return int(full.task.workload.batch)
-        free = full.device.usable_bytes - (full.needed - cache)
-        if not (places := int(self.cache_share * free * full.task.workload.batch / cache)):
-            raise InputError("--cache-share", f"got {self.cache_share:g}, too little for one; allowed: more")
-        return places
-
-    def decode(self, batch: int, **more: Any) -> Estimate:
-        """A step that generates a token of each of so many sequences."""
-        return estimate(self.model, **self.settings, mode="decode", batch=batch, **more)
-
-
-def _share(field: str, share: Any) -> float:
-    """A share as it is. Raises InputError."""
-    number = isinstance(share, NUMBER)
-    if not (number and 0 < share <= 1):
-        raise InputError(field, f"got {f'{share:g}' if number else shown(share)}; allowed: {SHARES}")
-    return float(share)
-
-
 def _within_a_node(device: Device, cluster: object) -> list[int]:
     """How many devices a replica may have, where nobody says: powers of two that the innermost links join."""
     if device.intra is None and cluster is None:
@@ -180,7 +132,7 @@ def _within_a_node(device: Device, cluster: object) -> list[int]:
 
 
 def _best(
-    requests: _Requests, sizes: Sequence[int], devices: int | None, users: Sequence[int], asked: Asked
+    requests: Requests, sizes: Sequence[int], devices: int | None, users: Sequence[int], asked: Asked
 ) -> Serving:
     """The best of replicas of so many devices each, which share all devices; None: one of each size."""
     axis = "pp" if requests.decode(1).stack.by_layers else "tp"
@@ -210,7 +162,7 @@ def _merit(division: Serving) -> tuple[float, ...]:
     return (1.0, -division.devices_needed, -division.at_rate.tpot_s)
 
 
-def _served(requests: _Requests, replicas: int, users: Sequence[int], asked: Asked) -> Serving:
+def _served(requests: Requests, replicas: int, users: Sequence[int], asked: Asked) -> Serving:
     """The answer for users divided among replicas. Raises InputError where not even one user fits."""
     longest = requests.context + requests.answer
     most, full = largest(requests.model, "batch", **requests.settings, mode="decode", seq=longest)
@@ -223,9 +175,16 @@ def _served(requests: _Requests, replicas: int, users: Sequence[int], asked: Ask
         many = f"{one.devices} x " if one.devices > 1 else ""
         lack = f"{lacks:,.1f} GiB too much" + (" for each" if many else "")
         raise InputError("--context", f"not even one user fits {many}{one.device.name}: {lack}; {ways}")
-    if (room := min(most, requests.cached(full), requests.places or most)) < most:
+    if not (room := min(requests.cached(full), requests.places or most)):
+        if requests.cache_share < 1:
+            raise InputError(
+                "--cache-share", f"got {requests.cache_share:g}, too little for one; allowed: more"
+            )
+        ways = "allowed: a shorter one, fewer --step-tokens, more --devices, or --quantize"
+        raise InputError("--context", f"no room for one user beside a step of prompts; {ways}")
+    if room < most:
         most, full = room, requests.decode(room, seq=longest)
-    prefill = estimate(requests.model, **requests.settings, mode="prefill", batch=1, seq=requests.context)
+    full, prefill = requests.priced(full), requests.prefill(requests.context)
 
     @cache
     def point(users: int, replicas: int) -> Point:
@@ -264,7 +223,7 @@ def _doubled(most: int) -> list[int]:
     return [*(2**i for i in range(most.bit_length()) if 2**i < most), most]
 
 
-def _point(requests: _Requests, users: int, replicas: int, most: int, prefill: Estimate) -> Point:
+def _point(requests: Requests, users: int, replicas: int, most: int, prefill: Estimate) -> Point:
     """What all replicas answer together; times are those of the fullest one."""
     each, answer = -(-users // replicas), requests.answer
     batch = min(each, most)

@@ -78,6 +78,11 @@ class Serving(Shown, _Serving):
         return self.needed * int(self.full.devices)
 
     @property
+    def cache_tokens(self) -> int:
+        """The tokens of all requests that there is room for at once, prompts and answers."""
+        return self.places * (self.context + self.output_tokens)
+
+    @property
     def fewest(self) -> Point:
         """The point of the fewest users."""
         return min(self.points, key=lambda p: p.users)
@@ -98,6 +103,7 @@ class Serving(Shown, _Serving):
             "context": self.context,
             "output_tokens": self.output_tokens,
             "places": self.places,
+            "cache_tokens": self.cache_tokens,
             "share": self.share,
             "cache_share": self.cache_share,
             "points": [p._asdict() for p in self.points],
