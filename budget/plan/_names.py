@@ -22,13 +22,13 @@ def chosen(
     known += more
     names: set[str] = set()
     for pattern in filter(None, (p.strip() for p in patterns.split(","))):
-        found = _matching(known, pattern)
-        if not found:
+        named = _matching(known, pattern)
+        if not named:
             parts = dict.fromkeys(".".join(name.split(".")[-2:]) for name in known)
             raise InputError(
                 field, f"{pattern[:60]!r} matches no operator; allowed: {', '.join(list(parts)[:20])}"
             )
-        names |= found
+        names |= named
     if not names:
         raise InputError(field, f"got {patterns[:60]!r}; allowed: names of operators, by commas")
     return frozenset(names)

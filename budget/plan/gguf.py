@@ -145,8 +145,8 @@ def gguf(model: Model, form: str, *, train: bool = False, widened: bool = False,
         if t.name in heads:
             dtype = _of_head(mix, shape(t, o)[-1])
         else:
-            found = mix.get("table", mix["most"]) if o.tag == EMBED else mix["most"]
-            dtype = min(types.get(id(o), (found,)), key=lambda one: BYTES[one])
+            most = mix.get("table", mix["most"]) if o.tag == EMBED else mix["most"]
+            dtype = min(types.get(id(o), (most,)), key=lambda one: BYTES[one])
         return t._replace(role=FROZEN, dtype=fitting(dtype, shape(t, o)[-1]))
 
     def change(o: Op) -> Iterator[Op]:

@@ -240,16 +240,16 @@ def _compiled(left_out: list[str]) -> list[tuple[Any, str, Any]]:
         left_out[:] = sorted({*left_out, "what SyncBatchNorm sends (it is counted as a BatchNorm)"})
         return _BatchNorm.forward(m, x)
 
-    found: list[tuple[Any, str, Any]] = [
+    calls: list[tuple[Any, str, Any]] = [
         (torch.nn.SyncBatchNorm, "forward", normed),  # which refuses a processor
         (CondOp, "__call__", branch),
         (hops, "_hop_compile_and_call", lambda call, args: call(*args)),
     ]
     flex = sys.modules.get("torch.nn.attention.flex_attention")
     if flex is not None:  # it also trains, though what it is given seems to be on a processor
-        found.append((flex, "_validate_device", lambda *_: None))
-        found.append((flex, "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG", True))
-    return found
+        calls.append((flex, "_validate_device", lambda *_: None))
+        calls.append((flex, "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG", True))
+    return calls
 
 
 def _checked(check: Any) -> Any:

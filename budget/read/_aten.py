@@ -86,8 +86,8 @@ def operators(name: str, args: Args, outs: list[Any], named: Named, make: Any) -
     if name.endswith("_grouped_mm"):
         name = f"_grouped_mm/{args[0].dim()},{args[1].dim()}"
     if spec := CONTRACTIONS.get(name):
-        if name in ALIKE and len(found := {str(t.dtype)[6:] for t in args if hasattr(t, "dtype")}) > 1:
-            raise InputError("inputs", f"{name} of {' and '.join(sorted(found))}; allowed: one dtype")
+        if name in ALIKE and len(dtypes := {str(t.dtype)[6:] for t in args if hasattr(t, "dtype")}) > 1:
+            raise InputError("inputs", f"{name} of {' and '.join(sorted(dtypes))}; allowed: one dtype")
         yield from _contraction(spec, args, outs[0], named, make)
     elif name == "_trilinear":
         yield from _trilinear(args, outs[0], named, make)
@@ -192,8 +192,8 @@ def _convolution(args: Args, out: Any, named: Named, make: Any) -> Op:
     dims, sizes = _window(x, weight, out, *args[6:9:2])
     added = (named(bias)._replace(added=True),) if bias is not None else ()
     ins = tuple(named(t)._replace(dims=d) for t, d in zip((x, weight), dims, strict=False))
-    found: Op = make("contract", (*ins, *added), (named(out)._replace(dims=dims[2]),), sizes)
-    return found
+    product: Op = make("contract", (*ins, *added), (named(out)._replace(dims=dims[2]),), sizes)
+    return product
 
 
 def _convolution_backward(args: Args, outs: list[Any], named: Named, make: Any) -> Iterator[Op]:

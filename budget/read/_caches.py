@@ -26,22 +26,22 @@ GROWS = (
 LONGEST = 8192  # tokens where nothing says how many, as for built-in architectures
 
 
-def prompt(made: Any, workload: Workload, where: str) -> dict[str, Any]:
+def prompt(module: Any, workload: Workload, where: str) -> dict[str, Any]:
     """The prompt of a class that generates from tokens alone. Raises InputError."""
     import torch
 
-    generates = "input_ids" in signature(made.forward).parameters and made.can_generate()
-    if not generates or made.config.is_encoder_decoder:
-        problem = f"got {workload.mode}; allowed for {type(made).__name__}: train, forward"
+    generates = "input_ids" in signature(module.forward).parameters and module.can_generate()
+    if not generates or module.config.is_encoder_decoder:
+        problem = f"got {workload.mode}; allowed for {type(module).__name__}: train, forward"
         raise InputError("mode", problem)
-    limit = getattr(made.config.get_text_config(), "max_position_embeddings", None)
+    limit = getattr(module.config.get_text_config(), "max_position_embeddings", None)
     usual = min(limit, LONGEST) if isinstance(limit, int) and limit > 0 else LONGEST
     return {"input_ids": torch.ones(workload.batch, workload.seq or usual, dtype=torch.int64, device=where)}
 
 
-def settings(made: Any) -> dict[str, Any]:
+def settings(module: Any) -> dict[str, Any]:
     """Arguments with which a class generates: it keeps its cache, and makes only the last token's logits."""
-    last = "logits_to_keep" in signature(made.forward).parameters
+    last = "logits_to_keep" in signature(module.forward).parameters
     return {"use_cache": True, **({"logits_to_keep": 1} if last else {})}
 
 
@@ -55,17 +55,17 @@ def behind(given: Mapping[str, Any], run: Callable[[Mapping[str, Any]], Any]) ->
     ids = given["input_ids"]
     tokens = ids.size(1) - 1
     for short in (min(tokens, SHORT), tokens) if tokens else ():
-        found = caches(run({**given, "input_ids": ids[:, :short]}))
-        if not found:
+        kept = caches(run({**given, "input_ids": ids[:, :short]}))
+        if not kept:
             raise InputError("mode", "got decode, and this class returns no cache; allowed: train, forward")
-        if short == tokens or all(_stretch(cache, tokens) for cache in found.values()):
+        if short == tokens or all(_stretch(cache, tokens) for cache in kept.values()):
             break
     else:
-        found = {}
-    for t in tensors_in(found):  # what is a part of a prompt's, is alone once more tokens are there
+        kept = {}
+    for t in tensors_in(kept):  # what is a part of a prompt's, is alone once more tokens are there
         if t.numel() * t.itemsize < t.untyped_storage().nbytes():
             t.data = t.clone()
-    return {**given, "input_ids": ids[:, :1], **found}
+    return {**given, "input_ids": ids[:, :1], **kept}
 
 
 def _stretch(cache: Any, tokens: int) -> bool:
@@ -113,8 +113,8 @@ def served(model: Model, left: Collection[str], seq: int) -> Model:
         else:
             yield o._replace(ins=ins, outs=outs)
 
-    made = model._replace(nodes=rewrite(model.nodes, change))
-    return made._replace(tokens=made.samples, cached=seq) if model.config["mode"] == "decode" else made
+    marked = model._replace(nodes=rewrite(model.nodes, change))
+    return marked._replace(tokens=marked.samples, cached=seq) if model.config["mode"] == "decode" else marked
 
 
 def _appends(o: Op, left: Collection[str]) -> bool:

@@ -140,8 +140,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
         if kwargs.get("beta", 1) == 0 and name in ADDED:
             args = (None, *args[1:])
         flat = (*args, *(v for v in kwargs.values() if isinstance(v, torch.Tensor)))
-        if found := list(operators(name, flat, outs or list(made.values()), storages.named, make)):
-            self.ops += found
+        if ops := list(operators(name, flat, outs or list(made.values()), storages.named, make)):
+            self.ops += ops
             return
         reads = [t for x in (*args, *kwargs.values()) for y in _leaves(x) for t in parts(y)]
         reads = [t for t in reads if id(t) not in fresh]

@@ -14,33 +14,33 @@ BANDS = (128, 80)  # of a spectrogram where no field has their number. Source: t
 CLIP = 1_001  # frames of a spectrogram of 10 s that CLAP hears. Source: transformers
 
 
-def inputs(made: Any, workload: Workload, where: str = "meta") -> list[dict[str, Any]]:
+def inputs(module: Any, workload: Workload, where: str = "meta") -> list[dict[str, Any]]:
     """What a class may run on, the likeliest first: text, images, sound, two of them.
 
     where: on meta they have no data, on cpu they are all ones.
     """
     import torch
 
-    found: list[dict[str, Any]] = []
+    likely: list[dict[str, Any]] = []
     with torch.device(where), suppress(Exception):  # whatever a config's own methods and values raise
-        for given in _inputs(made, workload):  # on the device while these are made, and no longer
-            found.append(given)  # noqa: PERF402 - those before an error stay
-    return found
+        for given in _inputs(module, workload):  # on the device while these are made, and no longer
+            likely.append(given)  # noqa: PERF402 - those before an error stay
+    return likely
 
 
-def _inputs(made: Any, workload: Workload) -> Iterator[dict[str, Any]]:
+def _inputs(module: Any, workload: Workload) -> Iterator[dict[str, Any]]:
     from inspect import signature
 
     import torch
 
-    takes = signature(made.forward).parameters
-    config = made.config
-    text = _text(made, takes, workload)
+    takes = signature(module.forward).parameters
+    config = module.config
+    text = _text(module, takes, workload)
     pixels = {"pixel_values": _pixels(config, workload)} if "pixel_values" in takes else {}
-    main = getattr(made, "main_input_name", "")
+    main = getattr(module, "main_input_name", "")
     if workload.image and text and pixels:  # a picture among the tokens
         for picture in (pixels, *packed(config, takes, workload)):
-            if among := _with_image(made, text, picture):
+            if among := _with_image(module, text, picture):
                 yield among
         yield {**text, **pixels}
     elif not text:
@@ -69,7 +69,7 @@ def _inputs(made: Any, workload: Workload) -> Iterator[dict[str, Any]]:
         yield from _pictures(config, pixels, text)
     yield from asked(config, takes, main, workload)
     if "input_features" in takes:
-        yield from _as_first_layer(made, workload)
+        yield from _as_first_layer(module, workload)
     if text:
         yield from beside(config, takes, text, pixels)
         yield from ({**text, **picture} for picture in patched(config, takes, workload))
@@ -109,22 +109,22 @@ def _series(config: Any, workload: Workload) -> Iterator[dict[str, Any]]:
         yield {"past_values": torch.ones(workload.batch, steps, *several)}
 
 
-def _with_image(made: Any, text: dict[str, Any], picture: dict[str, Any]) -> dict[str, Any]:
+def _with_image(module: Any, text: dict[str, Any], picture: dict[str, Any]) -> dict[str, Any]:
     """A picture, and the text behind as many image tokens as the tower makes of it.
 
     With data, since classes read it. Empty where there is no such tower, or it does not take this.
     """
     import torch
 
-    token = getattr(made.config, "image_token_id", None)
-    tower = getattr(made, "get_image_features", None)
+    token = getattr(module.config, "image_token_id", None)
+    tower = getattr(module, "get_image_features", None)
     if token is None or tower is None:
         return {}
     with torch.no_grad(), suppress(Exception):  # whatever a tower needs besides
-        seen = {k: t.to(made.dtype) if t.is_floating_point() else t for k, t in picture.items()}
-        found = tower(**seen)
-        found = getattr(found, "pooler_output", found)
-        parts = found if isinstance(found, list | tuple) else [found]
+        seen = {k: t.to(module.dtype) if t.is_floating_point() else t for k, t in picture.items()}
+        features = tower(**seen)
+        features = getattr(features, "pooler_output", features)
+        parts = features if isinstance(features, list | tuple) else [features]
         batch = text["input_ids"].shape[0]
         tokens = sum(part.shape[:-1].numel() for part in parts) // batch
         words = torch.ones(text["input_ids"].shape, dtype=torch.int64, device="cpu")
@@ -133,7 +133,7 @@ def _with_image(made: Any, text: dict[str, Any], picture: dict[str, Any]) -> dic
     return {}
 
 
-def _text(made: Any, takes: Mapping[str, Any], workload: Workload) -> dict[str, Any]:
+def _text(module: Any, takes: Mapping[str, Any], workload: Workload) -> dict[str, Any]:
     """Words, for an encoder, a decoder, or both; where the class wants it, the place of each on a page."""
     import torch
 
@@ -142,14 +142,14 @@ def _text(made: Any, takes: Mapping[str, Any], workload: Workload) -> dict[str, 
         return {}
     limit = None
     with suppress(ValueError):  # of several texts
-        limit = getattr(made.config.get_text_config(), "max_position_embeddings", None)
-    limit = getattr(made.config, "max_text_len", None) or limit  # of a text that is compared with a picture
+        limit = getattr(module.config.get_text_config(), "max_position_embeddings", None)
+    limit = getattr(module.config, "max_text_len", None) or limit  # of a text that is compared with a picture
     usual = min(TOKENS, limit) if isinstance(limit, int) and limit > 0 else TOKENS
     ids = torch.ones(workload.batch, workload.seq or usual, dtype=torch.int64)
     given = {name: ids for name in words if name in takes}
     if "bbox" in takes:
         given["bbox"] = ids.unsqueeze(-1).repeat(1, 1, 4)
-    head = getattr(made, "get_output_embeddings", lambda: None)()
+    head = getattr(module, "get_output_embeddings", lambda: None)()
     if workload.mode == "train" and head is not None and "labels" in takes:
         given["labels"] = ids
     return given
@@ -183,11 +183,11 @@ def _features(config: Any, takes: Mapping[str, Any], workload: Workload) -> Iter
                     yield given
 
 
-def _as_first_layer(made: Any, workload: Workload) -> Iterator[dict[str, Any]]:
+def _as_first_layer(module: Any, workload: Workload) -> Iterator[dict[str, Any]]:
     """Frames as wide as the first layer takes them, where a processor joins several; else the usual bands."""
     import torch
 
-    linear = next((m.in_features for m in made.modules() if isinstance(m, torch.nn.Linear)), None)
+    linear = next((m.in_features for m in module.modules() if isinstance(m, torch.nn.Linear)), None)
     for width in (linear, *BANDS):
         if width:
             yield {"input_features": torch.ones(workload.batch, workload.seq or FRAMES, width)}

@@ -10,22 +10,22 @@ from ..named import Any
 from .hf_fields import has_few_bits
 
 
-def described(model: Model, made: Any, values: Mapping[str, Any], given: Mapping[str, Any]) -> Model:
+def described(model: Model, module: Any, values: Mapping[str, Any], given: Mapping[str, Any]) -> Model:
     """A captured program with its config's description, and the parts of the config that are not in it."""
-    kind, left = values["model_type"], [*model.uncounted, *_unreached(made, model)]
-    if made.config.model_type != kind:
+    kind, left = values["model_type"], [*model.uncounted, *_unreached(module, model)]
+    if module.config.model_type != kind:
         left.append(f"all of {kind} but its text model: timm is not installed")
     if has_few_bits(values):
-        left.append(f"quantization_config: weights are taken for {made.dtype}".replace("torch.", ""))
+        left.append(f"quantization_config: weights are taken for {module.dtype}".replace("torch.", ""))
     shapes = {name: list(t.shape) for name, t in given.items()}
-    about = {"class": type(made).__name__, "model_type": kind, "captured": True, "inputs": shapes}
+    about = {"class": type(module).__name__, "model_type": kind, "captured": True, "inputs": shapes}
     return model._replace(config={**model.config, **about}, uncounted=tuple(left))
 
 
-def _unreached(made: Any, model: Model) -> tuple[str, ...]:
+def _unreached(network: Any, model: Model) -> tuple[str, ...]:
     """The outermost modules whose weights nothing reads: a tower of images, where the input is text."""
     read = {t.name for o, _ in walk(model.nodes) if o.kind != "resident" for t in o.ins}
-    names = tuple(name for name, _ in made.named_parameters())
+    names = tuple(name for name, _ in network.named_parameters())
 
     def outermost(module: Any, path: str) -> Iterator[str]:
         for name, child in module.named_children():
@@ -35,4 +35,4 @@ def _unreached(made: Any, model: Model) -> tuple[str, ...]:
             elif own - read:
                 yield from outermost(child, f"{path}{name}.")
 
-    return tuple(f"{name}, which no input reaches" for name in dict.fromkeys(outermost(made, "")))
+    return tuple(f"{name}, which no input reaches" for name in dict.fromkeys(outermost(network, "")))

@@ -55,8 +55,8 @@ class Asked(NamedTuple):
 
     def first(self, *fields: str) -> Any:
         """The first of a config's fields that says something, of several numbers the first."""
-        found = next((self.config[field] for field in fields if self.config.get(field)), None)
-        return found[0] if isinstance(found, list | tuple) else found
+        value = next((self.config[field] for field in fields if self.config.get(field)), None)
+        return value[0] if isinstance(value, list | tuple) else value
 
     def needs(self, name: str) -> bool:
         """Whether an input has no default."""
@@ -68,10 +68,10 @@ class Asked(NamedTuple):
         return (self.frames or 1) // through * (self.height // patch) * (self.width // patch)
 
 
-def of(made: Any, w: Workload, dtype: Any, video: Any = None) -> dict[str, Any]:
+def of(module: Any, w: Workload, dtype: Any, video: Any = None) -> dict[str, Any]:
     """What a class is called with. video: frames, height and width where the workload has no side."""
-    a = _asked(made, w, dtype, video)
-    layout = _about(made).get("latents", "b c t h w" if a.frames else "b c h w")
+    a = _asked(module, w, dtype, video)
+    layout = _about(module).get("latents", "b c t h w" if a.frames else "b c h w")
     given = {next(iter(a.takes)): _latents(a, layout)}
     for name in a.takes:
         value = INPUTS[name](a) if name in INPUTS else None
@@ -80,14 +80,14 @@ def of(made: Any, w: Workload, dtype: Any, video: Any = None) -> dict[str, Any]:
     return given
 
 
-def _about(made: Any) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = table.load("diffusers.json")["classes"].get(type(made).__name__, {})
-    return found
+def _about(module: Any) -> Mapping[str, Any]:
+    about: Mapping[str, Any] = table.load("diffusers.json")["classes"].get(type(module).__name__, {})
+    return about
 
 
-def _asked(made: Any, w: Workload, dtype: Any, video: Any) -> Asked:
-    c, about, name = made.config, _about(made), type(made).__name__
-    takes = signature(made.forward).parameters
+def _asked(module: Any, w: Workload, dtype: Any, video: Any) -> Asked:
+    c, about, name = module.config, _about(module), type(module).__name__
+    takes = signature(module.forward).parameters
     side, square = about.get("side", SIDE), c.get("sample_size")
     if name.startswith("Autoencoder"):  # whose config has pixels
         side = SIDE if "z" in takes else 1

@@ -59,8 +59,8 @@ def first(config: Any, *names: str) -> Any:
     if config is None or isinstance(config, dict):  # a part that transformers has no class of configs for
         return next((config[name] for name in names if config.get(name)), None) if config else None
     parts = (config, *(getattr(config, part, None) for part in config.sub_configs))
-    found = (getattr(part, name, None) for part in parts for name in names)
-    return next((value for value in found if value), None)
+    values = (getattr(part, name, None) for part in parts for name in names)
+    return next((value for value in values if value), None)
 
 
 def packed(config: Any, takes: Mapping[str, Any], workload: Workload) -> Iterator[dict[str, Any]]:
@@ -119,9 +119,9 @@ def beside(
     import torch
 
     words = next(iter(text.values())).shape
-    found, place = first(config, "visual_feat_dim"), first(config, "visual_pos_dim")
-    if "visual_feats" in takes and found and place:
-        regions = torch.ones(words[0], REGIONS, found + place).split((found, place), dim=-1)
+    width, place = first(config, "visual_feat_dim"), first(config, "visual_pos_dim")
+    if "visual_feats" in takes and width and place:
+        regions = torch.ones(words[0], REGIONS, width + place).split((width, place), dim=-1)
         yield {**text, "visual_feats": regions[0], "visual_pos": regions[1]}
     tokens = first(config, "latent_query_num")
     if "image_embeds_position_mask" in takes and tokens:
@@ -212,5 +212,5 @@ def _length(config: Any, of: Any, workload: Workload) -> Any:
     if of == "patch":  # and the row and the column of each
         patch = first(config, "patch_embed_hidden_size")
         return patch + 2 if patch else None
-    found = first(config, of) or getattr(config, of, None)  # it may be 0
-    return found if isinstance(found, int) else None
+    length = first(config, of) or getattr(config, of, None)  # it may be 0
+    return length if isinstance(length, int) else None

@@ -59,7 +59,7 @@ def of_sizes(module: Any, shapes: Any, batch: int | None) -> Any:
     if isinstance(shapes, Shape):
         shapes = [shapes]
     own = own_dtype(module)
-    made = []
+    inputs = []
     for shape in shapes:
         dtype = getattr(torch, SHORT.get(shape.dtype, shape.dtype) or own, None)
         if not isinstance(dtype, torch.dtype):
@@ -68,8 +68,8 @@ def of_sizes(module: Any, shapes: Any, batch: int | None) -> Any:
             )
         with_batch = batch is not None and shape.sizes[0] == shapes[0].sizes[0]
         sizes = (batch, *shape.sizes[1:]) if with_batch else shape.sizes
-        made.append(_empty(sizes, dtype))
-    return tuple(made)
+        inputs.append(_empty(sizes, dtype))
+    return tuple(inputs)
 
 
 def of_batch(inputs: Any, batch: int) -> Any:

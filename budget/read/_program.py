@@ -54,13 +54,13 @@ def program(
 def _successors(parameters: Mapping[str, torch.Tensor], storages: Storages) -> dict[str, Successor]:
     """The storages that took a parameter's place, by `weight.data = ...`."""
     freed = {name: i for i, names in storages.freed.items() for name in names}
-    found = {}
+    successors = {}
     for name, p in parameters.items():
         for t in parts(p):
             now = storages.alive.get(address(t))
             if now and now.role not in WEIGHTS and name in freed:
-                found[now.name] = Successor(name, WEIGHT if p.requires_grad else FROZEN, freed[name])
-    return found
+                successors[now.name] = Successor(name, WEIGHT if p.requires_grad else FROZEN, freed[name])
+    return successors
 
 
 def _gradients(gradients: Mapping[str, torch.Tensor], storages: Storages) -> dict[str, Tensors]:

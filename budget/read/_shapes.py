@@ -38,5 +38,5 @@ def sized(inputs: Any) -> Any:
         if min(rest) < 1:
             raise InputError("inputs", f"got {shown(inputs)}; allowed: sizes of 1 or more")
         return Shape(tuple(rest), dtype)
-    found = [sized(x) for x in inputs]
-    return found if None not in found else None
+    shapes = [sized(x) for x in inputs]
+    return shapes if None not in shapes else None

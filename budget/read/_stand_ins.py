@@ -149,5 +149,5 @@ class _Maker:
         with unset_fake_temporarily():
             dtypes = map(self.dtype, parts)
             bare = [torch.empty(p.size(), dtype=d, device="meta") for p, d in zip(parts, dtypes, strict=True)]
-            made = torch.sparse_compressed_tensor(*bare, t.size(), layout=t.layout, check_invariants=False)
-        return FakeTensor(mode, made, torch.device("cpu"))
+            sparse = torch.sparse_compressed_tensor(*bare, t.size(), layout=t.layout, check_invariants=False)
+        return FakeTensor(mode, sparse, torch.device("cpu"))

@@ -40,9 +40,9 @@ def text_alone(config: Any) -> Any:
     return config.get_text_config() if wrapped and not find_spec("timm") else None
 
 
-def freeze_as_timm(made: Any) -> None:
+def freeze_as_timm(module: Any) -> None:
     """Train the backbone's last three stages, as the class does with timm's own."""
-    for part in made.modules():
+    for part in module.modules():
         if type(part).__name__ == "ResNetBackbone":
             for name, p in part.named_parameters():
                 p.requires_grad_(not name.startswith(("embedder", "encoder.stages.0")))

@@ -146,47 +146,47 @@ class Values:
         with unset_fake_temporarily():
             return func(*reals[0], **reals[1])
 
-    def _pair(self, func: Any, args: Any, kwargs: Any, made: list[torch.Tensor]) -> None:
+    def _pair(self, func: Any, args: Any, kwargs: Any, results: list[torch.Tensor]) -> None:
         try:
             result = self._real(func, args, kwargs)
         except Exception:  # noqa: BLE001 - then it stays unknown
             return
         reals = [t for t in tree_leaves(result) if isinstance(t, torch.Tensor)]
-        for fake, real in zip(made, reals, strict=False):
+        for fake, real in zip(results, reals, strict=False):
             if isinstance(fake, FakeTensor) and fake.shape == real.shape:
                 held = Held(real)
                 held.copied = func._schema.name != "aten::lift_fresh"
                 vars(fake)["known"] = held
 
 
-def _stored(made: torch.Tensor, operands: list[torch.Tensor]) -> torch.Tensor:
+def _stored(result: torch.Tensor, operands: list[torch.Tensor]) -> torch.Tensor:
     """A sparse result with as many stored values as the one sparse operand of its size: fake kernels (a
     transposition, a scaling) forget how many there are.
     """
-    given = [t for t in operands if t.layout is torch.sparse_coo and t.numel() == made.numel()]
-    if len(given) != 1 or given[0].sparse_dim() != made.sparse_dim():
-        return made
+    given = [t for t in operands if t.layout is torch.sparse_coo and t.numel() == result.numel()]
+    if len(given) != 1 or given[0].sparse_dim() != result.sparse_dim():
+        return result
     indices, values = given[0]._indices(), given[0]._values()
-    parts = torch.empty_like(indices), torch.empty_like(values, dtype=made.dtype)
+    parts = torch.empty_like(indices), torch.empty_like(values, dtype=result.dtype)
     return torch.sparse_coo_tensor(
-        *parts, made.size(), is_coalesced=made.is_coalesced(), check_invariants=False
+        *parts, result.size(), is_coalesced=result.is_coalesced(), check_invariants=False
     )
 
 
-def _blank(made: Any) -> None:
+def _blank(result: Any) -> None:
     """A few whole numbers that are still to be written, one by one: the sizes of a pyramid's levels."""
-    if isinstance(made, FakeTensor) and made.dtype == torch.int64 and made.numel() <= FEW:
+    if isinstance(result, FakeTensor) and result.dtype == torch.int64 and result.numel() <= FEW:
         with unset_fake_temporarily():
-            real = torch.full(made.shape, BLANK)
+            real = torch.full(result.shape, BLANK)
             real.untyped_storage().blank = True
-        vars(made)["known"] = Held(real)
-        vars(made)["known"].copied = True
+        vars(result)["known"] = Held(real)
+        vars(result)["known"].copied = True
 
 
-def _spread(func: Any, args: Any, kwargs: Any, made: Any) -> None:
+def _spread(func: Any, args: Any, kwargs: Any, result: Any) -> None:
     """Choices along a dimension, each as often as any other: n, n + 1, n + 2 ..."""
     given = dict(zip((a.name for a in func._schema.arguments), args, strict=False)) | kwargs
-    chosen, dim = made[1] if isinstance(made, tuple | list) else made, given.get("dim", -1)
+    chosen, dim = result[1] if isinstance(result, tuple | list) else result, given.get("dim", -1)
     if dim is None or not chosen.dim() or chosen.numel() > LARGEST:
         return
     count, rest = given.get("k", 1), list(given["self"].shape)

@@ -37,8 +37,8 @@ def program(
     except (TypeError, ValueError) as error:
         raise InputError("config", f"is no JSON: {error}") from None
     given = tuple((field, size(field, x)) for field, x in sizes.items() if x is not None)
-    found: Model = _program(text, mode, dtype, attention or "sdpa", given)
-    return found
+    model: Model = _program(text, mode, dtype, attention or "sdpa", given)
+    return model
 
 
 @once
@@ -71,25 +71,25 @@ def _program(text: str, mode: str, dtype: str, attention: str, sizes: tuple[tupl
     try:
         with torch.device("meta"):
             config = {k: v for k, v in values.items() if k not in ("quantization_config", PART, VIDEO)}
-            made = _made(cls, config, wanted)
-            made.train(mode == "train")
+            module = _made(cls, config, wanted)
+            module.train(mode == "train")
             if attention != "sdpa":
-                _write_out(made, attention)
+                _write_out(module, attention)
             if values.get(PART) == "decode":
-                made.forward = made.decode
-            given = _diffusers_inputs.of(made, workload, wanted, video)
+                module.forward = module.decode
+            given = _diffusers_inputs.of(module, workload, wanted, video)
     except InputError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever a config's values make a class raise
         problem = " ".join(str(error).split()) or type(error).__name__
         raise InputError("config", f"diffusers cannot build {name}: {problem[:200]}") from None
-    model = torch_module.capture(made, given, mode)
+    model = torch_module.capture(module, given, mode)
     shapes = {name: list(x.shape) for name, x in given.items() if isinstance(x, torch.Tensor)}
     about = {"class": name, "library": "diffusers", "captured": True, "inputs": shapes}
     return model._replace(config={**model.config, **about}, samples=workload.batch)
 
 
-def _write_out(made: Any, attention: str) -> None:
+def _write_out(module: Any, attention: str) -> None:
     """Let a network's attention write its scores. Raises InputError where it is not one of the usual callers
     of SDPA.
     """
@@ -98,18 +98,18 @@ def _write_out(made: Any, attention: str) -> None:
     if attention not in ATTENTION:
         allowed = ", ".join(ATTENTION)
         raise InputError("attention", f"got {attention!r}; allowed for a network of diffusers: {allowed}")
-    if any(type(p) is not AttnProcessor2_0 for p in getattr(made, "attn_processors", {0: None}).values()):
-        raise InputError("attention", f"{type(made).__name__} has its own; allowed: sdpa")
-    made.set_attn_processor(AttnProcessor())
+    if any(type(p) is not AttnProcessor2_0 for p in getattr(module, "attn_processors", {0: None}).values()):
+        raise InputError("attention", f"{type(module).__name__} has its own; allowed: sdpa")
+    module.set_attn_processor(AttnProcessor())
 
 
 def _made(cls: Any, config: Mapping[str, Any], dtype: Any) -> Any:
     """A class without weights in a dtype, but for what it keeps in float32."""
     import torch
 
-    made = cls.from_config(config)
+    module = cls.from_config(config)
     kept = getattr(cls, "_keep_in_fp32_modules", None) or ()
-    for path, part in made.named_modules():
+    for path, part in module.named_modules():
         if not any(name in path.split(".") for name in kept):
             for name, p in list(part.named_parameters(recurse=False)):
                 narrow = p.dtype.is_floating_point and name not in kept
@@ -117,4 +117,4 @@ def _made(cls: Any, config: Mapping[str, Any], dtype: Any) -> Any:
             for name, t in list(part.named_buffers(recurse=False)):
                 if t.dtype.is_floating_point:
                     setattr(part, name, t.to(dtype))
-    return made
+    return module

@@ -182,7 +182,7 @@ def _header(read: _Reader) -> tuple[dict[str, Any], dict[str, tuple[tuple[int, .
     for _ in range(entries):
         key = read.text()
         about[key] = read.value(read.number("I"))
-    found = {}
+    shapes = {}
     for _ in range(tensors):
         key = read.text()
         axes = read.number("I")
@@ -195,8 +195,8 @@ def _header(read: _Reader) -> tuple[dict[str, Any], dict[str, tuple[tuple[int, .
             raise InputError("gguf", f"has a tensor of type {kind}, which is not known here")
         if prod(shape) > 2**50:
             raise InputError("gguf", f"has a tensor of {prod(shape):,} numbers")
-        found[key] = (shape, TYPES[kind])
-    return about, found
+        shapes[key] = (shape, TYPES[kind])
+    return about, shapes
 
 
 class _Reader:

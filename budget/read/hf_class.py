@@ -69,16 +69,16 @@ def module(values: Mapping[str, Any], why: UncoveredError, dtype: str = "", wher
         _whole_pass(config)
         replaced = without_timm(config)
         with torch.device(where):
-            made = _made(cls, config, getattr(torch, dtype) if dtype else _dtype(torch, config))
-            made.tie_weights()
-            _keep_in_float32(made)
+            network = _made(cls, config, getattr(torch, dtype) if dtype else _dtype(torch, config))
+            network.tie_weights()
+            _keep_in_float32(network)
             if replaced:
-                freeze_as_timm(made)
+                freeze_as_timm(network)
     except InputError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever a config's values make a class raise
         raise InputError("config", f"transformers cannot build {kind}: {_reason(error)}") from None
-    return made
+    return network
 
 
 def _reason(error: Exception) -> str:
@@ -143,18 +143,18 @@ def _class(values: Mapping[str, Any], config: Any, why: UncoveredError) -> Any:
     names = values.get("architectures") or ()
     if names:
         name = names[0] if isinstance(names, list | tuple) else names
-        found = getattr(transformers, name, None) if isinstance(name, str) else None
-        if getattr(found, "config_class", None) is not type(config):
+        cls = getattr(transformers, name, None) if isinstance(name, str) else None
+        if getattr(cls, "config_class", None) is not type(config):
             problem = f"got {shown(name)}, which transformers does not have for {config.model_type}"
             raise why if why.field == "architectures" else InputError("architectures", problem)
-        return found
+        return cls
     for auto in AUTO:
         mapping = getattr(transformers, auto)._model_mapping  # noqa: SLF001 - there is no public one
         if type(config) in mapping:
-            found = mapping[type(config)]
-            found = found[0] if isinstance(found, tuple | list) else found
-            if found.config_class not in config.sub_configs.values():  # a part of it alone
-                return found
+            cls = mapping[type(config)]
+            cls = cls[0] if isinstance(cls, tuple | list) else cls
+            if cls.config_class not in config.sub_configs.values():  # a part of it alone
+                return cls
     return _part(config)
 
 
@@ -168,17 +168,17 @@ def _part(config: Any) -> Any:
     import transformers
 
     own: Any = type(config)
-    found: list[Any] = []
+    classes: list[Any] = []
     code = own.__module__.replace(".configuration_", ".modeling_")
     with suppress(ImportError):
         every: list[Any] = [x for x in vars(import_module(code)).values() if isinstance(x, type)]
         for x in every:
             if issubclass(x, transformers.PreTrainedModel) and "forward" in vars(x):
                 given = x.__init__.__annotations__.get("config")
-                found += [x] if own in (x.config_class, given) or given == own.__name__ else []
-    if not found:
+                classes += [x] if own in (x.config_class, given) or given == own.__name__ else []
+    if not classes:
         raise InputError("model_type", f"transformers has no class for {config.model_type} alone{WHOLE}")
-    return next((x for x in found if hasattr(transformers, x.__name__)), found[0])
+    return next((x for x in classes if hasattr(transformers, x.__name__)), classes[0])
 
 
 def _dtype(torch: Any, config: Any) -> Any:
@@ -195,17 +195,17 @@ def _made(cls: Any, config: Any, dtype: Any) -> Any:
         return cls._from_config(config, dtype=dtype)
 
 
-def _keep_in_float32(made: Any) -> None:
+def _keep_in_float32(network: Any) -> None:
     """Weights that the class keeps in float32 in a checkpoint of 16 bits, as `from_pretrained` does."""
     import torch
 
-    plan = made._get_dtype_plan(made.dtype)  # noqa: SLF001 - there is no public one
+    plan = network._get_dtype_plan(network.dtype)  # noqa: SLF001 - there is no public one
     if not plan:
         return
     from transformers.core_model_loading import build_glob_alternation
 
     kept = build_glob_alternation(list(plan))[0]
-    for path, part in made.named_modules():
+    for path, part in network.named_modules():
         for name, p in list(part.named_parameters(recurse=False)):
             if kept.search(f"{path}.{name}"):
                 setattr(part, name, torch.nn.Parameter(p.detach().float(), p.requires_grad))
@@ -245,34 +245,36 @@ def _program(values: Mapping[str, Any], why: UncoveredError, workload: Workload,
         looks = any(isinstance(error, torch_module.NeedsDataError) for _, error in failed)
         if where == "cpu" and (size > SMALL or not looks):
             break
-        made = module(values, why, of_class(dtype) if dtype else usual, where).train(mode == "train")
-        size = sum(p.numel() for p in made.parameters())
-        if type(made).forward is Module.forward:
-            problem = f"{type(made).__name__} has no forward pass of its own"
+        network = module(values, why, of_class(dtype) if dtype else usual, where).train(mode == "train")
+        size = sum(p.numel() for p in network.parameters())
+        if type(network).forward is Module.forward:
+            problem = f"{type(network).__name__} has no forward pass of its own"
             raise InputError("architectures", f"{problem}; allowed: the class and the config of a part")
         serves = mode in _caches.SERVES
-        for given in [_caches.prompt(made, workload, where)] if serves else inputs(made, workload, where):
-            cast = {k: t.to(made.dtype) if t.is_floating_point() else t for k, t in given.items()}
-            asked = _caches.settings(made) if serves else {}
+        for given in (
+            [_caches.prompt(network, workload, where)] if serves else inputs(network, workload, where)
+        ):
+            cast = {k: t.to(network.dtype) if t.is_floating_point() else t for k, t in given.items()}
+            asked = _caches.settings(network) if serves else {}
             try:
-                model = torch_module.capture(made, {**cast, **asked}, mode)
+                model = torch_module.capture(network, {**cast, **asked}, mode)
             except InputError as error:
                 failed.append((len(given), error))
                 continue
             if not serves:
-                _all_read(made, workload, given, where)
-            return described(model, made, values, given)
-    raise _without_inputs(failed, values["model_type"], type(made).__name__)
+                _all_read(network, workload, given, where)
+            return described(model, network, values, given)
+    raise _without_inputs(failed, values["model_type"], type(network).__name__)
 
 
-def _all_read(made: Any, workload: Workload, given: Mapping[str, Any], where: str) -> None:
+def _all_read(network: Any, workload: Workload, given: Mapping[str, Any], where: str) -> None:
     """Raise an InputError for a size of the workload without which the inputs would be the same."""
     shapes = {name: t.shape for name, t in given.items()}
     for name in ("seq", "image"):
         if stated := getattr(workload, name):
-            others = inputs(made, workload._replace(**{name: 2 * stated}), where)
+            others = inputs(network, workload._replace(**{name: 2 * stated}), where)
             if shapes in ({key: t.shape for key, t in other.items()} for other in others):
-                problem = f"{type(made).__name__} has no {name}, it reads {', '.join(shapes)}"
+                problem = f"{type(network).__name__} has no {name}, it reads {', '.join(shapes)}"
                 raise InputError(name, f"{problem}; allowed: sizes that it reads, as batch")
 
 

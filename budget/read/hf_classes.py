@@ -48,10 +48,10 @@ def head(values: Mapping[str, Any], kind: str, family: Mapping[str, Any]) -> Map
 
 def _settings(family: Mapping[str, Any], word: Any) -> Mapping[str, Any]:
     """The settings for a word of data/heads.json; settings stay what they are."""
-    found: Mapping[str, Any] = (
+    settings: Mapping[str, Any] = (
         table.load("heads.json")[family["arch"]][word] if isinstance(word, str) else word
     )
-    return found
+    return settings
 
 
 def labels(

@@ -46,8 +46,8 @@ def typed(values: Mapping[str, Any]) -> Mapping[str, Any]:
         return values
     if not isinstance(names[0], str):
         return values
-    found = [kind for kind in hf_families.known() if names[0] in hf_families.load(kind).get("classes", {})]
-    return {**values, "model_type": found[0]} if len(found) == 1 else values
+    families = [kind for kind in hf_families.known() if names[0] in hf_families.load(kind).get("classes", {})]
+    return {**values, "model_type": families[0]} if len(families) == 1 else values
 
 
 def _read(

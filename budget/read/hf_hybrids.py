@@ -69,8 +69,8 @@ def qwen3_5(hf: Settings) -> dict[str, Any]:
 
 def qwen3_5_moe(hf: Settings) -> dict[str, Any]:
     """As qwen3_5, with experts in all layers."""
-    found = qwen3_5(hf)
-    return {**found, "expert_layers": tuple(range(_layers(hf)))}
+    settings = qwen3_5(hf)
+    return {**settings, "expert_layers": tuple(range(_layers(hf)))}
 
 
 def qwen3_next(hf: Settings) -> dict[str, Any]:
@@ -126,16 +126,16 @@ def nemotron_h(hf: Settings) -> dict[str, Any]:
         problem = f"got {shown(pattern)}; allowed: a text of the letters M, *, - and E"
         raise InputError("hybrid_override_pattern", problem)
     _short(len(pattern), "hybrid_override_pattern")
-    found = {
+    settings = {
         "pattern": pattern,
         "layers": len(pattern),
         "kv_heads": _whole(hf, "num_key_value_heads", _whole(hf, "num_attention_heads")),
     }
     if "E" not in pattern:
-        return found
+        return settings
     latent = hf.get("moe_latent_size")
     return {
-        **found,
+        **settings,
         "experts": _whole(hf, "n_routed_experts"),
         "active_experts": _whole(hf, "num_experts_per_tok"),
         "expert_d_ff": _whole(hf, "moe_intermediate_size"),

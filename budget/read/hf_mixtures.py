@@ -105,16 +105,16 @@ def gemma4_text(hf: Settings) -> dict[str, Any]:
     names = "sliding_attention", "full_attention", "sliding_window", "num_hidden_layers"
     _windows(hf, kinds, "layer_types", *names)
     full = (*(i for i, kind in enumerate(kinds[:-1]) if kind == "full_attention"), layers - 1)
-    found: dict[str, Any] = {"full_layers": full, "experts": 0}
+    settings: dict[str, Any] = {"full_layers": full, "experts": 0}
     if hf.get("per_layer_config") is not None:
-        found |= _full_heads(hf, full)
+        settings |= _full_heads(hf, full)
     elif _flag(hf, "attention_k_eq_v", False):
-        found["full_kv_heads"] = _whole(hf, "num_global_key_value_heads", 0)
+        settings["full_kv_heads"] = _whole(hf, "num_global_key_value_heads", 0)
     if _flag(hf, "enable_moe_block", False):
-        found["experts"] = _whole(hf, "num_experts")
-        found["active_experts"] = _whole(hf, "top_k_experts")
-        found["expert_d_ff"] = _whole(hf, "moe_intermediate_size")
-    return found
+        settings["experts"] = _whole(hf, "num_experts")
+        settings["active_experts"] = _whole(hf, "top_k_experts")
+        settings["expert_d_ff"] = _whole(hf, "moe_intermediate_size")
+    return settings
 
 
 def _full_heads(hf: Settings, full: tuple[int, ...]) -> dict[str, Any]:

@@ -51,10 +51,10 @@ def llava_next(hf: Settings, tower: Any) -> dict[str, Any]:
     sides = tuple(_whole({field: side}, field) for pair in pairs for side in pair)
     if any(side % tower.image for side in sides):
         raise UncoveredError(field, f"allowed: multiples of the tower's image, {tower.image}")
-    found = llava(hf, tower)
-    if tower.extra_tokens and found["class_tokens"]:  # it is no patch of a tile
+    settings = llava(hf, tower)
+    if tower.extra_tokens and settings["class_tokens"]:  # it is no patch of a tile
         raise UncoveredError("vision_feature_select_strategy", "got full; allowed for this tower: default")
-    return {**found, "resolutions": sides, "newline": True}
+    return {**settings, "resolutions": sides, "newline": True}
 
 
 def llava_onevision(hf: Settings, tower: Any) -> dict[str, Any]:

@@ -32,8 +32,8 @@ def packing(
     """
     table, inner = values.get(FIELD, values.get("quantization")), values.get(nested)
     if table is None and isinstance(inner, Mapping) and inner.get(FIELD) is not None:
-        found = packing(inner, dtype, formats)
-        return found and without(found, {TOWER: TOWER})
+        inside = packing(inner, dtype, formats)
+        return inside and without(inside, {TOWER: TOWER})
     if table is None:
         return None
     if not isinstance(table, Mapping):
@@ -60,8 +60,8 @@ def _gptq(table: Table, _: str) -> Packing:
     inside = table.get("modules_in_block_to_quantize")
     flat = [name for entry in inside or () for name in (entry if isinstance(entry, list) else [entry])]
     only = {pattern(name): name for name in flat}
-    found = packings.gptq(bits, group)._replace(only=tuple(only), spelled=tuple(only.items()))
-    return found._replace(skipped=()) if _flag(table, "lm_head", False) else found
+    packed = packings.gptq(bits, group)._replace(only=tuple(only), spelled=tuple(only.items()))
+    return packed._replace(skipped=()) if _flag(table, "lm_head", False) else packed
 
 
 def _awq(table: Table, _: str) -> Packing:
@@ -116,16 +116,16 @@ def _compressed(table: Table, dtype: str) -> Packing:
     form = group.get("format") or table.get("format")
     if not isinstance(form, str) or form not in FORMATS:
         raise InputError(f"{FIELD}.format", f"got {shown(form)}; allowed: {', '.join(FORMATS)}")
-    found = FORMATS[form](weights, dtype)
+    packed = FORMATS[form](weights, dtype)
     fp4 = form == "nvfp4-pack-quantized"
     if static and not fp4:
-        found = found._replace(parts=(*found.parts, Part("input_scale", dtype, fixed=1)))
-    if found.weight == "int8" and activations:  # inputs, too
-        found = found._replace(weight="w8a8")
+        packed = packed._replace(parts=(*packed.parts, Part("input_scale", dtype, fixed=1)))
+    if packed.weight == "int8" and activations:  # inputs, too
+        packed = packed._replace(weight="w8a8")
     if fp4 and not activations:  # weights alone
-        found = found._replace(parts=found.parts[:-1])
+        packed = packed._replace(parts=packed.parts[:-1])
     left = {ignored(name): str(name) for name in table.get("ignore") or ()}
-    return leaving(found, left)._replace(name=f"compressed-tensors {form}")
+    return leaving(packed, left)._replace(name=f"compressed-tensors {form}")
 
 
 def _plain(weights: Table, dtype: str) -> Packing:
@@ -177,11 +177,11 @@ def _modelopt(table: Table, _: str) -> Packing:
 
 def _algorithm(table: Table) -> Packing:
     algorithm = table.get("quant_algo")
-    found = packings.modelopt(str(algorithm), _whole(table, "group_size", 16))
-    if found is None:
+    packed = packings.modelopt(str(algorithm), _whole(table, "group_size", 16))
+    if packed is None:
         problem = f"got {shown(algorithm)}; allowed: {', '.join(packings.MODELOPT)}, {MIXED}"
         raise InputError(f"{FIELD}.quant_algo", problem)
-    return found
+    return packed
 
 
 def _by_layer(layers: object) -> Iterator[Packing]:
@@ -196,8 +196,8 @@ def _by_layer(layers: object) -> Iterator[Packing]:
     patterns = [text for texts in among.values() for text in texts]
     if len({*patterns}) != len(patterns) or not patterns:
         raise InputError(field, "allowed: one algorithm for all experts of a layer")
-    for found, texts in among.items():
-        yield found._replace(only=tuple(texts), spelled=tuple(texts.items()), name=f"modelopt {MIXED}")
+    for form, texts in among.items():
+        yield form._replace(only=tuple(texts), spelled=tuple(texts.items()), name=f"modelopt {MIXED}")
 
 
 def _gguf(table: Table, _: str) -> Packing:
@@ -206,8 +206,8 @@ def _gguf(table: Table, _: str) -> Packing:
     if not isinstance(types, Mapping) or not isinstance(total, int):
         raise InputError(FIELD, "got gguf; allowed: the file itself, --config model.gguf")
     numbers = table.get("numbers", 0)
-    found = tuple(types.items())
-    return Packing("gguf", "float16", (), types=found, total=total, numbers=numbers, family="gguf")
+    by_kind = tuple(types.items())
+    return Packing("gguf", "float16", (), types=by_kind, total=total, numbers=numbers, family="gguf")
 
 
 def _mlx(table: Table, _: str) -> Packing:
@@ -216,14 +216,14 @@ def _mlx(table: Table, _: str) -> Packing:
     own = {name: value for name, value in table.items() if isinstance(value, Mapping) or value is False}
     among: dict[Packing, dict[str, str]] = {}
     for name, value in own.items():
-        found = _mlx_format({**table, **value}) if isinstance(value, Mapping) else None
-        if found != usual:
-            among.setdefault(found or usual._replace(name=""), {})[pattern(name)] = name
+        form = _mlx_format({**table, **value}) if isinstance(value, Mapping) else None
+        if form != usual:
+            among.setdefault(form or usual._replace(name=""), {})[pattern(name)] = name
     apart = {text: name for texts in among.values() for text, name in texts.items()}
     others = tuple(
-        found._replace(only=tuple(texts), spelled=tuple(texts.items()), tables=False)
-        for found, texts in among.items()
-        if found.name
+        form._replace(only=tuple(texts), spelled=tuple(texts.items()), tables=False)
+        for form, texts in among.items()
+        if form.name
     )
     return leaving(usual, apart)._replace(others=others)
 

@@ -42,11 +42,11 @@ def deberta_v2(hf: Settings) -> dict[str, Any]:
     if hf.get("attention_head_size") not in (None, width // _whole(hf, "num_attention_heads")):
         raise UncoveredError("attention_head_size", "allowed: hidden_size / num_attention_heads")
     normed = "layer_norm" in str(hf.get("norm_rel_ebd", "none")).lower()
-    found = {"pooler_activation": _activation(hf, "pooler_hidden_act"), "distance_norm": normed}
+    settings = {"pooler_activation": _activation(hf, "pooler_hidden_act"), "distance_norm": normed}
     if not _flag(hf, "relative_attention", False):
         if normed:
             raise UncoveredError("norm_rel_ebd", "allowed without relative_attention: none")
-        return {**found, "distances": 0}
+        return {**settings, "distances": 0}
     kinds = hf["pos_att_type"] or ()
     kinds = kinds.lower().split("|") if isinstance(kinds, str) else kinds
     if {str(kind).strip() for kind in kinds} != {"c2p", "p2c"}:
@@ -56,7 +56,7 @@ def deberta_v2(hf: Settings) -> dict[str, Any]:
     if not isinstance(reach, int) or reach < 1:
         reach = longest if isinstance(longest, int) and longest > 0 else _whole(hf, "max_position_embeddings")
     shared = _flag(hf, "share_att_key", False)
-    return {**found, "distances": 2 * reach, "shared_projections": shared}
+    return {**settings, "distances": 2 * reach, "shared_projections": shared}
 
 
 def vit(hf: Settings) -> dict[str, Any]:

@@ -30,8 +30,8 @@ SEEING = {  # by a text model's architecture, the one with a tower for images
 
 def wholes(family: Mapping[str, Any]) -> Mapping[str, str]:
     """By a text model's architecture, the one with the kind of tower that a family has."""
-    found: Mapping[str, str] = family.get("around", SEEING)
-    return found
+    around: Mapping[str, str] = family.get("around", SEEING)
+    return around
 
 
 def field(family: Mapping[str, Any]) -> str:

@@ -39,14 +39,14 @@ def config(values: Mapping[str, Any]) -> dict[str, Any]:
         if name not in read and value not in (None, False):
             allowed = ", ".join(sorted(read - set(SILENT)))
             raise InputError(name, f"got {shown(value)}, which is not read; allowed: {allowed}")
-    found = {theirs: _whole(values, ours) for ours, theirs in NAMES.items() if values.get(ours) is not None}
-    if "num_attention_heads" not in found:
+    fields = {theirs: _whole(values, ours) for ours, theirs in NAMES.items() if values.get(ours) is not None}
+    if "num_attention_heads" not in fields:
         raise InputError("n_heads", "missing; allowed: the number of attention heads")
-    found.setdefault("intermediate_size", _rounded(values))
-    found.setdefault("num_key_value_heads", found["num_attention_heads"])
+    fields.setdefault("intermediate_size", _rounded(values))
+    fields.setdefault("num_key_value_heads", fields["num_attention_heads"])
     vocab = values.get("vocab_size", -1)
-    found["vocab_size"] = FIRST_VOCAB if vocab == -1 else _whole(values, "vocab_size")
-    common = {**found, "max_position_embeddings": CONTEXT, "tie_word_embeddings": False}
+    fields["vocab_size"] = FIRST_VOCAB if vocab == -1 else _whole(values, "vocab_size")
+    common = {**fields, "max_position_embeddings": CONTEXT, "tie_word_embeddings": False}
     if (moe := values.get("moe")) is None:
         return {"model_type": "llama", **common}
     if not isinstance(moe, Mapping):

@@ -65,10 +65,10 @@ def look_up(name: str) -> tuple[str, Mapping[str, Any]]:
 
     Raises InputError that says the nearest known name.
     """
-    found = known(name)
-    if found is None:
+    named = known(name)
+    if named is None:
         raise unknown("preset", name, names())
-    return found
+    return named
 
 
 @lru_cache(maxsize=256)
@@ -79,8 +79,8 @@ def known(name: str) -> tuple[str, Mapping[str, Any]] | None:
             for presets in _files(short):
                 heading = spelled(short, presets)
                 if heading is not None:
-                    found = presets[heading]
-                    return known(found["same_as"]) if "same_as" in found else (heading, found)
+                    about = presets[heading]
+                    return known(about["same_as"]) if "same_as" in about else (heading, about)
     bare = name.removesuffix(LATEST)
     latest = table.load("ollama.json")["latest"].get(bare)
     return known(latest or bare) if latest or bare != name else None
@@ -115,8 +115,8 @@ def plain(name: str) -> str:
     """The preset of a name; for one in few bits (`deepseek-v3-fp8`) the plain one. Raises InputError."""
     from .hf_fields import has_few_bits
 
-    found, config = look_up(name)
-    return found.rpartition("-")[0] if has_few_bits(config) else found
+    own, config = look_up(name)
+    return own.rpartition("-")[0] if has_few_bits(config) else own
 
 
 def untrained(name: str) -> str:
@@ -149,10 +149,10 @@ def classes() -> tuple[tuple[str, str], ...]:
     )
 
 
-def captured(found: Mapping[str, Any]) -> bool:
+def captured(about: Mapping[str, Any]) -> bool:
     """Whether a preset is a config of a class that no architecture here covers (presets/captured.json)."""
-    return "_class_name" in found or (
-        "model_type" in found and not table.has("families", found["model_type"])
+    return "_class_name" in about or (
+        "model_type" in about and not table.has("families", about["model_type"])
     )
 
 
@@ -179,18 +179,18 @@ def few_bits(name: str) -> tuple[str, str] | None:
             form = "gptq-8bit"
         if form and i:
             try:
-                found = plain("-".join(words[:i]))
+                base = plain("-".join(words[:i]))
             except InputError:
                 return None
-            kept = word.lower() == "gguf" and find(found).get("published", "").endswith("-mxfp4")
-            return found, "mxfp4" if kept else form  # which GGUF keeps where no type is named
+            kept = word.lower() == "gguf" and find(base).get("published", "").endswith("-mxfp4")
+            return base, "mxfp4" if kept else form  # which GGUF keeps where no type is named
     return None
 
 
 def in_few_bits(name: str) -> str:
     """A hint at the preset and the setting of such a name."""
-    found = few_bits(name)
-    return f"`{found[0]} --quantize {found[1]}` has such weights; " if found else ""
+    form = few_bits(name)
+    return f"`{form[0]} --quantize {form[1]}` has such weights; " if form else ""
 
 
 def near_on_the_hub(name: str) -> str:
@@ -204,8 +204,8 @@ def near_on_the_hub(name: str) -> str:
     last = {_dashed(untrained(heading)): heading for presets in _files() for heading in presets}
     typed = _dashed(untrained(name))
     begins = sorted((own for own in last if typed and own.startswith(typed)), key=len)
-    found = begins or get_close_matches(typed, last, n=1, cutoff=0.85)
-    return f"did you mean {last[found[0]]!r}? " if found else ""
+    near = begins or get_close_matches(typed, last, n=1, cutoff=0.85)
+    return f"did you mean {last[near[0]]!r}? " if near else ""
 
 
 def _within(name: str) -> str:
@@ -226,8 +226,8 @@ def _within(name: str) -> str:
 
     typed = words(name.rpartition("/")[2])
     sized = (name for name in names() if re.search(rf"-{SIZE}$", name))
-    found = [(own, name) for name in sized if inside(own := words(name))] if not MORE & set(typed) else []
-    return max(found, key=lambda one: (len(one[0]), together(one[0]), one), default=([], ""))[1]
+    held = [(own, name) for name in sized if inside(own := words(name))] if not MORE & set(typed) else []
+    return max(held, key=lambda one: (len(one[0]), together(one[0]), one), default=([], ""))[1]
 
 
 def _files(likely: str = "") -> Iterator[Mapping[str, Mapping[str, Any]]]:
@@ -247,24 +247,24 @@ def _spelled(name: str, headings: Mapping[str, object]) -> str | None:
     (OPT-1.3B and 13B), and where two headings differ by it.
     """
     for spelling in (_dashed, squeezed):
-        found = [h for h in headings if spelling(h) == spelling(name)]
-        if len(found) == 1:
-            return found[0]
+        same = [h for h in headings if spelling(h) == spelling(name)]
+        if len(same) == 1:
+            return same[0]
     return None
 
 
 def _on_the_hub(name: str, headings: Mapping[str, object]) -> str | None:
     """The hub's full name, `owner/name`, for a name without its owner."""
-    found = [h for h in headings if "/" in h and _dashed(h.partition("/")[2]) == _dashed(name)]
-    return found[0] if found else None
+    same = [h for h in headings if "/" in h and _dashed(h.partition("/")[2]) == _dashed(name)]
+    return same[0] if same else None
 
 
 def _of_experts(name: str, headings: Mapping[str, object]) -> str | None:
     """The mixture for a tag with all of its parameters, without those that a token uses: `qwen3:30b`."""
     if ":" not in name:
         return None
-    found = [h for h in headings if squeezed(re.sub(ACTIVE, "", h)) == squeezed(name)]
-    return found[0] if len(found) == 1 else None
+    same = [h for h in headings if squeezed(re.sub(ACTIVE, "", h)) == squeezed(name)]
+    return same[0] if len(same) == 1 else None
 
 
 @lru_cache(maxsize=4096)  # of every heading again and again

@@ -163,7 +163,7 @@ def _named(name: str) -> Resolved:
         return name, name, {}, {}, ()
     form = preset.of_ollama(name)
     try:
-        name, found = preset.look_up(name)
+        name, entry = preset.look_up(name)
     except InputError:
         from .hf_files import check
 
@@ -178,12 +178,12 @@ def _named(name: str) -> Resolved:
         raise unknown(
             "model", name, (*preset.names(), *dict(preset.classes()), *architectures.names()), way
         ) from None
-    table = dict(found)
-    tagged = {"published": f"{name} --quantize {form}"} if form else {}
-    usual = {**table.pop("workload", {}), **tagged, **{k: v for k, v in found.items() if k == "published"}}
+    table = dict(entry)
+    published = entry.get("published", f"{name} --quantize {form}" if form else "")
+    usual = {**table.pop("workload", {}), **({"published": published} if published else {})}
     for about in preset.ABOUT:
         table.pop(about, None)
-    if preset.captured(found):
+    if preset.captured(entry):
         raise InputError(
             "model", f"{name} is captured whole; allowed: estimate, fit, plan, without its settings"
         )
@@ -205,8 +205,8 @@ def _captured(
     """
     if isinstance(model, str) and not _is_path(model):
         name, whole = _whole_class(model)
-        found = _captured(whole, requested, config, **run)
-        return found and found._replace(name=name)
+        captured = _captured(whole, requested, config, **run)
+        return captured and captured._replace(name=name)
     if not isinstance(model, Mapping | os.PathLike | str):
         return None
     from . import hf_config
@@ -255,12 +255,12 @@ def _whole_class(name: str) -> tuple[str, Mapping[str, Any] | None]:
     here covers it.
     """
     try:
-        name, found = preset.look_up(name)
+        name, config = preset.look_up(name)
     except InputError:
         return name, None
-    if not preset.captured(found):
+    if not preset.captured(config):
         return name, None
-    return name, {key: value for key, value in found.items() if key not in preset.ABOUT}
+    return name, {key: value for key, value in config.items() if key not in preset.ABOUT}
 
 
 def _own(values: Mapping[str, Any]) -> bool:

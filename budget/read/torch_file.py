@@ -36,10 +36,12 @@ def load(spec: str) -> tuple[Any, Any]:
         )
         raise InputError("--module", f"no file {as_path(path)}{way}")
     factory = _attribute(path, name)
-    made = factory if isinstance(factory, torch.nn.Module) else _make(factory, f"{name} in {path}")
-    module, inputs = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
+    network = factory if isinstance(factory, torch.nn.Module) else _make(factory, f"{name} in {path}")
+    module, inputs = network if isinstance(network, tuple) and len(network) == 2 else (network, None)
     if not isinstance(module, torch.nn.Module):
-        raise InputError("--module", f"{name} returned {shown(made)}; allowed: a module, or (module, inputs)")
+        raise InputError(
+            "--module", f"{name} returned {shown(network)}; allowed: a module, or (module, inputs)"
+        )
     return module, inputs
 
 
@@ -50,16 +52,16 @@ def _make(factory: Any, name: str) -> Any:
     with explained("--module", f"in {name}"), silent():
         try:
             with constructing():
-                made = factory()
+                module = factory()
         except (*BY_DATA, RuntimeError) as error:  # it takes no fakes; what it puts on the CPU is real here
             try:
                 with constructing(torch.device("meta")):
-                    made = factory()
+                    module = factory()
             except Exception:  # noqa: BLE001 - the first one says more
                 raise error from None
     if os.getpid() != process:
         os._exit(0)  # it forked: one process answers
-    return made
+    return module
 
 
 @contextmanager
@@ -79,14 +81,14 @@ def constructing(where: Any = None) -> Iterator[None]:
 
 def _attribute(path: str, name: str) -> Any:
     """An attribute of a Python file, which is run: the user named it."""
-    found = spec_from_file_location("budget_user_module", path)
-    if found is None or found.loader is None:
+    spec = spec_from_file_location("budget_user_module", path)
+    if spec is None or spec.loader is None:
         raise InputError("--module", f"{as_path(path)} is no Python file")
-    code = module_from_spec(found)
+    code = module_from_spec(spec)
     sys.path.insert(0, os.path.dirname(os.path.abspath(path)))
-    sys.modules[found.name] = code
+    sys.modules[spec.name] = code
     with explained("--module", f"{path} is run"), silent():
-        found.loader.exec_module(code)
+        spec.loader.exec_module(code)
     if not hasattr(code, name):
         public = [k for k, v in vars(code).items() if callable(v) and not k.startswith("_")]
         has = ", ".join(public[:20]) or "nothing to call"
