@@ -22,9 +22,11 @@ def heeded(args: Namespace, *estimates: Estimate) -> None:
     groups = set().union(*(_groups(e) for e in estimates))
     for name, value in asked.items():
         if groups.isdisjoint(CHOSEN[name]):
-            of = " and ".join(dict.fromkeys(str(e.model.name) for e in estimates))
-            have = "has" if len({e.model.name for e in estimates}) == 1 else "have"
-            problem = f"{shown(value)} changes nothing, as {of} {have} no attention to choose"
+            names = dict.fromkeys(str(e.model.name) for e in estimates)
+            have = "has" if len(names) == 1 else "have"
+            problem = (
+                f"{shown(value)} changes nothing, as {' and '.join(names)} {have} no attention to choose"
+            )
             raise InputError(f"--{name}", f"{problem}; allowed: {WITHOUT[name]}")
 
 

@@ -167,21 +167,9 @@ def _served(requests: Requests, replicas: int, users: Sequence[int], asked: Aske
     longest = requests.context + requests.answer
     most, full = largest(requests.model, "batch", **requests.settings, mode="decode", seq=longest)
     if full is None:
-        one = requests.decode(1, seq=longest)
-        lacks = (one.needed - one.device.usable_bytes) / 2**30
-        preset = "quantize" not in one.task.techniques.used and one.task.published
-        named = f"{preset} as it is published, " if preset else ""
-        ways = f"allowed: {named}a shorter one, more --devices, or --quantize"
-        many = f"{one.devices} x " if one.devices > 1 else ""
-        lack = f"{lacks:,.1f} GiB too much" + (" for each" if many else "")
-        raise InputError("--context", f"not even one user fits {many}{one.device.name}: {lack}; {ways}")
+        raise _too_much(requests.decode(1, seq=longest))
     if not (room := min(requests.cached(full), requests.places or most)):
-        if requests.cache_share < 1:
-            raise InputError(
-                "--cache-share", f"got {requests.cache_share:g}, too little for one; allowed: more"
-            )
-        ways = "allowed: a shorter one, fewer --step-tokens, more --devices, or --quantize"
-        raise InputError("--context", f"no room for one user beside a step of prompts; {ways}")
+        raise _no_room(requests.cache_share)
     if room < most:
         most, full = room, requests.decode(room, seq=longest)
     full, prefill = requests.priced(full), requests.prefill(requests.context)
@@ -197,6 +185,25 @@ def _served(requests: Requests, replicas: int, users: Sequence[int], asked: Aske
     )
     serving = serving._replace(share=requests.share, cache_share=requests.cache_share)
     return serving if asked == Asked() else _within(serving, most, point)
+
+
+def _too_much(one: Estimate) -> InputError:
+    """The error for one user who does not fit."""
+    lacks = (one.needed - one.device.usable_bytes) / 2**30
+    preset = "quantize" not in one.task.techniques.used and one.task.published
+    named = f"{preset} as it is published, " if preset else ""
+    ways = f"allowed: {named}a shorter one, more --devices, or --quantize"
+    many = f"{one.devices} x " if one.devices > 1 else ""
+    lack = f"{lacks:,.1f} GiB too much" + (" for each" if many else "")
+    return InputError("--context", f"not even one user fits {many}{one.device.name}: {lack}; {ways}")
+
+
+def _no_room(cache_share: float) -> InputError:
+    """The error for one user who fits alone, but not with a step of prompts in the cache's share."""
+    if cache_share < 1:
+        return InputError("--cache-share", f"got {cache_share:g}, too little for one; allowed: more")
+    ways = "allowed: a shorter one, fewer --step-tokens, more --devices, or --quantize"
+    return InputError("--context", f"no room for one user beside a step of prompts; {ways}")
 
 
 def _within(serving: Serving, most: int, point: Callable[[int, int], Point]) -> Serving:

@@ -12,8 +12,9 @@ from ..named import Any, NamedTuple
 from ..size import NUMBER
 from .served import SHARES
 
-# Tokens of prompts that an engine takes in a step, at most, on devices of less memory than LARGE or more.
-# Source: vllm-batched-tokens, a server's; A100s of 80 GB have the first there. sglang-prefill-size: alike.
+# The most tokens of prompts that an engine takes in a step, on devices with less memory than LARGE, and with
+# more. vLLM's server, which takes 2,048 on an A100 of 80 GB, too; SGLang's numbers are alike. Sources:
+# vllm-batched-tokens, sglang-prefill-size.
 STEP, LARGE, LARGE_STEP = 2048, 70 * 2**30, 8192
 
 
