@@ -33,15 +33,15 @@ def _nvml() -> tuple[Any, Any] | None:
 
 def read() -> dict[str, Any]:
     """The fields that the driver knows, each by itself: one that is missing loses no other."""
-    opened, found = _nvml(), {}
+    opened, fields = _nvml(), {}
     if opened is None:
         return _through_smi()
     for name, ask in FIELDS.items():
         try:
-            found[name] = ask(*opened)
+            fields[name] = ask(*opened)
         except Exception:  # noqa: BLE001, S112 - a field that this driver does not have
             continue
-    return found
+    return fields
 
 
 def driver() -> dict[str, str]:
@@ -71,12 +71,12 @@ def _smi(*fields: str) -> list[str]:
 @functools.cache
 def _known() -> tuple[str, ...]:
     """The fields that nvidia-smi knows, asked one by one once: it refuses all where it does not know one."""
-    found = []
+    fields = []
     for name in FIELDS:
         with contextlib.suppress(OSError, subprocess.SubprocessError):
             _smi(name)
-            found.append(name)
-    return tuple(found)
+            fields.append(name)
+    return tuple(fields)
 
 
 def _value(text: str) -> float | str | None:

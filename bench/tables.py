@@ -63,10 +63,10 @@ def page() -> str:
     """The whole file."""
     folder = records.results_folder()
     devices = sorted(d for d in os.listdir(folder) if os.path.isdir(os.path.join(folder, d)))
-    found = {device: records.read([os.path.join(folder, device)], device) for device in devices}
+    records_of = {device: records.read([os.path.join(folder, device)], device) for device in devices}
     parts = [HEAD]
-    for device in sorted(filter(found.get, devices), key=lambda d: not _has_ours(found[d])):
-        parts += [f"\n## {device}\n", *_device(found[device])]
+    for device in sorted(filter(records_of.get, devices), key=lambda d: not _has_ours(records_of[d])):
+        parts += [f"\n## {device}\n", *_device(records_of[device])]
     return "\n".join(parts).rstrip() + "\n"
 
 

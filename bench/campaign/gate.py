@@ -128,24 +128,24 @@ def heads(
 
 def exact_attention(q, k, v, bias, grad, rules: Rules, sinks=None) -> Outputs:
     """In float64: out, and with grad the gradients of q, k, v (and bias, sinks), by parts that fit."""
-    found = [torch.empty(t.shape, dtype=torch.float64, device=q.device) for t in (q, q, k, v)]
+    outputs = [torch.empty(t.shape, dtype=torch.float64, device=q.device) for t in (q, q, k, v)]
     dbias, dsinks = (None if t is None else torch.zeros_like(t, dtype=torch.float64) for t in (bias, sinks))
     for batch, rows, keys in _parts(q, k):
         wide = [x[batch, part].double() for x, part in ((q, rows), (k, keys), (v, keys))]
         b = None if bias is None else bias[:, rows].double()
         own = None if sinks is None else sinks[rows].double()
         out, log_sum = reference_forward(*wide, b, rules, own)
-        found[0][batch, rows] = out
+        outputs[0][batch, rows] = out
         if grad is not None:
             dout = grad[batch, rows].double()
             *gradients, dz, share = reference_backward(dout, *wide, out, log_sum, b, rules, own)
-            for into, part, value in zip(found[1:], (rows, keys, keys), gradients, strict=True):
+            for into, part, value in zip(outputs[1:], (rows, keys, keys), gradients, strict=True):
                 into[batch, part] = value
             if dbias is not None:
                 dbias[:, rows] += dz.sum(0, keepdim=True)
             if dsinks is not None:
                 dsinks[rows] += share
-    return found[:1] if grad is None else found + [t for t in (dbias, dsinks) if t is not None]
+    return outputs[:1] if grad is None else outputs + [t for t in (dbias, dsinks) if t is not None]
 
 
 def cached(device, lengths, h, d, *, kv, capacity, page=0, seq=1, dtype="bfloat16") -> Check:
@@ -212,12 +212,12 @@ def verdict(check: Check) -> dict[str, Any]:
     same = all(_same(a, b) for a, b in zip(first, again, strict=True))
     exact = check.exact()
     theirs = check.torchs() if check.torchs else [None] * len(exact)
-    found = [_errors(*three) for three in zip(first, exact, theirs, strict=True)]
-    right = all(error <= allowed for error, allowed in found)  # False for NaN
-    worst = max(found, key=lambda pair: pair[0] / pair[1] if pair[0] == pair[0] else math.inf)
+    errors = [_errors(*three) for three in zip(first, exact, theirs, strict=True)]
+    right = all(error <= allowed for error, allowed in errors)  # False for NaN
+    worst = max(errors, key=lambda pair: pair[0] / pair[1] if pair[0] == pair[0] else math.inf)
     return {
         "right": right, "same": same, "error": worst[0], "allowed": worst[1],
-        "output": found.index(worst), "errors": [e for e, _ in found],
+        "output": errors.index(worst), "errors": [e for e, _ in errors],
     }  # fmt: skip
 
 

@@ -151,10 +151,10 @@ def merge(lines: Lines, path: str = SETTINGS) -> list[str]:
         raise RefusedError(f"no line tells of the GPU whose settings these are: {tuned[0]['task']}")
     changed = {}
     for line in tuned:
-        found = line["tuned"]
+        settings = line["tuned"]
         major, minor = machine["capability"]
-        key = (found["kernel"], f"sm{major}{minor}", found["class"])
-        setting = found["setting"] | {"chosen_by": _provenance(found, line, machine)}
+        key = (settings["kernel"], f"sm{major}{minor}", settings["class"])
+        setting = settings["setting"] | {"chosen_by": _provenance(settings, line, machine)}
         text = tune.written(text, *key, setting)
         changed[" ".join(key)] = None
     try:
@@ -165,11 +165,11 @@ def merge(lines: Lines, path: str = SETTINGS) -> list[str]:
     return list(changed)
 
 
-def _provenance(found: Mapping[str, Any], line: Mapping[str, Any], machine: Mapping[str, Any]) -> str:
+def _provenance(tuned: Mapping[str, Any], line: Mapping[str, Any], machine: Mapping[str, Any]) -> str:
     v = line["fingerprint"]["versions"]
-    faster = f"{found['seconds'] * 1e6:.1f} us, {found['best_ratio']:.2f} times as fast as before"
+    faster = f"{tuned['seconds'] * 1e6:.1f} us, {tuned['best_ratio']:.2f} times as fast as before"
     with_what = f"torch {v.get('torch')}, Triton {v.get('triton')}, ptxas {v.get('assembler')}"
-    return f"{found['case']}: {faster}, {machine.get('gpu')}, {with_what}, {datetime.date.today()}"  # noqa: DTZ011
+    return f"{tuned['case']}: {faster}, {machine.get('gpu')}, {with_what}, {datetime.date.today()}"  # noqa: DTZ011
 
 
 def _profile(folder: str, device: str) -> None:

@@ -60,14 +60,14 @@ def run(
         for child in children:
             child.start(end - time.monotonic())
             alive(f"{child.spec['case']} is ready")
-        found = []
+        results = []
         for child in children:
-            found.append(child.measured())
+            results.append(child.measured())
             if len(children) > 1:  # NVML reports the whole device's memory
-                for entry in found[-1].get("group", {}).values():
+                for entry in results[-1].get("group", {}).values():
                     entry["extra_info"]["used_mib"] = None
             alive(f"{child.spec['case']} is measured")
-        return found
+        return results
     finally:
         for child in children:
             child.stop()
@@ -161,16 +161,16 @@ class Meter:
         if phase == "start":
             gc.collect()
             self.steps.append([])
-        found: dict[str, Any] = {"phase": phase}
+        mark: dict[str, Any] = {"phase": phase}
         if self.cuda:
             torch.cuda.synchronize()
             if phase == "start":
                 torch.cuda.reset_peak_memory_stats()
-            found |= {
+            mark |= {
                 "allocated": torch.cuda.memory_allocated(), "peak": torch.cuda.max_memory_allocated(),
                 "reserved": torch.cuda.memory_reserved(), "used_mib": sensors.read().get("memory.used"),
             }  # fmt: skip
-        self.steps[-1].append(found)
+        self.steps[-1].append(mark)
 
 
 def _seconds(step: Callable[[], Any], where: torch.device) -> float:

@@ -175,9 +175,9 @@ def _tell(answer: Mapping[str, Any]) -> None:
 
 def _close(records: Records, folder: str) -> None:
     """Write the files for people; the records are on disk already."""
-    found = [line["environment"] for line in records.lines if "environment" in line]
+    environments = [line["environment"] for line in records.lines if "environment" in line]
     texts = {
-        "env.json": json.dumps(found[0] if found else {}, indent=1) + "\n",
+        "env.json": json.dumps(environments[0] if environments else {}, indent=1) + "\n",
         "gate.txt": gate(records.lines),
         "summary.txt": summary(records.lines),
     }

@@ -45,8 +45,8 @@ def _predictions(lines: Lines) -> Iterator[str]:
 
 def _outcome(p: dict[str, Any], ceilings: dict[str, float], lines: Lines) -> float | None:
     if "ceiling" in p:
-        found = ceilings.get(p["ceiling"])
-        return found / 1000 if found and p["unit"] == "TB/s" else found
+        ceiling = ceilings.get(p["ceiling"])
+        return ceiling / 1000 if ceiling and p["unit"] == "TB/s" else ceiling
     for line in lines:
         if line.get("key") == p["case"] and p["implementation"] in line.get("group", {}):
             info = line["group"][p["implementation"]]["extra_info"]
@@ -138,9 +138,9 @@ def _off(predicted: float, measured: float) -> str:
 
 def _calibration(lines: Lines) -> Iterator[str]:
     rows = []
-    found = [line for line in lines if line.get("stage") == "D" and "group" in line]
-    for suite in dict.fromkeys(line["key"].partition("/")[0] for line in found):
-        here = [line["group"] for line in found if line["key"].startswith(f"{suite}/")]
+    groups = [line for line in lines if line.get("stage") == "D" and "group" in line]
+    for suite in dict.fromkeys(line["key"].partition("/")[0] for line in groups):
+        here = [line["group"] for line in groups if line["key"].startswith(f"{suite}/")]
         errors = [abs(g["torch"]["extra_info"]["predicted_error"] or 0) for g in here if "torch" in g]
         if errors:
             rows.append([suite, len(errors), f"{statistics.median(errors):.0%}", f"{max(errors):.0%}"])

@@ -145,13 +145,13 @@ def forked(program: Mapping[str, Any], config: Mapping[str, Any], on: str, limit
 def _measured(program: Mapping[str, Any], config: Mapping[str, Any], where: torch.device) -> dict[str, Any]:
     torch.manual_seed(0)
     before = sensors.read() if where.type == "cuda" else {}
-    found = how.DOES[program["does"]](program, config, where)
+    measured = how.DOES[program["does"]](program, config, where)
     if where.type == "cuda":
-        found |= {
+        measured |= {
             "allocated": torch.cuda.max_memory_allocated(), "reserved": torch.cuda.max_memory_reserved(),
             "gpu": torch.cuda.get_device_name(), "sensors_before": before, "sensors": sensors.read(),
         }  # fmt: skip
-    return {"status": "ok", **found, "versions": record.versions(), "source": record.source_hash()}
+    return {"status": "ok", **measured, "versions": record.versions(), "source": record.source_hash()}
 
 
 def _short(answer: Mapping[str, Any]) -> str:

@@ -28,12 +28,12 @@ def main(argv: list[str]) -> int:
     except InputError as error:
         print(f"published: {error}", file=sys.stderr)
         return 2
-    found = [p for row in rows for p in predict(kind, row)]
+    predicted = [p for row in rows for p in predict(kind, row)]
     if options.format == "json":
-        answer = {"schema": SCHEMA, "rows": list(map(_record, found)), "summary": summary(found)}
+        answer = {"schema": SCHEMA, "rows": list(map(_record, predicted)), "summary": summary(predicted)}
         print(json.dumps(answer, indent=1))
     else:
-        print("\n".join(_lines(found)))
+        print("\n".join(_lines(predicted)))
     return 0
 
 
@@ -45,8 +45,8 @@ def _record(p: Predicted) -> dict[str, Any]:
     return {**known, "predicted": p.predicted, "low": p.low, "high": p.high, "stack": p.stack}
 
 
-def _lines(found: list[Predicted]) -> Iterator[str]:
-    for p in found:
+def _lines(predicted: list[Predicted]) -> Iterator[str]:
+    for p in predicted:
         if p.asked is None:
             yield f"{p.row['id'][:18]:<19}{p.why_not[:60]}"
             continue
@@ -54,10 +54,10 @@ def _lines(found: list[Predicted]) -> Iterator[str]:
         measured = f"{a.measured:11.4g}" if a.measured is not None else " " * 11
         error = f"{p.error:+7.1%}" if p.error is not None else ""
         yield f"{p.row['id'][:18]:<19}{a.quantity:<14}{measured}{p.predicted:11.4g} {error}  {p.stack}"
-    covered = sum(p.asked is not None for p in found)
-    yield f"\n{covered} predictions; {len(found) - covered} rows are not covered\n"
+    covered = sum(p.asked is not None for p in predicted)
+    yield f"\n{covered} predictions; {len(predicted) - covered} rows are not covered\n"
     yield f"{'stack':<20}{'quantity':<15}{'rows':>5}{'median':>9}{'p90':>9}{'ratio':>8}{'inside':>8}"
-    for s in summary(found):
+    for s in summary(predicted):
         shares = f"{s['median_error']:9.1%}{s['p90_error']:9.1%}{s['median_ratio']:8.2f}"
         shares += f"{s['inside']:8.0%}" if s["inside"] is not None else ""
         yield f"{s['stack']:<20}{s['quantity']:<15}{s['rows']:5}{shares}"

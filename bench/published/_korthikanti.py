@@ -49,18 +49,18 @@ def _part(row: Mapping[str, str], again: str, sp: int, few: int = 0) -> Part:
     return Part("transformer", settings)
 
 
-def share(found: Sequence[Estimate]) -> float:
+def share(estimates: Sequence[Estimate]) -> float:
     """What a layer keeps, over what it keeps with tensor parallelism alone: two depths of each."""
-    a, b, c, d = (float(e.memory.activations) for e in found)
+    a, b, c, d = (float(e.memory.activations) for e in estimates)
     return (b - a) / (d - c)
 
 
-def activations(found: Sequence[Estimate]) -> float:
+def activations(estimates: Sequence[Estimate]) -> float:
     """What the device that holds most keeps for its backward passes."""
-    return float(found[0].memory.activations)
+    return float(estimates[0].memory.activations)
 
 
-def states(found: Sequence[Estimate]) -> float:
+def states(estimates: Sequence[Estimate]) -> float:
     """Its weights, gradients and optimizer's states."""
-    m = found[0].memory
+    m = estimates[0].memory
     return float(m.parameters + m.gradients + m.optimizer)

@@ -64,14 +64,14 @@ def beside(software: str, model: Any, given: Mapping[str, Any], trains: bool = F
     few = FEW if given.get("quantize") in BITSANDBYTES else {}
     if not trains:
         return {"config": config, **few}
-    found: dict[str, Any] = {"config": config, "attention": attention, "hold_logits": "next", **few}
+    besides: dict[str, Any] = {"config": config, "attention": attention, "hold_logits": "next", **few}
     if "lora_rank" in given:
-        found |= {"loss_chunk": 128, "lora_dropout": given.get("lora_dropout", 0.05)}
+        besides |= {"loss_chunk": 128, "lora_dropout": given.get("lora_dropout", 0.05)}
     if few:
-        found |= {"quantize_keeps": "loss"}
+        besides |= {"quantize_keeps": "loss"}
     if few and given["optimizer"].startswith("adam"):
-        found |= {"offload": "optimizer"}  # PagedAdamW
-    return found
+        besides |= {"offload": "optimizer"}  # PagedAdamW
+    return besides
 
 
 def settings(row: Mapping[str, str], model: Any, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -34,8 +34,8 @@ FROZEN = {"nf4-dq": "nf4-dq", "nf4+dq": "nf4-dq", "nf4": "nf4", "fp4": "nf4", "i
 
 def unit(metric: str) -> float:
     """The bytes of the first unit that a metric names; decimal GB where it names none."""
-    found = re.search(r"\b([gm]i?b)\b", metric.lower())
-    return UNITS[found[1]] if found else UNITS["gb"]
+    match = re.search(r"\b([gm]i?b)\b", metric.lower())
+    return UNITS[match[1]] if match else UNITS["gb"]
 
 
 def beside(row: Row, software: str) -> dict[str, Any]:

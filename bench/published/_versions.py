@@ -30,24 +30,24 @@ def changed(rows: str, row: Row, software: str, mode: str, model: Any = "") -> d
     """Settings of a mode that a row's software had before a later version changed them. rows: a list of the
     file, beside that of all rows.
     """
-    found: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     for ways in (*_known()["all"], *_known()[rows]):
         concerned = ways["software"] in (software, "torch") and _concerns(ways, model)
         if concerned and _is_older(row, ways["software"], ways["version"], ways.get("released", ())):
-            found |= ways.get(mode, {})
-    return found
+            settings |= ways.get(mode, {})
+    return settings
 
 
 def older(row: Row, software: str, mode: str, model: Any = "") -> dict[str, Any]:
     """Settings of a row of memory by its software's version; its attention as the row states it."""
-    text, found = text_of(row), changed("memory", row, software, mode, model)
+    text, settings = text_of(row), changed("memory", row, software, mode, model)
     if "last logits alone" in text:  # a network's own code
-        found.pop("prompt_logits", None)
+        settings.pop("prompt_logits", None)
     if "no flash" in text:
-        return found | EAGER
+        return settings | EAGER
     if re.search(r"\bsdpa\b", text):
-        found.pop("attention", None)
-    return found | ({"attention": "flash"} if "flash attention" in text else {})
+        settings.pop("attention", None)
+    return settings | ({"attention": "flash"} if "flash attention" in text else {})
 
 
 def adamw(row: Row, software: str) -> str:
@@ -104,5 +104,5 @@ def _when(row: Row, software: str) -> tuple[int, ...]:
 
 def _family(model: Any) -> str:
     """A preset's `model_type`, or nothing."""
-    found = preset.known(model) if isinstance(model, str) else None
-    return found[1].get("model_type", "") if found else ""
+    table = preset.known(model) if isinstance(model, str) else None
+    return table[1].get("model_type", "") if table else ""

@@ -32,11 +32,11 @@ def asked(row: Row) -> Iterator[Asked]:
         yield Asked("flops", "FLOP", measured(row, "gmacs", 2e9), (part,), of=flops)
 
 
-def params(found: Sequence[Estimate]) -> float:
+def params(estimates: Sequence[Estimate]) -> float:
     """Elements of the weights."""
-    return float(found[0].params.total)
+    return float(estimates[0].params.total)
 
 
-def flops(found: Sequence[Estimate]) -> float:
+def flops(estimates: Sequence[Estimate]) -> float:
     """FLOPs of one forward pass."""
-    return float(found[0].flops.forward)
+    return float(estimates[0].flops.forward)

@@ -45,12 +45,12 @@ class Batch(NamedTuple):
     sequences: Any
 
 
-def batches(found: Sequence[Case]) -> list[Batch]:
+def batches(cases: Sequence[Case]) -> list[Batch]:
     """The parts of rows, in batches of one stack and version of it, device, dtype and execution (a prompt's
     may differ from a token's).
     """
     groups: dict[Any, tuple[Case, list[tuple[int, Kernels]]]] = {}
-    for i, c in enumerate(found):
+    for i, c in enumerate(cases):
         for part in c.parts:
             key = c.stack, c.version, c.device.id, c.device.bandwidth, c.dtype, c.trains, part.execution
             groups.setdefault(key, (c, []))[1].append((i, part))

@@ -100,9 +100,9 @@ def publication(source: str) -> str:
 
 
 def _case(row: Mapping[str, str], quantity: str, parts: Sequence[Part], taken: float) -> Case:
-    found = [run(part) for part in parts]
-    e = found[0]
-    kernels = tuple(_kernels(p, e) for p, e in zip(parts, found, strict=True))
+    estimates = [run(part) for part in parts]
+    e = estimates[0]
+    kernels = tuple(_kernels(p, e) for p, e in zip(parts, estimates, strict=True))
     return Case(
         id=row["id"],
         stack=e.stack.same or e.stack.name,
@@ -127,22 +127,22 @@ def _kernels(part: Part, e: Estimate) -> Kernels:
     busy = t.forward + t.backward
     wanted = [k.work for k in t.kernels if part.kind in ("", k.work.kind)]
     turns = 0.0 if part.kind else float(decoded(e.program))
-    found = tuple(_alike(wanted, part.phase))
+    works = tuple(_alike(wanted, part.phase))
     waits = t.communication + part.waits
-    return Kernels(found, e.task.execution, part.times, 1 + t.bubble / busy, waits, turns)
+    return Kernels(works, e.task.execution, part.times, 1 + t.bubble / busy, waits, turns)
 
 
-def _alike(found: Iterable[Work], phase: str) -> Iterator[Work]:
+def _alike(works: Iterable[Work], phase: str) -> Iterator[Work]:
     """Kernels of one class joined; here no kind of operator has numbers of its own."""
     yield from (
-        w._replace(own="") for w, _ in together((w, 0) for w in found if not phase or w.phase == phase)
+        w._replace(own="") for w, _ in together((w, 0) for w in works if not phase or w.phase == phase)
     )
 
 
-def together(found: Iterable[tuple[Work, int]]) -> Iterator[tuple[Work, Any]]:
+def together(works: Iterable[tuple[Work, int]]) -> Iterator[tuple[Work, Any]]:
     """Kernels of one class joined into one with arrays of sizes, and the place that each came with."""
     groups: dict[Any, list[tuple[Work, int]]] = {}
-    for w, place in found:
+    for w, place in works:
         groups.setdefault((w.phase, w.form, w.narrow, w.gemm is None), []).append((w, place))
     for of in groups.values():
         sizes = {f: _side([getattr(w, f) for w, _ in of]) for f in SIZES}

@@ -55,29 +55,31 @@ def asked(row: Row) -> Iterator[Asked]:
         yield Asked("tpot_s", "s", 1 / rate, (token,))
 
 
-def peak(found: Sequence[Estimate]) -> float:
+def peak(estimates: Sequence[Estimate]) -> float:
     """The peak of a run, and of all of its passes."""
-    return float(max(e.memory.peak for e in found))
+    return float(max(e.memory.peak for e in estimates))
 
 
-def last(found: Sequence[Estimate]) -> float:
+def last(estimates: Sequence[Estimate]) -> float:
     """The peak on the devices of a pipeline's last stage."""
-    return max(float([e.memory, *(e.spread.memories().values() if e.spread else ())][-1].peak) for e in found)
+    return max(
+        float([e.memory, *(e.spread.memories().values() if e.spread else ())][-1].peak) for e in estimates
+    )
 
 
-def reserved(found: Sequence[Estimate]) -> float:
+def reserved(estimates: Sequence[Estimate]) -> float:
     """What torch's allocator holds at the peak."""
-    return float(max(e.reserved for e in found))
+    return float(max(e.reserved for e in estimates))
 
 
-def process(found: Sequence[Estimate]) -> float:
+def process(estimates: Sequence[Estimate]) -> float:
     """What nvidia-smi shows of a run."""
-    return float(max(e.process for e in found))
+    return float(max(e.process for e in estimates))
 
 
 def claimed(share: float) -> Callable[[Sequence[Estimate]], float]:
     """What nvidia-smi shows of an engine that takes a share of the device, whatever it serves."""
-    return lambda found: max(process(found), share * found[0].device.usable_bytes)
+    return lambda estimates: max(process(estimates), share * estimates[0].device.usable_bytes)
 
 
 class InTurn(NamedTuple):
@@ -85,22 +87,22 @@ class InTurn(NamedTuple):
 
     of: Callable[[Sequence[Estimate]], float]
 
-    def __call__(self, found: Sequence[Estimate]) -> float:
+    def __call__(self, estimates: Sequence[Estimate]) -> float:
         """The larger of the longest length's and that of all lengths in turn."""
-        return max(self.of(found[:1]), float(found[1].in_turn))
+        return max(self.of(estimates[:1]), float(estimates[1].in_turn))
 
 
 SIZES = {peak: "peak", last: "peak", reserved: "reserved", process: "process"}
 
 
-def weights(found: Sequence[Estimate]) -> float:
+def weights(estimates: Sequence[Estimate]) -> float:
     """The weights alone."""
-    return float(found[0].memory.parameters)
+    return float(estimates[0].memory.parameters)
 
 
-def a_token(found: Sequence[Estimate]) -> float:
+def a_token(estimates: Sequence[Estimate]) -> float:
     """What a token more takes in the cache: two lengths, 1,024 apart."""
-    one, two = (e.memory.kv_cache for e in found)
+    one, two = (e.memory.kv_cache for e in estimates)
     return float(two - one) / 1024
 
 

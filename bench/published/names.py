@@ -34,8 +34,8 @@ def likely(name: str) -> str:
 
     It begins so and has so many parameters; if several do, they are one network: `llama 8B`, not `llama 70B`.
     """
-    if found := named(name):
-        return found
+    if preset_name := named(name):
+        return preset_name
     plain = _plain(name)
     size = re.search(SIZE, plain.lower())
     stem = plain[: size.start()].rstrip(" -_(") if size else plain
@@ -58,8 +58,8 @@ def _on_the_hub(stem: str) -> list[str]:
     """The presets that networks are whose names on the hub begin so."""
     begin = preset.squeezed(stem)
     called = table.load(preset.FOLDER, "hub.json")
-    found = {_known(n) for n in called if begin and preset.squeezed(n.rpartition("/")[2]).startswith(begin)}
-    return sorted(found & set(preset.names()))
+    presets = {_known(n) for n in called if begin and preset.squeezed(n.rpartition("/")[2]).startswith(begin)}
+    return sorted(presets & set(preset.names()))
 
 
 def _plain(name: str) -> str:

@@ -28,15 +28,17 @@ def network(row: Row, software: str, seq: int) -> tuple[Any, dict[str, Any]]:
         name = re.sub(rf"^{theirs}", ours, name, flags=re.IGNORECASE)
     complete = {"layers", "d_model", "heads", "vocab"} <= sizes.keys()
     # Where a name has a size behind it, `phi-1.5 1.3 B`, the columns say whether it is that network.
-    found = named(name) or named(re.sub(r" [\d.]+ [mb]$", "", name.lower())) if complete else likely(name)
-    if captured(found):
-        return found, {}
-    if found:
-        own = vars(resolve(found, {})[2])
+    preset_name = (
+        named(name) or named(re.sub(r" [\d.]+ [mb]$", "", name.lower())) if complete else likely(name)
+    )
+    if captured(preset_name):
+        return preset_name, {}
+    if preset_name:
+        own = vars(resolve(preset_name, {})[2])
         stated = {k: v for k, v in sizes.items() if k in ("layers", "d_model", "d_ff") and own.get(k)}
         if all(abs(own[k] - v) <= 0.02 * v for k, v in stated.items()):
             long = "context" in own and own.get("positions") == "learned" and seq > own["context"]
-            return found, {**({"context": seq} if long else {}), **_windows(name, own)}
+            return preset_name, {**({"context": seq} if long else {}), **_windows(name, own)}
     if not complete:
         raise NotCoveredError(f"no preset is called {name[:40]!r}, and its sizes are not stated")
     return "transformer", {**sizes, **_style(row, sizes), "context": max(seq, 1)}
@@ -46,10 +48,10 @@ def has_sequence(row: Row) -> bool:
     """Whether a row's network may read a sequence; a network of unknown name may, and a captured class whose
     row has no side of pictures.
     """
-    found = likely(row.get("model", "").strip())
-    if captured(found):
+    name = likely(row.get("model", "").strip())
+    if captured(name):
         return not side(row)
-    return not found or "seq" in takes_of(resolve(found, {})[1])
+    return not name or "seq" in takes_of(resolve(name, {})[1])
 
 
 def captured(model: Any) -> bool:
@@ -77,11 +79,11 @@ def side(row: Row) -> int:
     where that means the network's width (regnety_032), or nothing.
     """
     name, noted = row["model"], re.search(r"\b(?:of side|pictures of) (\d+)\b(?! x)", text_of(row, "notes"))
-    found = noted or re.search(r"_(\d{3})(\.|$)", name)
+    match = noted or re.search(r"_(\d{3})(\.|$)", name)
     try:
         preset.look_up(name)
     except InputError:
-        return int(found[1]) if found else 0
+        return int(match[1]) if match else 0
     return int(noted[1]) if noted else 0
 
 

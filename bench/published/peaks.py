@@ -71,9 +71,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("tables", nargs="+", metavar="TABLE.csv")
     parser.add_argument("--write", action="store_true", help="put the intervals into budget/data")
     options = parser.parse_args(argv)
-    found = list(peaks(options.tables))
-    within = intervals(found)
-    print("\n".join(_lines(found, within)))
+    rows = list(peaks(options.tables))
+    within = intervals(rows)
+    print("\n".join(_lines(rows, within)))
     if options.write:
         replace(os.path.join(DATA, INTERVALS), json.dumps({**ABOUT, **_table(within)}, indent=2) + "\n")
     return 0
@@ -99,14 +99,14 @@ def _error(ratio: float, notes: str) -> float:
     return first if abs(first) <= ELSE else math.log(ratio)
 
 
-def intervals(found: Sequence[Peak]) -> dict[tuple[str, str, str], Ends]:
+def intervals(rows: Sequence[Peak]) -> dict[tuple[str, str, str], Ends]:
     """By mode, quantity and stack, logarithms of the ends of the least that holds nine of ten: of the stack's
     own errors, mixed with those of all that was measured so, and these with those of all of the mode. A stack
     without rows has what it would be mixed with.
     """
-    weights = {source: n**-0.5 for source, n in Counter(p.source for p in found).items()}
+    weights = {source: n**-0.5 for source, n in Counter(p.source for p in rows).items()}
     ends = {}
-    for mode, of in parts(found, lambda p: p.mode).items():
+    for mode, of in parts(rows, lambda p: p.mode).items():
         every = [(p.error, weights[p.source]) for p in of]
         for quantity, measured in parts(of, lambda p: p.quantity).items():
             others = _mixed(measured, every, weights)
@@ -143,11 +143,11 @@ def shortest(errors: Iterable[Weighed], part: float = COVERAGE) -> Ends:
     return min(found, key=lambda ends: ends[1] - ends[0])
 
 
-def held(found: Sequence[Peak]) -> dict[str, bool]:
+def held(rows: Sequence[Peak]) -> dict[str, bool]:
     """By row, whether its error lies within the interval that it would have had without its publication."""
     within: dict[str, bool] = {}
-    for source, own in parts(found, lambda p: p.source).items():
-        ends = intervals([p for p in found if p.source != source])
+    for source, own in parts(rows, lambda p: p.source).items():
+        ends = intervals([p for p in rows if p.source != source])
         for p in own:
             low, high = ends.get(p.group) or ends.get((p.mode, p.quantity, ANY)) or (0.0, 0.0)
             within[p.id] = low <= p.error <= high

@@ -19,25 +19,25 @@ NEAR = 0.3  # what the dashed lines are away
 SHARES = 0.0, 0.25, 0.5, 0.75, 1.0
 
 
-def picture(found: Sequence[Case], errors: Mapping[str, Errors]) -> str:
+def picture(cases: Sequence[Case], errors: Mapping[str, Errors]) -> str:
     """Two charts side by side, as SVG. errors: as rows are `fitted`, and of each of LEFT_OUT."""
-    twice = published_twice(found, errors["fitted"])
+    twice = published_twice(cases, errors["fitted"])
     lines = {
         "a fit without a fifth of its rows": list(errors["a fifth of each pair"].values()),
         "a fit without its publication": list(errors["each source"].values()),
         f"another publication of the same ({len(twice) // 2})": twice,
     }
     body = [
-        text(LEFT, 24, f"{len(found):,} published times against their predictions", "head"),
-        *_scatter(found, errors["each source"]),
+        text(LEFT, 24, f"{len(cases):,} published times against their predictions", "head"),
+        *_scatter(cases, errors["each source"]),
         *_within({kind: of for kind, of in lines.items() if of}),
     ]
     return drawing(body, HEIGHT, "predicted over measured times, and how many are how near")
 
 
-def _scatter(found: Sequence[Case], errors: Errors) -> Iterator[str]:
+def _scatter(cases: Sequence[Case], errors: Errors) -> Iterator[str]:
     """A point a row: what an answer says that has not seen the row's publication."""
-    ends = min(c.measured for c in found), max(c.measured for c in found)
+    ends = min(c.measured for c in cases), max(c.measured for c in cases)
     low, high = (10.0 ** to(v / math.log(10)) for to, v in zip((math.floor, math.ceil), ends, strict=True))
     x, y = Axis(low, high, LEFT, 400), Axis(low, high, FLOOR, TOP)
     yield text(LEFT, 46, "predicted by a fit without its publication")
@@ -46,7 +46,7 @@ def _scatter(found: Sequence[Case], errors: Errors) -> Iterator[str]:
     yield from grid(x, tens, y, tens, seconds, seconds)
     kinds = {**ASKED, "other": lambda c: not any(wanted(c) for wanted in ASKED.values())}
     for (kind, wanted), colour in zip(kinds.items(), GROUPS, strict=True):
-        own = ((c.measured, c.measured + errors[c.key]) for c in found if wanted(c))
+        own = ((c.measured, c.measured + errors[c.key]) for c in cases if wanted(c))
         dots = "".join(f"M{x.at(math.exp(m)):.1f} {_inside(y, p):.1f}h0" for m, p in own)
         look = f'stroke="{colour}" stroke-width="3.5" stroke-linecap="round" opacity=".5"'
         yield f'<path d="{dots}" {look}><title>{kind}</title></path>'

@@ -29,13 +29,13 @@ class Together(NamedTuple):
     beside: tuple[int, ...] = ()
     offload: bool = False
 
-    def __call__(self, found: Sequence[Estimate]) -> float:
+    def __call__(self, estimates: Sequence[Estimate]) -> float:
         """Bytes, of the estimates of the passes."""
         if self.offload:
-            return max(self.of(found), *map(float, self.beside))
-        weights = [float(e.memory.parameters) for e in found]
+            return max(self.of(estimates), *map(float, self.beside))
+        weights = [float(e.memory.parameters) for e in estimates]
         others = sum(weights) + sum(self.beside)
-        return max(self.of([e]) + others - own for e, own in zip(found, weights, strict=True))
+        return max(self.of([e]) + others - own for e, own in zip(estimates, weights, strict=True))
 
 
 @cache

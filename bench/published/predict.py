@@ -60,15 +60,15 @@ def predict(table: ModuleType, row: Row) -> Iterator[Predicted]:
 
 
 def _predict(row: Row, a: Asked) -> Predicted:
-    found = [run(part) for part in a.parts]
-    stack = found[0].stack.name
+    estimates = [run(part) for part in a.parts]
+    stack = estimates[0].stack.name
     if a.of is not None:
-        value = float(a.of(found))
-        low, high = _ends(a, found[0])
-        of = kind(found[0].task.workload.mode)
+        value = float(a.of(estimates))
+        low, high = _ends(a, estimates[0])
+        of = kind(estimates[0].task.workload.mode)
         return Predicted(row, a, value, value * low, value * high, stack=stack, mode=of)
-    time = sum(seconds(p, e) for p, e in zip(a.parts, found, strict=True))
-    low, high = found[0].interval
+    time = sum(seconds(p, e) for p, e in zip(a.parts, estimates, strict=True))
+    low, high = estimates[0].interval
     if a.work:
         return Predicted(row, a, a.work / time, a.work / (time * high), a.work / (time * low), stack=stack)
     return Predicted(row, a, time, time * low, time * high, stack=stack)
@@ -83,10 +83,10 @@ def _ends(a: Asked, e: Estimate) -> tuple[float, float]:
     return low, high
 
 
-def summary(found: list[Predicted]) -> list[dict[str, Any]]:
+def summary(predicted: list[Predicted]) -> list[dict[str, Any]]:
     """By software and quantity: rows, median and 90th percentile of the errors, and the share inside."""
     groups: dict[tuple[str, str], list[Predicted]] = {}
-    for p in found:
+    for p in predicted:
         if p.error is not None and p.asked is not None:
             for name in (p.stack, "all"):
                 groups.setdefault((name, p.asked.quantity), []).append(p)

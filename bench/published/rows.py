@@ -107,10 +107,10 @@ def _named_stack(row: Row, default: str | None, mode: str) -> str:
     places = [(engine, "words"), (named, "words"), (source, "words"), (engine, "engines")]
     for text, kind in places if default else [*places, (engine, "frameworks")]:
         for words, name in facts()[kind].items():
-            found = re.search(rf"(?<![a-z])({words})(?![a-z])", text)
+            match = re.search(rf"(?<![a-z])({words})(?![a-z])", text)
             if text != engine and "torch" in engine and name in facts()["alone"]["stacks"]:
                 continue
-            if found and (not mode or stacks.load(name).has(mode)):
+            if match and (not mode or stacks.load(name).has(mode)):
                 return _of_version(row, name, mode)
     if default is None:
         raise NotCoveredError(f"no stack for the engine {row.get('engine', '')[:30]!r}")
@@ -125,8 +125,8 @@ def _of_version(row: Row, name: str, mode: str) -> str:
     older = was["stack"]
     known = not mode or stacks.load(older).has(mode)
     early = before(row, name, tuple(was["version"])) or _earlier(row, was.get("released"))
-    found = _of_version(row, older, mode) if known and early else name
-    return name if found == older and _unchanged(row, was) else found
+    older_stack = _of_version(row, older, mode) if known and early else name
+    return name if older_stack == older and _unchanged(row, was) else older_stack
 
 
 def _unchanged(row: Row, was: Mapping[str, Any]) -> bool:

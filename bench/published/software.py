@@ -25,8 +25,8 @@ def facts() -> Mapping[str, Any]:
 
 def programs(what: str, text: str) -> list[Any]:
     """What the programs over a stack that a text names have of their own, of one thing."""
-    found = (own for own in facts()["programs"] if what in own)
-    return [own[what] for own in found if re.search(rf"\b({own['words']})\b", text)]
+    having = (own for own in facts()["programs"] if what in own)
+    return [own[what] for own in having if re.search(rf"\b({own['words']})\b", text)]
 
 
 @cache

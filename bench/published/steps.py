@@ -53,6 +53,6 @@ def asked(row: Row) -> Iterator[Asked]:
     yield Asked("peak_bytes", "bytes", measured(row, "peak_allocated_gib", 2**30), (part,), of=peak)
 
 
-def peak(found: Sequence[Estimate]) -> float:
+def peak(estimates: Sequence[Estimate]) -> float:
     """The peak of the device that holds most."""
-    return float(found[0].memory.peak)
+    return float(estimates[0].memory.peak)

@@ -59,8 +59,8 @@ def read(path: str) -> tuple[ModuleType, list[dict[str, str]]]:
     # What a table lacks is not stated.
     empty = dict.fromkeys((column for one in kinds() for column in (*one.COLUMNS, *one.NUMBERS)), "")
     empty |= {"id": "", "source": ""}
-    found = [{**empty, **row} for row in rows if any(row.values())]
-    return kind, [{**row, "id": row["id"] or str(i + 1)} for i, row in enumerate(found)]
+    filled = [{**empty, **row} for row in rows if any(row.values())]
+    return kind, [{**row, "id": row["id"] or str(i + 1)} for i, row in enumerate(filled)]
 
 
 def _columns(names: Sequence[str]) -> list[str]:
@@ -90,8 +90,8 @@ def _check(where: str, text: str, words: tuple[str, ...]) -> None:
 def kinds() -> tuple[ModuleType, ...]:
     """The kinds of tables: the files of this folder that have COLUMNS."""
     folder = os.path.dirname(os.path.abspath(__file__))
-    found = (import_module(f"budget.bench.published.{name}") for name in modules(folder))
-    return tuple(module for module in found if hasattr(module, "TELLS"))
+    files = (import_module(f"budget.bench.published.{name}") for name in modules(folder))
+    return tuple(module for module in files if hasattr(module, "TELLS"))
 
 
 def _kind(name: str, columns: tuple[str, ...]) -> ModuleType:

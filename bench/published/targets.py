@@ -37,20 +37,20 @@ LEFT_OUT: Mapping[str, Callable[[Case], Any]] = {
 }
 
 
-def targets(found: Sequence[Case], errors: Mapping[str, Errors]) -> Iterator[str]:
+def targets(cases: Sequence[Case], errors: Mapping[str, Errors]) -> Iterator[str]:
     """The lines of the table. errors: as rows are `fitted`, and of each of LEFT_OUT.
 
     Inside are rows whose time lies in the interval that an answer would have had without what is left out.
     """
     by = tuple(errors[name] for name in LEFT_OUT)
-    within = {name: held(found, errors[name], LEFT_OUT.get(name, fold), by) for name in errors}
+    within = {name: held(cases, errors[name], LEFT_OUT.get(name, fold), by) for name in errors}
     sources: dict[str, set[str]] = {}
-    for c in found:
+    for c in cases:
         sources.setdefault(c.stack, set()).add(c.source)
     yield "| asked | left out | rows | median error | 90th percentile | inside |"
     yield "|---|---|---:|---:|---:|---:|"
     for asked, wanted in ASKED.items():
-        own = [c for c in found if wanted(c)]
+        own = [c for c in cases if wanted(c)]
         kept = [c for c in own if len(sources[c.stack]) > 1]
         only = [c for c in own if len(sources[c.stack]) == 1]
         for name, rows in (
@@ -76,13 +76,13 @@ def targets(found: Sequence[Case], errors: Mapping[str, Errors]) -> Iterator[str
 ALIKE = 0.01  # of a logarithm, by which predictions differ of rows that are the same to this tool
 
 
-def published_twice(found: Iterable[Case], errors: Errors) -> list[float]:
+def published_twice(cases: Iterable[Case], errors: Errors) -> list[float]:
     """Errors, as logarithms, of predicting one publication by another that says the same of what was run: one
     stack, device, dtype and quantity, and nearly one prediction. Each two publications count once either way.
     errors: of the rows as fitted.
     """
     same: dict[Any, list[Case]] = defaultdict(list)
-    for c in found:
+    for c in cases:
         same[c.stack, c.device.id, c.dtype, c.quantity].append(c)
     apart: dict[Any, list[float]] = defaultdict(list)
     for key, rows in same.items():

@@ -49,25 +49,25 @@ def adapters(row: Row) -> dict[str, Any]:
     if "lora" not in words:
         return {}
     match = re.search(r"\brank (\d+)(?: on ([a-z_,/+ ]+))?", words)
-    found: dict[str, Any] = {"lora_rank": int(match[1]) if match else RANK}
+    settings: dict[str, Any] = {"lora_rank": int(match[1]) if match else RANK}
     layers = (match and match[2]) or ""
     if layers.startswith("all linear"):
-        found["lora_targets"] = "all-linear"
+        settings["lora_targets"] = "all-linear"
     elif names := [
         PRODUCTS[w] for word in re.findall("[a-z_]+", layers) if (w := word.removesuffix("_proj")) in PRODUCTS
     ]:
-        found["lora_targets"] = ",".join(names)
+        settings["lora_targets"] = ",".join(names)
     dropped = re.search(r"\bdropout (0\.\d+)", words)
     if rate := dropped[1] if dropped else row.get("dropout", ""):
-        found["lora_dropout"] = float(rate)
+        settings["lora_dropout"] = float(rate)
     if re.search(r"\bdora\b", words):
-        found["use_dora"] = True
+        settings["use_dora"] = True
     # Since 0.12 peft makes adapters in float32 beside weights of 16 bits. Source: peft.
     if (match := re.search(r"\bpeft 0\.(\d+)", words)) and int(match[1]) >= 12:
-        found["lora_dtype"] = "fp32"
+        settings["lora_dtype"] = "fp32"
     if "qlora" in words:
-        found["quantize"] = next(form for word, form in FORMATS.items() if word in words)
-    return found
+        settings["quantize"] = next(form for word, form in FORMATS.items() if word in words)
+    return settings
 
 
 def documents(row: Row) -> dict[str, Any]:

@@ -71,8 +71,8 @@ def _numbers(release: str) -> tuple[int, ...]:
 def release(row: Row) -> tuple[int, ...]:
     """The container that a row was measured in, as its source or notes say; the newest where they don't."""
     for column in ("engine_version", "source", "notes"):
-        if found := re.search(RELEASE, row.get(column, "").lower()):
-            return tuple(int(n) for n in found.groups() if n)
+        if match := re.search(RELEASE, row.get(column, "").lower()):
+            return tuple(int(n) for n in match.groups() if n)
     return NEWEST
 
 

@@ -87,14 +87,14 @@ def read(path: str) -> list[dict]:
     """The records of a file; none where there is no file. A line that an interruption cut is left out."""
     if not os.path.exists(path):
         return []
-    found = []
+    records = []
     with open(path, encoding="utf-8") as file:
         for line in file:
             try:
-                found.append(json.loads(line))
+                records.append(json.loads(line))
             except ValueError:
                 continue
-    return found
+    return records
 
 
 def tell(options: argparse.Namespace) -> int:
@@ -105,11 +105,11 @@ def tell(options: argparse.Namespace) -> int:
     if not records:
         print(f"no records in {options.records}; first: python -m budget.bench.scaling run", file=sys.stderr)
         return 2
-    found = fitted.families(records)
-    print("\n\n".join(fitted.text(f) for f in found))
+    families = fitted.families(records)
+    print("\n\n".join(fitted.text(f) for f in families))
     if options.picture:
         with open(options.picture, "w", encoding="utf-8") as file:
-            file.write(picture.draw(found) + "\n")
+            file.write(picture.draw(families) + "\n")
     return 0
 
 

@@ -63,11 +63,11 @@ def _plot(family: Family):
 
 def _curve(family, axes, params, colour):
     steps = [exp(axes.x0 + (axes.x1 - axes.x0) * i / (POINTS - 1)) for i in range(POINTS)]
-    found = [(x, *interval(family.fit, params, x)) for x in steps]
-    upper = [f"{axes.x(x):.1f} {max(axes.y(high), 0):.1f}" for x, _, _, high in found]  # within the plot
-    lower = [f"{axes.x(x):.1f} {min(axes.y(low), HIGH):.1f}" for x, _, low, _ in reversed(found)]
+    curve = [(x, *interval(family.fit, params, x)) for x in steps]
+    upper = [f"{axes.x(x):.1f} {max(axes.y(high), 0):.1f}" for x, _, _, high in curve]  # within the plot
+    lower = [f"{axes.x(x):.1f} {min(axes.y(low), HIGH):.1f}" for x, _, low, _ in reversed(curve)]
     yield f'<path d="M{"L".join(upper + lower)}Z" fill="{colour}" fill-opacity=".15"/>'
-    line = [f"{axes.x(x):.1f} {axes.y(loss):.1f}" for x, loss, _, _ in found]
+    line = [f"{axes.x(x):.1f} {axes.y(loss):.1f}" for x, loss, _, _ in curve]
     yield f'<path d="M{"L".join(line)}" fill="none" stroke="{colour}"/>'
     for r in family.records:
         if r["params"] == params:
