@@ -20,6 +20,8 @@ batch_norm: in inference, it is folded into a convolution's weights and bias (pl
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..config import Task, setting
 from ..errors import InputError, unknown
 from ..ir import (
@@ -63,30 +65,31 @@ def fused(model: Model, names: str, *, copied: bool = False, trains: bool = Fals
     """
     untrained(model, "fuse")
     chosen = parts(names)
-    for name in chosen:
-        if name not in FUSED:
-            raise unknown("fuse", name, FUSED)
-    if len(both := [name for name in chosen if name in OF_MLP]) > 1:
-        raise InputError("fuse", f"got both {both[0]} and {both[1]}; allowed: one of them")
-    if len(losses := [name for name in chosen if name in OF_LOSS]) > 1:
-        raise InputError("fuse", f"got both {losses[0]} and {losses[1]}; allowed: one of them")
-    if trains and (inferring := [name for name in chosen if name in OF_INFERENCE]):
-        allowed = ", ".join(name for name in FUSED if name not in OF_INFERENCE)
-        raise InputError("fuse", f"{inferring[0]} is of inference; allowed in training: {allowed}")
+    _check(chosen, trains=trains)
     model = folded(model) if "batch_norm" in chosen else model
     endings = [name for name in chosen if name in ENDINGS]
     model = ended(model, endings) if endings else model
     for name in chosen:
-        model = (
-            _norm(model)
-            if name == "norm"
-            else model
-            if name in (ADAPTERS, *OF_INFERENCE)
-            else _mlp(model, name)
-            if name in OF_MLP
-            else _loss(model, name, copied=copied and name == "loss")
-        )
+        if name == "norm":
+            model = _norm(model)
+        elif name in OF_MLP:
+            model = _mlp(model, name)
+        elif name in OF_LOSS:
+            model = _loss(model, name, copied=copied and name == "loss")
     return model
+
+
+def _check(chosen: Sequence[str], *, trains: bool) -> None:
+    """Raise an InputError for a name that is none, or for two that exclude each other."""
+    for name in chosen:
+        if name not in FUSED:
+            raise unknown("fuse", name, FUSED)
+    for alike in (OF_MLP, OF_LOSS):
+        if len(both := [name for name in chosen if name in alike]) > 1:
+            raise InputError("fuse", f"got both {both[0]} and {both[1]}; allowed: one of them")
+    if trains and (inferring := [name for name in chosen if name in OF_INFERENCE]):
+        allowed = ", ".join(name for name in FUSED if name not in OF_INFERENCE)
+        raise InputError("fuse", f"{inferring[0]} is of inference; allowed in training: {allowed}")
 
 
 def those_of(model: Model, names: str) -> str:
