@@ -78,3 +78,21 @@ def test_a_server_says_the_mode_too():
 
     assert "mode        MAXN assumed; --device jetson-agx-orin-30w as shipped" in of("jetson-agx-orin")
     assert "mode  " not in of("jetson-agx-orin-maxn")
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("jetson-agx-orin 45w", "jetson-agx-orin-30w, jetson-agx-orin-15w, jetson-agx-orin-maxn"),
+        ("orin nano:99W", "allowed: jetson-orin-nano-7w, jetson-orin-nano-15w"),
+        ("jetson-thor maxn", "no power modes of Jetson T5000 (AGX Thor) are known"),
+        ("rtx 3090 250w", "times are at full power; allowed: rtx-3090"),
+        ("nonsense 5w", "`budget list devices` has the names"),
+    ],
+)
+def test_a_mode_that_a_board_has_not_is_told_those_that_it_has(name, says):
+    with pytest.raises(InputError) as error:
+        device.load(name)
+    assert says in str(error.value)
+    for allowed in str(error.value).partition("allowed: ")[2].split(", "):
+        assert not allowed or device.load(allowed)

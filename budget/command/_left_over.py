@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from importlib import import_module
 
-from ..errors import InputError, unknown
+from ..errors import InputError, nearest, unknown
 from ._parser import Parser
 
 FLAGS_OF = ("estimate", "serve", "fit", "scale", "goodput")  # the first that has a flag tells it
@@ -34,9 +34,14 @@ def left_over(words: Sequence[str], known: Iterable[str], where: str) -> InputEr
 
 
 def of_another(flag: str) -> str:
-    """Which command has a flag that this one has not; "" for none."""
-    command = flags_of_commands().get(flag.lstrip("-").replace("_", "-"), "").partition(":")[0]
-    return f"it is a flag of budget {command}" if command else ""
+    """Which command has a flag that this one has not, be it by another name; "" for none."""
+    commands = {f"--{name}": meaning.partition(":")[0] for name, meaning in flags_of_commands().items()}
+    if command := commands.get(f"--{flag.lstrip('-').replace('_', '-')}"):
+        return f"it is a flag of budget {command}"
+    near = nearest(flag, [*commands])
+    if not near or isinstance(near, str):
+        return ""
+    return f"did you mean {near[0]!r} of budget {commands[near[0].split()[0]]}?"
 
 
 def too_many(word: str) -> InputError:

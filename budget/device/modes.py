@@ -54,6 +54,14 @@ def assumed(device: str, about: Mapping[str, Any]) -> tuple[str, str]:
     return as_shipped, f"{highest} assumed; --device {as_shipped} as shipped"
 
 
+def instead(device: str, about: Mapping[str, Any]) -> str:
+    """What to say where a board is asked for in a mode that it has not."""
+    if (modes := about.get("modes")) is None:
+        return f"no power modes of {about['name']} are known, times are at full power; allowed: {device}"
+    names = [f"{device}-{mode.lower()}" for mode in (*modes["others"], modes["highest"])]
+    return f"{about['name']} has other power modes; allowed: {', '.join(names)}"
+
+
 def _parts(about: Mapping[str, Any], mode: str) -> tuple[int, float, float]:
     """A mode's multiprocessors, and the parts of the highest mode's rates and of its memory's."""
     if mode not in about["modes"]["others"]:

@@ -15,13 +15,14 @@ MAKERS = {"nvidia", "geforce", "tesla", "amd", "instinct", "radeon"}
 MAKERS |= {"apple", "intel", "google", "aws", "huawei", "colab", "kaggle"}
 # Words around a chip.
 MACS = re.compile(r"\b(macbook([\W_]*(pro|air))?|mac[\W_]*(mini|studio|pro)|imac|air)(?![a-z])")
-BRAND = re.compile(r"^(rtx|gtx|rx|tpu|arc|ascend|jetson)(?=[a-z]*\d)")  # that people leave out
+BRAND = re.compile(r"^((rtx|gtx|rx|tpu|arc|ascend)(?=[a-z]*\d)|jetson)")  # that people leave out
 MEMORY = re.compile(r"(.+)[\s_-]+(\d{1,3})(?:\s*gi?b?)?", re.IGNORECASE)  # a name with the memory behind it
 AMID = re.compile(r"(.+?)[\s_-]+(\d{1,3}\s*gi?b)[\s_-]+(.+)", re.IGNORECASE)  # in its midst: A100 80GB SXM
 NUMBERED = re.compile(r"([a-z]+)(\d{2,3})(?!\d)([a-z]?)")  # a board's letters and number: mi450, b300a
 # The part of a memory of up to so many GB that Metal gives to a program, and of more: of 16 GB 10,923 MiB,
 # of 32 21,845, of 96 73,728 in llama.cpp's logs; macOS 26 gives more. Source: metal-working-set.
 METAL, LITTLE, MUCH = 32, 2 / 3, 3 / 4
+WATTS = re.compile(r"(.+?)[\s_:-]*\b(\d+\s*w|max[nq])", re.IGNORECASE)  # a board in a power mode: orin 45w
 KINDS = ("super", "mobile")  # left out where a memory tells a board from its namesake: RTX 4090 16GB
 
 # How many, before a name or behind it: `2x h100`, `8 * 4090`, `8 h100`, `h100 x8`, `H100:8`.
@@ -100,9 +101,12 @@ def find(name: str) -> tuple[str, Mapping[str, Any]] | None:
 
 
 def near(name: str) -> str:
-    """What to say of an unknown name: the board's memory where that is another one; the name that it begins,
-    and the board of its letters with the nearest number, as neighbours are called; "" where none is known.
+    """What to say of an unknown name: the board's power modes, or its memory, where that is another one; the
+    name that it begins, and the board of its letters with the nearest number, as neighbours are called; ""
+    where none is known.
     """
+    if (powered := WATTS.fullmatch(name)) and (known := find(powered[1])):
+        return modes.instead(*known)
     key, tables = _key(name), _tables()
     sized = MEMORY.fullmatch(name)
     if sized and (of := tables.get(board := _key(sized[1]))):
