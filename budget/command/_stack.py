@@ -13,8 +13,8 @@ ON = {"": " elsewhere", SEVERAL: ", one batch on several devices"}
 
 def stack_lines(rows: Sequence[tuple[str, str, str]]) -> list[str]:
     """A line for each stack with its name, its modes and a description, which may go on below."""
-    wide = 2 + max(len(name) for name, *_ in rows)
-    heads = [(f"{name:<{wide}}{modes:<13}", about) for name, modes, about in rows]
+    width = 2 + max(len(name) for name, *_ in rows)
+    heads = [(f"{name:<{width}}{modes:<13}", about) for name, modes, about in rows]
     return [
         line for head, about in heads for line in wrap(head + about, 79, subsequent_indent=" " * len(head))
     ]
@@ -24,8 +24,8 @@ def stack_fields(stack: Stack) -> Iterator[tuple[str, str]]:
     """Each field and its value; what it has by generation of devices, each by itself."""
     for field, value in stack._asdict().items():
         if field in BY_GENERATION:
-            for where, of in value.items():
-                yield f"{field}{ON.get(where, f' on {where}')}", _words(of)
+            for where, part in value.items():
+                yield f"{field}{ON.get(where, f' on {where}')}", _words(part)
         elif words := _words(value or ""):
             yield field, words
 
@@ -34,7 +34,7 @@ def _words(value: Any) -> str:
     if isinstance(value, AllReduce):
         value = value._asdict()
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_words(of)}" for key, of in value.items() if of != 0)
+        return ", ".join(f"{key} {_words(part)}" for key, part in value.items() if part != 0)
     if isinstance(value, tuple):
         return (" to " if all(isinstance(x, float) for x in value) else ", ").join(map(_words, value))
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -52,12 +52,12 @@ def whole() -> ArgumentParser:
     each = parser.add_subparsers(parser_class=Parser)
     for name in names():
         module = load(name)
-        own: Any = each.add_parser(name)
-        module.flags(own)
-        own.complete()
-        if own.open and not own._get_positional_actions():  # noqa: SLF001 # words of its own
-            own.add_argument("model", nargs="*").completer = lambda **_: preset.names()
-        for action in own._actions:  # noqa: SLF001 # argparse tells them nowhere else
+        parser_of: Any = each.add_parser(name)
+        module.flags(parser_of)
+        parser_of.complete()
+        if parser_of.open and not parser_of._get_positional_actions():  # noqa: SLF001 # words of its own
+            parser_of.add_argument("model", nargs="*").completer = lambda **_: preset.names()
+        for action in parser_of._actions:  # noqa: SLF001 # argparse tells them nowhere else
             if action.dest in VALUES:
                 action.completer = lambda values=VALUES[action.dest], **_: values()
     return parser

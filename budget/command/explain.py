@@ -60,9 +60,9 @@ def run(args: Namespace, rest: Sequence[str]) -> int:
 def _value(asked: str, flags: Mapping[str, str]) -> str:
     """What a flag's value chooses, as the flag's help says before it lists the values; "" for none."""
     choices = {**CHOICES, **{name: field.choices for name, field in fields().items()}}
-    of = [name for name, values in choices.items() if asked.lower() in values]
-    flags_of = ("".join((f"--{name}".replace("_", "-"), _about(name, flags))) for name in of)
-    return f"{asked.lower()}, a value of {'; of '.join(flags_of)}" if of else ""
+    flags_with = [name for name, values in choices.items() if asked.lower() in values]
+    flags_of = ("".join((f"--{name}".replace("_", "-"), _about(name, flags))) for name in flags_with)
+    return f"{asked.lower()}, a value of {'; of '.join(flags_of)}" if flags_with else ""
 
 
 def _about(name: str, flags: Mapping[str, str]) -> str:

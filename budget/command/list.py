@@ -99,8 +99,8 @@ def _architectures(name: str | None) -> Answer:
         columns = tuple(Column(x, x) for x in ("setting", "type", "default", "help"))
         return _listed(Table(columns, fields), f"{name}: {_first_line(module)}\n\n{flags.rstrip()}")
     rows = [(n, _first_line(architectures.load(n))) for n in _with(name, architectures.names())]
-    wide = 2 + max(map(len, architectures.names()))
-    lines = [f"{n:<{wide}}{text}"[:79] for n, text in rows]
+    width = 2 + max(map(len, architectures.names()))
+    lines = [f"{n:<{width}}{text}"[:79] for n, text in rows]
     table = Table((Column("name", "architecture"), Column("what", "what")), rows, lines=lambda: lines)
     return _listed(table, foot="flags of one: budget list architectures NAME")
 
@@ -172,23 +172,27 @@ def _devices(word: str | None) -> Answer:
 def _prices(word: str | None) -> Answer:
     """The devices whose prices are known, or every price of one."""
     if word is not None:
-        of = device.load(word)
-        rows = [[p.get(c.key, "") for c in PRICES] for p in cost.prices(of.id)]
+        board = device.load(word)
+        rows = [[p.get(c.key, "") for c in PRICES] for p in cost.prices(board.id)]
         if not rows:
-            return _unpriced(of)
-        return _listed(Table(PRICES, rows), foot=f"{of.name}; dollars an hour; sources: budget explain KEY")
-    known = [(name, cost.usd_per_hour(device.load(name))) for name in NAMES["prices"]()]
+            return _unpriced(board)
+        return _listed(
+            Table(PRICES, rows), foot=f"{board.name}; dollars an hour; sources: budget explain KEY"
+        )
+    prices = [(name, cost.usd_per_hour(device.load(name))) for name in NAMES["prices"]()]
     return _listed(
-        Table(PRICED, [(name, *usd[:3], usd.what.partition(", ")[2]) for name, usd in known if usd]),
+        Table(PRICED, [(name, *usd[:3], usd.what.partition(", ")[2]) for name, usd in prices if usd]),
         foot="on-demand, dollars an hour and device; each price: budget list prices DEVICE",
     )
 
 
-def _unpriced(of: device.Device) -> Answer:
+def _unpriced(board: device.Device) -> Answer:
     """What is known of a device whose prices nobody has read."""
-    price = cost.usd_per_hour(of)
-    rows = [(of.id, *price[:3], price.what.partition(", ")[2])] if price else []
-    foot = f"{of.name}; no price of it was read" if price else f"no price of {of.name} is known: --price"
+    price = cost.usd_per_hour(board)
+    rows = [(board.id, *price[:3], price.what.partition(", ")[2])] if price else []
+    foot = (
+        f"{board.name}; no price of it was read" if price else f"no price of {board.name} is known: --price"
+    )
     return _listed(Table(PRICED, rows), foot=foot)
 
 

@@ -61,7 +61,7 @@ def _cases(paths: list[str], name: str | None) -> list[tuple[device.Device, list
             raise InputError("results", f"no records of {chosen.name}; measure with: pytest bench/ --quick")
     elif not (files := replay.owners(paths)):
         raise InputError("results", f"no records in {', '.join(paths)}")
-    return [_replayed(key, of) for key, of in files.items()]
+    return [_replayed(key, paths_of) for key, paths_of in files.items()]
 
 
 def _replayed(key: str, paths: list[str]) -> tuple[device.Device, list[record.Record]]:

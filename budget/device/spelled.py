@@ -44,8 +44,8 @@ def _tables() -> dict[str, tuple[str, Mapping[str, Any]]]:
         spelled = (device, *about.get("aliases", ()), about["name"])
         tables.update(dict.fromkeys(map(_key, spelled), (device, about)))
         for mode, table_of in modes.tables(about):
-            of = f"{device}-{mode.lower()}", table_of
-            tables.update({_key(f"{name} {mode}"): of for name in spelled})
+            in_mode = f"{device}-{mode.lower()}", table_of
+            tables.update({_key(f"{name} {mode}"): in_mode for name in spelled})
         for gb, table_of in _memories(about)[1:]:
             tables.update({_key(f"{name} {gb}gb"): (device, table_of) for name in spelled})
     tables = {**_without_cores(), **tables}

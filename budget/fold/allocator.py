@@ -52,9 +52,9 @@ class Allocator:
         """A block of at least that many bytes."""
         size = -(-size // LEAST) * LEAST or LEAST
         small = size <= SMALL
-        known = self.free[small]
-        at = bisect_left(known, (size,))
-        block = known.pop(at)[2] if at < len(known) else self._new(size, small)
+        free = self.free[small]
+        at = bisect_left(free, (size,))
+        block = free.pop(at)[2] if at < len(free) else self._new(size, small)
         left = block.size - size
         if left >= LEAST if small or self.expandable else left > SMALL:
             block.size = size
@@ -76,14 +76,14 @@ class Allocator:
 
     def lend(self, size: int) -> None:
         """Allocate and free at once, which changes nothing where a free block is large enough."""
-        known = self.free[size <= SMALL]
-        if not known or known[-1][0] < size:
+        free = self.free[size <= SMALL]
+        if not free or free[-1][0] < size:
             self.release(self.allocate(size))
 
     def _take(self, block: _Block) -> None:
         """Take a block off the list of free ones."""
-        known = self.free[block.small]
-        del known[bisect_left(known, (block.size, block.number))]
+        free = self.free[block.small]
+        del free[bisect_left(free, (block.size, block.number))]
 
     def _join(self, block: _Block, behind: _Block) -> None:
         block.size, block.behind = block.size + behind.size, behind.behind
@@ -140,12 +140,12 @@ def replayed(
             usual.allocate(size)
     pools = [other if kind in apart else usual for kind, _ in life.storages]
     blocks: dict[int, _Block] = {}
-    made = False
+    has_states = False
     for step in range(2 * in_turn or STEPS):
         at = step % (in_turn or STEPS)
         for o, new, gone, extra, _ in life.events:
-            if not made and o is not None and o.phase == "optimizer":
-                made = True
+            if not has_states and o is not None and o.phase == "optimizer":
+                has_states = True
                 for size in _states(model, dtype, sizes):
                     usual.allocate(size)
             for storage in new:

@@ -62,20 +62,20 @@ def _as_measured(cluster: Cluster, kind: str, size: Size, group: Levels, otherwi
     beyond = flows.more(parts[-1].members, parts[0].members)
     bytes_crossed = bus_bandwidth(kind, size, degree(group), 1.0)
     name = "send_receive" if kind == "send" else kind
-    measured = sorted((n, line) for (of, n), line in cluster.records.items() if of == name)
+    measured = sorted((n, line) for (collective, n), line in cluster.records.items() if collective == name)
     for count, (start, bandwidth) in measured:
         here = beyond if count > 1 else 1 - beyond
         otherwise = here * (start + bytes_crossed / bandwidth) + (1 - here) * otherwise
     return otherwise
 
 
-def _engines(cluster: Cluster, own: AllReduce, size: Size, group: Levels, otherwise: Size) -> Size:
+def _engines(cluster: Cluster, engine: AllReduce, size: Size, group: Levels, otherwise: Size) -> Size:
     """Seconds of an engine's own all-reduce: of few bytes, within a node."""
     (inner, *outer), members = spans(cluster, group), degree(group)
     elsewhere = minimum(sum([flows.used(s) for s in outer]) + floor_div(size, OWN_BYTES), 1)
-    rate = min(own.bandwidth, flows.bandwidth(inner, False, 0))
-    one = own.one_shot_s + (members - 1) * size / rate
-    two = own.two_shot_s + 2 * (members - 1) / members * size / rate
+    rate = min(engine.bandwidth, flows.bandwidth(inner, False, 0))
+    one = engine.one_shot_s + (members - 1) * size / rate
+    two = engine.two_shot_s + 2 * (members - 1) / members * size / rate
     return (1 - elsewhere) * minimum(one, two) + elsewhere * otherwise
 
 

@@ -98,8 +98,8 @@ def flops(model: Model) -> Flops:
 
 def each_flops(*models: Model) -> list[Flops]:
     """The same of programs that were made from one another: an operator that they share is counted once."""
-    known: dict[int, tuple[Size, Size]] = {}  # by id: all of them are alive while this runs
-    return [_flops(model, known) for model in models]
+    counted: dict[int, tuple[Size, Size]] = {}  # by id: all of them are alive while this runs
+    return [_flops(model, counted) for model in models]
 
 
 def _flops(model: Model, known: dict[int, tuple[Size, Size]]) -> Flops:

@@ -20,7 +20,7 @@ WITHIN = {"switch": 1.15, "mesh": 1.15, "torus": 1.15, "network": 1.67, "pcie": 
 
 
 def interval(
-    own: tuple[float, float],
+    kernels: tuple[float, float],
     step: Size,
     spread: Spread,
     ran: Sequence[Ran],
@@ -34,7 +34,7 @@ def interval(
     fast, slow = (
         spread.times(spread.on(ran, carrying(cluster, sign), overlap)).step / step for sign in (1, -1)
     )
-    return 1 / both(1 / own[0], 1 / fast), both(own[1], slow)
+    return 1 / both(1 / kernels[0], 1 / fast), both(kernels[1], slow)
 
 
 def both(one: Size, other: Size) -> Size:
@@ -46,16 +46,18 @@ def carrying(cluster: Cluster, sign: int) -> Cluster:
     """A cluster whose links are as fast as nine in ten are at most (1), or at least (-1); what was measured
     on this machine stays.
     """
-    own = cluster.all_reduce
-    if own is not None:
-        of = WITHIN[cluster.tiers[0].link.kind] ** sign
-        own = own._replace(
-            one_shot_s=own.one_shot_s / of, two_shot_s=own.two_shot_s / of, bandwidth=own.bandwidth * of
+    engine = cluster.all_reduce
+    if engine is not None:
+        factor = WITHIN[cluster.tiers[0].link.kind] ** sign
+        engine = engine._replace(
+            one_shot_s=engine.one_shot_s / factor,
+            two_shot_s=engine.two_shot_s / factor,
+            bandwidth=engine.bandwidth * factor,
         )
-    return cluster._replace(tiers=tuple(_tier(tier, sign) for tier in cluster.tiers), all_reduce=own)
+    return cluster._replace(tiers=tuple(_tier(tier, sign) for tier in cluster.tiers), all_reduce=engine)
 
 
 def _tier(tier: Tier, sign: int) -> Tier:
-    of, link = WITHIN[tier.link.kind] ** sign, tier.link
-    link = link._replace(start_s=link.start_s / of, step_s=link.step_s / of)
-    return tier._replace(link=link, bandwidth=tier.bandwidth * of)
+    factor, link = WITHIN[tier.link.kind] ** sign, tier.link
+    link = link._replace(start_s=link.start_s / factor, step_s=link.step_s / factor)
+    return tier._replace(link=link, bandwidth=tier.bandwidth * factor)

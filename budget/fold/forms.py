@@ -33,8 +33,8 @@ def form(ops: list[Op], kind: str, *, fused: bool) -> str:
     if kind in ("conv", "attention"):
         if first.tag == CHANNELS_FIRST:
             return "conv_depthwise_weights"
-        own = _convolution(first) if kind == "conv" else kind
-        return own + BACKWARD * (first.phase == "backward")
+        of_conv = _convolution(first) if kind == "conv" else kind
+        return of_conv + BACKWARD * (first.phase == "backward")
     if kind == "matmul":
         of = "grouped" if experts(first) else "matmul"
         return f"weight_only_{of}" if any(map(_few_bits, ops)) else of

@@ -28,26 +28,26 @@ def ordered(run: Sequence[Node], execution: str) -> list[tuple[Node, tuple[str, 
     """
     kept: list[tuple[Node, tuple[str, str]]] = []
     ends: dict[str, int] = {}
-    wide: list[Op] = []
+    products: list[Op] = []
     for node in run:
         if isinstance(node, Op) and node.rule.family == "dequantize":
-            wide.append(node)
+            products.append(node)
             continue
-        if not wide and execution not in FUSED:
+        if not products and execution not in FUSED:
             kept.append((node, key(node, execution)))
             continue
-        if merged := _merged(node, execution, wide):
+        if merged := _merged(node, execution, products):
             at = ends.get(merged[0], len(kept))
-            ends = {name: end + (end > at) * (1 + len(wide)) for name, end in ends.items()}
-            ends[merged[0]] = at + 1 + len(wide)
-            kept[at:at] = [(o, merged) for o in (*wide, node)]
+            ends = {name: end + (end > at) * (1 + len(products)) for name, end in ends.items()}
+            ends[merged[0]] = at + 1 + len(products)
+            kept[at:at] = [(o, merged) for o in (*products, node)]
         else:
-            kept += [(o, key(o, execution)) for o in (*wide, node)]
-        wide = []
-    return [*kept, *((o, key(o, execution)) for o in wide)]
+            kept += [(o, key(o, execution)) for o in (*products, node)]
+        products = []
+    return [*kept, *((o, key(o, execution)) for o in products)]
 
 
-def _merged(o: Node, execution: str, wide: Sequence[Op]) -> tuple[str, str] | None:
+def _merged(o: Node, execution: str, products: Sequence[Op]) -> tuple[str, str] | None:
     """The key of a product that runs together with products of the same input, or with what widens its
     weights.
     """
@@ -56,7 +56,7 @@ def _merged(o: Node, execution: str, wide: Sequence[Op]) -> tuple[str, str] | No
     if o.ends:
         return key(o, execution)
     fused = execution in FUSED
-    most = [w.rule.rows for w in wide if w.rule.tile or not fused]  # of an engine's own kernels, any
+    most = [w.rule.rows for w in products if w.rule.tile or not fused]  # of an engine's own kernels, any
     g = gemm(o) if most else None
     if (g is None or not all_of(g.m <= min(most))) if most else not fused:
         return None

@@ -20,12 +20,12 @@ def at_once(kernels: Iterable[Work]) -> Iterator[Work]:
     for w in kernels:
         if w.summed:
             steps[_gradient(w)] = steps.get(_gradient(w), 0) + w.times
-    for of, run in groupby(_once(kernels, steps), _elements):
+    for elements, run in groupby(_once(kernels, steps), _elements):
         first, *others = run
-        for w in others if of else ():
+        for w in others if elements else ():
             first = first._replace(pointwise=first.pointwise + w.pointwise, bytes=first.bytes + w.bytes)
         yield first
-        yield from () if of else others
+        yield from () if elements else others
 
 
 def _gradient(w: Work) -> tuple[str, bool]:

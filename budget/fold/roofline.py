@@ -75,7 +75,7 @@ def _contraction(w: Work, form: KernelClass, r: Rates) -> Size:
 
 def _slower(flops: Sequence[tuple[str, Size]], shares: Mapping[str, float]) -> Size:
     """How many times longer products take by the formats of their weights."""
-    return sum([of / shares.get(name, 1.0) for name, of in flops]) / sum([of for _, of in flops])
+    return sum([flop / shares.get(name, 1.0) for name, flop in flops]) / sum([flop for _, flop in flops])
 
 
 def traffic(w: Work, form: KernelClass, r: Rates) -> Size:

@@ -99,12 +99,12 @@ class Spread(NamedTuple):
 
     def held(self, rank: Rank, stage: int) -> Memory:
         """The memory of one device of a stage; with DualPipe it has the opposite stage, too."""
-        own = self.alone(rank, stage)
+        one_way = self.alone(rank, stage)
         if schedule(self.layout) != "dualpipe" or self.layout.pp == 1:
-            return own
+            return one_way
         other = self.layout.pp - 1 - stage
         far = self.alone(next(r for r in self.ranks if other in r.stages), other)
-        return beside(own, far)
+        return beside(one_way, far)
 
     def alone(self, rank: Rank, stage: int) -> Memory:
         """The memory of one device for one stage alone."""
@@ -120,8 +120,8 @@ class Spread(NamedTuple):
         """Bytes that the software keeps during the passes although the network does not need them."""
         kept: Size = 0
         if "sent" in self.keeps:
-            own = communications(rank.program.nodes, self.dtype)
-            kept = sum(c.bytes * c.times for c in own if c.kind == "send" and c.phase == "forward")
+            sent = communications(rank.program.nodes, self.dtype)
+            kept = sum(c.bytes * c.times for c in sent if c.kind == "send" and c.phase == "forward")
             kept = exact_div(kept * at_once, self.micro)
         if "gradients" in self.keeps:
             kept = kept + rank.walked.walk.there["parameters"]
@@ -268,10 +268,10 @@ def _of_weights(program: Model) -> Size:
             if o.ins and all(t.name in trained for t in o.ins):
                 trained.update(t.name for t in o.outs)
     both: Size = 0
-    own: Size = 0
+    of_weights: Size = 0
     for o, times in walk(program.nodes):
         if o.phase == "backward":
             flops = contraction_flops(o) * times
             both = both + flops
-            own = own + flops if o.outs and o.out.of in trained else own
-    return own / maximum(both, 1)
+            of_weights = of_weights + flops if o.outs and o.out.of in trained else of_weights
+    return of_weights / maximum(both, 1)

@@ -67,33 +67,33 @@ def order(schedule: str, ranks: int, micro: int, chunks: int = 1) -> Order:
     return tuple(tuple(write(rank, Shape(ranks, micro, chunks))) for rank in range(ranks))
 
 
-def _gpipe(rank: int, of: Shape) -> Iterator[Pass]:
-    yield from (Pass(FORWARD, i, rank) for i in range(of.micro))
-    yield from (Pass(BACKWARD, i, rank) for i in reversed(range(of.micro)))
+def _gpipe(rank: int, shape: Shape) -> Iterator[Pass]:
+    yield from (Pass(FORWARD, i, rank) for i in range(shape.micro))
+    yield from (Pass(BACKWARD, i, rank) for i in reversed(range(shape.micro)))
 
 
-def _one_forward_one_backward(rank: int, of: Shape) -> Iterator[Pass]:
+def _one_forward_one_backward(rank: int, shape: Shape) -> Iterator[Pass]:
     """Forward passes until the first gradient arrives, then one of each."""
     yield from _steady(
-        [Pass(FORWARD, i, rank) for i in range(of.micro)],
-        [Pass(BACKWARD, i, rank) for i in range(of.micro)],
-        of.ranks - rank - 1,
+        [Pass(FORWARD, i, rank) for i in range(shape.micro)],
+        [Pass(BACKWARD, i, rank) for i in range(shape.micro)],
+        shape.ranks - rank - 1,
     )
 
 
-def _interleaved(rank: int, of: Shape) -> Iterator[Pass]:
+def _interleaved(rank: int, shape: Shape) -> Iterator[Pass]:
     """The same over a device's chunks: as many micro-batches as there are ranks go through one, then the
     next.
     """
     rounds = [
         (first + i, chunk)
-        for first in range(0, of.micro, of.ranks)
-        for chunk in range(of.chunks)
-        for i in range(of.ranks)
+        for first in range(0, shape.micro, shape.ranks)
+        for chunk in range(shape.chunks)
+        for i in range(shape.ranks)
     ]
-    forward = [Pass(FORWARD, i, chunk * of.ranks + rank) for i, chunk in rounds]
-    backward = [Pass(BACKWARD, i, (of.chunks - 1 - chunk) * of.ranks + rank) for i, chunk in rounds]
-    yield from _steady(forward, backward, 2 * (of.ranks - rank - 1) + (of.chunks - 1) * of.ranks)
+    forward = [Pass(FORWARD, i, chunk * shape.ranks + rank) for i, chunk in rounds]
+    backward = [Pass(BACKWARD, i, (shape.chunks - 1 - chunk) * shape.ranks + rank) for i, chunk in rounds]
+    yield from _steady(forward, backward, 2 * (shape.ranks - rank - 1) + (shape.chunks - 1) * shape.ranks)
 
 
 def _steady(forward: Sequence[Pass], backward: Sequence[Pass], ahead: int) -> Iterator[Pass]:
@@ -105,12 +105,12 @@ def _steady(forward: Sequence[Pass], backward: Sequence[Pass], ahead: int) -> It
     yield from backward[len(forward) - ahead :]
 
 
-def _zero_bubble(rank: int, of: Shape) -> Iterator[Pass]:
+def _zero_bubble(rank: int, shape: Shape) -> Iterator[Pass]:
     """ZB-H1: weights' gradients wait, as many as the rank's number, to fill what 1F1B leaves idle at the
     end.
     """
     waiting: list[Pass] = []
-    for p in _one_forward_one_backward(rank, of):
+    for p in _one_forward_one_backward(rank, shape):
         if p.what == FORWARD:
             yield p
             continue
@@ -121,9 +121,9 @@ def _zero_bubble(rank: int, of: Shape) -> Iterator[Pass]:
     yield from waiting
 
 
-def _dual(rank: int, of: Shape) -> Iterator[Pass]:
+def _dual(rank: int, shape: Shape) -> Iterator[Pass]:
     """DualPipe: micro-batches enter at both ends; each rank has a stage of both ways. Its own eight steps."""
-    half, near = of.ranks // 2, min(rank, of.ranks - 1 - rank)
+    half, near = shape.ranks // 2, min(rank, shape.ranks - 1 - rank)
     second = rank >= half
     counts: dict[tuple[str, int], int] = {}
     waiting: list[Pass] = []
@@ -132,7 +132,7 @@ def _dual(rank: int, of: Shape) -> Iterator[Pass]:
         way = phase ^ second
         i = counts.get((what, way), 0)
         counts[what, way] = i + 1
-        stage = of.ranks - 1 - rank if way else rank
+        stage = shape.ranks - 1 - rank if way else rank
         if apart:
             waiting.append(Pass(WEIGHTS, i, stage, way))
         yield Pass(INPUTS if apart else what, i, stage, way, beside)
@@ -148,7 +148,7 @@ def _dual(rank: int, of: Shape) -> Iterator[Pass]:
         yield from run(BACKWARD, 1, apart=True)
         yield waiting.pop(0)
         yield from run(FORWARD, 1)
-    for i in range(of.micro // 2 - of.ranks + near + 1):
+    for i in range(shape.micro // 2 - shape.ranks + near + 1):
         together = i > 0 or near < half - 1  # the middle ranks begin with two passes apart
         yield from pair(0) if together else (*run(FORWARD, 0), *run(BACKWARD, 1))
         yield from pair(1)

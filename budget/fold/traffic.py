@@ -102,7 +102,7 @@ def moved(ops: Sequence[Op], first: Op, dtype: str, read: Reads) -> tuple[Size, 
     host: Size = 0
     weights: Size = 0
     others = ops if len(ops) > 1 else ()
-    wide = [o.out.name for o in others if o is not first and o.rule.family == "dequantize"]
+    widened = [o.out.name for o in others if o is not first and o.rule.family == "dequantize"]
     root = read.root
     movers, made = handed(ops, read)
     for o in movers:
@@ -112,7 +112,9 @@ def moved(ops: Sequence[Op], first: Op, dtype: str, read: Reads) -> tuple[Size, 
             name = t.name
             if t.role == HOST:
                 host = host + moved_bytes(t, o, dtype)
-            elif not (t.on_chip or name in moved or name in wide or (made and root.get(name, name) in made)):
+            elif not (
+                t.on_chip or name in moved or name in widened or (made and root.get(name, name) in made)
+            ):
                 moved[name] = size = moved_bytes(t, o, dtype)
                 if t.role in WEIGHTS and o.kind == "contract":
                     weights = weights + size
@@ -120,7 +122,7 @@ def moved(ops: Sequence[Op], first: Op, dtype: str, read: Reads) -> tuple[Size, 
             name = t.name
             if t.role == HOST:
                 host = host + moved_bytes(t, o, dtype)
-            elif not (t.on_chip or name in wide or made.get(name)):
+            elif not (t.on_chip or name in widened or made.get(name)):
                 if name in ins:  # what is read and written moves twice, but for what only takes a part
                     name = f"{name}'"
                 elif rule.part:  # which is not all of it
@@ -209,7 +211,7 @@ def moved_bytes(t: Tensor, o: Op, dtype: str) -> Size:
     return _distinct(o, o.sizes[axis], choices) * (n / o.sizes[axis]) * size
 
 
-def _distinct(o: Op, of: Size, choices: Size) -> Size:
+def _distinct(o: Op, rows: Size, choices: Size) -> Size:
     """How many experts are read on average, where each token chooses some; of an embedding's rows at most
     all.
 
@@ -217,7 +219,7 @@ def _distinct(o: Op, of: Size, choices: Size) -> Size:
     gamma distribution of shares (1 + n t)^-EVEN, with t such that one token reads just its own. Derived.
     """
     some = o.sizes.get(ACTIVE, 1)
-    if ACTIVE not in o.out.dims or not is_number(some) or not is_number(of) or some >= of:
-        return minimum(of, choices)
-    spread = (1 - some / of) ** (-1 / EVEN) - 1
-    return of * (1 - (1 + choices / some * spread) ** -EVEN)
+    if ACTIVE not in o.out.dims or not is_number(some) or not is_number(rows) or some >= rows:
+        return minimum(rows, choices)
+    spread = (1 - some / rows) ** (-1 / EVEN) - 1
+    return rows * (1 - (1 + choices / some * spread) ** -EVEN)

@@ -144,8 +144,8 @@ def _configured(table: dict[str, Any], path: str) -> dict[str, Any]:
     for field in CONFIGURES if "serves" in table else ():
         if place := _here(table.get(field), path):
             table = {name: value for name, value in table.items() if name != field}
-            said = _plain(load(place))
-            table = {**said, **table} if field == "config" else {**table, **said}
+            from_file = _plain(load(place))
+            table = {**from_file, **table} if field == "config" else {**table, **from_file}
     return table
 
 

@@ -138,12 +138,14 @@ def _as_files_say(settings: dict[str, Any], files: list[Beside], devices: int) -
     """The settings with those of accelerate's or DeepSpeed's files. The program's own settings win, and
     adapters have a precision of their own.
     """
-    said = {name: value for file in files for name, value in file.settings.items()}
+    from_files = {name: value for file in files for name, value in file.settings.items()}
     sixteen = settings.get("dtype", "float32") != "float32"
     if sixteen and any(file.form == "deepspeed" for file in files):
-        said["precision"] = "master"  # also where its own field is left to the Trainer (auto)
+        from_files["precision"] = "master"  # also where its own field is left to the Trainer (auto)
     if settings.get("peft"):
-        said = {name: value for name, value in said.items() if name not in ("precision", "reduce_dtype")}
+        from_files = {
+            name: value for name, value in from_files.items() if name not in ("precision", "reduce_dtype")
+        }
     if devices > 1:
-        said["layout.devices"] = devices
-    return {**said, **settings}
+        from_files["layout.devices"] = devices
+    return {**from_files, **settings}

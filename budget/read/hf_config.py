@@ -114,7 +114,7 @@ def usual(values: Mapping[str, Any]) -> dict[str, Any]:
     """
     kind = values["model_type"]
     usual = {"family": hf_families.called(kind), **_dtype(values), **_kept(values)}
-    usual |= {name: said for name, said in hf_families.load(kind).items() if name == "attention"}
+    usual |= {name: value for name, value in hf_families.load(kind).items() if name == "attention"}
     if not has_few_bits(values):
         return usual
     from .hf_quantized import packing

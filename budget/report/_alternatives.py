@@ -117,11 +117,11 @@ LAWS = (Column("law", "law"), PARAMS, TOKENS, EACH, LOSS, Column("range", "its r
 
 def rests_on(plan: Plan) -> Iterator[tuple[str, Stated]]:
     """What the plan rests on, each with its ends and its source."""
-    t, device, of = plan.ask.terms, plan.ask.device, plan.ask.law
+    t, device, fitted = plan.ask.terms, plan.ask.device, plan.ask.law
     peak = device.rate(plan.ask.dtype)
-    for name, value in of.constants.items():
-        low, high = of.interval(partial(_constant, name)) or (value, value)
-        yield name, Stated(value, low, high, f"the law {of.id}", _keys(of))
+    for name, value in fitted.constants.items():
+        low, high = fitted.interval(partial(_constant, name)) or (value, value)
+        yield name, Stated(value, low, high, f"the law {fitted.id}", _keys(fitted))
     if plan.ask.batch is None:
         steps = law.load(STEP)
         yield "batch_tokens", Stated(*(float(plan.batch),) * 3, steps.about["name"], _keys(steps))
@@ -137,12 +137,12 @@ def rests_on(plan: Plan) -> Iterator[tuple[str, Stated]]:
     yield "g_co2e_per_kwh", t.grid
 
 
-def _constant(name: str, of: law.Law) -> float:
-    return of.constants[name]
+def _constant(name: str, fitted: law.Law) -> float:
+    return fitted.constants[name]
 
 
-def _keys(of: law.Law) -> tuple[str, ...]:
-    return (of.about["source"],) if "source" in of.about else ()
+def _keys(fitted: law.Law) -> tuple[str, ...]:
+    return (fitted.about["source"],) if "source" in fitted.about else ()
 
 
 def inputs(plan: Plan) -> Table:

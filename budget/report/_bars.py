@@ -40,11 +40,11 @@ def _heading(heading: str) -> Iterator[str]:
 
 def _rows(estimates: Sequence[Estimate], labels: Sequence[str], row: float, *, each: bool) -> Iterator[str]:
     left = EDGE if labels else NAME
-    wide = (WIDTH - left - GAP - RIGHT - 130) / 2
-    right = left + wide + GAP
+    width = (WIDTH - left - GAP - RIGHT - 130) / 2
+    right = left + width + GAP
     took = [_took(e, each=each) for e in estimates]
-    longest = wide / max(high for _, _, high in took)
-    largest = wide / max(min(e.device.usable_bytes for e in estimates), *(e.process for e in estimates))
+    longest = width / max(high for _, _, high in took)
+    largest = width / max(min(e.device.usable_bytes for e in estimates), *(e.process for e in estimates))
     yield text(left, TOP - 16, f"time{' a sample' * each}, and its 90 % interval")
     yield text(right, TOP - 16, "peak memory, pale the process; mark: the device's")
     for i, (e, name) in enumerate(zip(estimates, labels or _names(estimates), strict=True)):
@@ -55,7 +55,7 @@ def _rows(estimates: Sequence[Estimate], labels: Sequence[str], row: float, *, e
         else:
             yield text(left - 8, y + 14, name, "end")
         yield from _time(left, y, took[i], longest)
-        yield from _memory(right, y, e, largest, wide)
+        yield from _memory(right, y, e, largest, width)
 
 
 def _took(e: Estimate, *, each: bool) -> tuple[float, float, float]:
@@ -71,7 +71,7 @@ def _time(x: float, y: float, took: tuple[float, float, float], scale: float) ->
     yield text(x + high * scale + 6, y + 14, seconds(step))
 
 
-def _memory(x: float, y: float, e: Estimate, scale: float, wide: float) -> Iterator[str]:
+def _memory(x: float, y: float, e: Estimate, scale: float, width: float) -> Iterator[str]:
     """The peak, paler what the process holds beyond it, and the device's memory where it is in sight."""
     colour, size = COLOUR["gradients" if e.fits else "parameters"], e.device.usable_bytes * scale
     peak, process = e.memory.peak * scale, e.process * scale
@@ -79,15 +79,15 @@ def _memory(x: float, y: float, e: Estimate, scale: float, wide: float) -> Itera
     yield _bar(x + peak, y, process - peak, colour, 0.4)
     label = memory(e.process) + ("" if e.fits else ": too much")
     after = process
-    if size <= wide:
+    if size <= width:
         yield line(x + size, y - 2, x + size, y + 21, "limit")
         if process <= size < process + across(label) + 12:  # else the mark would cross the words
             after = size
     yield text(x + after + 6, y + 14, label)
 
 
-def _bar(x: float, y: float, wide: float, colour: str, opacity: float = 0.85) -> str:
-    box = f'x="{x:.1f}" y="{y:.1f}" width="{wide:.1f}" height="18"'
+def _bar(x: float, y: float, width: float, colour: str, opacity: float = 0.85) -> str:
+    box = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="18"'
     return f'<rect {box} fill="{colour}" fill-opacity="{opacity:g}"/>'
 
 

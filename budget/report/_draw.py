@@ -65,12 +65,12 @@ def legend(items: Sequence[tuple[str, str]], y: float, x: float = LEFT) -> Itera
     """Words behind squares, on as many lines as they need. items: words, and their square's attributes."""
     start = x
     for words, look in items:
-        wide = 14 + across(words) + 16
-        if x + wide > WIDTH and x > start:
+        width = 14 + across(words) + 16
+        if x + width > WIDTH and x > start:
             x, y = start, y + 17
         yield f'<rect x="{x:.1f}" y="{y - 9:.1f}" width="10" height="10" {look}/>'
         yield text(x + 14, y, words)
-        x += wide
+        x += width
 
 
 BYTES = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"), (1, "B"))

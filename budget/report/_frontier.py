@@ -60,8 +60,8 @@ def _losses(plan: Plan, left: float, right: float) -> Iterator[str]:
     yield text((left + right) / 2, TOP + HIGH + 36, "FLOPs of training", "middle")
 
 
-def _best(plan: Plan, of: Law, flops: float) -> float:
-    return of.loss(*of.optimum(flops, **plan.ask.more), **plan.ask.more)
+def _best(plan: Plan, law: Law, flops: float) -> float:
+    return law.loss(*law.optimum(flops, **plan.ask.more), **plan.ask.more)
 
 
 def _smaller(plan: Plan, left: float, right: float) -> Iterator[str]:

@@ -70,17 +70,17 @@ def _rows(ran: list[Ran], end: float) -> Iterator[str]:
     for rank in range(ranks):
         yield text(LEFT - 6, TOP + ROW * rank + 15, f"rank {rank}", "end")
     for before, r in zip((None, *ran), ran, strict=False):
-        x, wide = LEFT + r.start * across, (r.end - r.start) * across
+        x, width = LEFT + r.start * across, (r.end - r.start) * across
         under = before is not None and before.run.beside  # two at once share the row's height
         high = (ROW - 2) / 2 if under or r.run.beside else ROW - 2
         y = TOP + ROW * r.rank + (ROW - 2 - high if under else 0)
         title = f"{r.run.what}, micro-batch {r.run.micro}, stage {r.run.stage}"
         # The forward passes of later chunks of a rank are paler.
         look = f'fill="{FILL[r.run.what]}" fill-opacity="{0.9 ** (r.run.stage // ranks):.2f}"'
-        box = f'x="{x:.2f}" y="{y + 1:g}" width="{max(wide - 0.5, 0.2):.2f}" height="{high:g}" {look}'
+        box = f'x="{x:.2f}" y="{y + 1:g}" width="{max(width - 0.5, 0.2):.2f}" height="{high:g}" {look}'
         yield f"<rect {box}><title>{title}</title></rect>"
-        if wide >= LABELLED and high > ROW / 2:
-            yield text(x + wide / 2, y + 15, str(r.run.micro), "middle")
+        if width >= LABELLED and high > ROW / 2:
+            yield text(x + width / 2, y + 15, str(r.run.micro), "middle")
 
 
 def _axis(end: float, floor: float) -> Iterator[str]:

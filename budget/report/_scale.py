@@ -112,10 +112,10 @@ def _text(plan: Plan) -> Iterator[str]:
     flops = f"{plan.compute:.3g} FLOPs{_between(plan.compute_ends, '{:.3g}'.format)}, as 6 N D"
     yield f"train       {params} on {tokens}, {times(ratio)} a parameter; {flops}"
     yield from _loss(plan)
-    own = "your batch" if ask.batch else "DeepSeek LLM's law, the batch to a power of two"
+    batch_of = "your batch" if ask.batch else "DeepSeek LLM's law, the batch to a power of two"
     yield (
         f"step        {count(plan.batch)} tokens, {plan.batch // e.length:,} sequences: "
-        f"{plan.tokens / plan.batch:,.0f} steps; learning rate {plan.learning_rate:.2g} at most ({own})"
+        f"{plan.tokens / plan.batch:,.0f} steps; learning rate {plan.learning_rate:.2g} at most ({batch_of})"
     )
     yield f"network     {describe(e)}: {count(e.params.total)}"
     share = 6 * e.params.total * e.model.tokens / (e.flops.forward + e.flops.backward)
@@ -152,12 +152,12 @@ def _loss(plan: Plan) -> Iterator[str]:
 
 
 def _range(plan: Plan) -> str:
-    outside, of = plan.outside, plan.ask.law
+    outside, law = plan.outside, plan.ask.law
     if outside is None:
         return "the law's range is not stated"
     if not outside:
         return "within the law's runs"
-    far = times(alternatives.beyond(of, plan.params, plan.tokens) or 1)
+    far = times(alternatives.beyond(law, plan.params, plan.tokens) or 1)
     return f"EXTRAPOLATED {far} x beyond the law's runs in {', '.join(outside)}"
 
 
@@ -192,8 +192,8 @@ def _time(plan: Plan) -> Iterator[str]:
 def _money(plan: Plan) -> Iterator[str]:
     t, bill = plan.ask.terms, plan.bill
     if t.price is not None:
-        wide = t.price.low < t.price.high
-        hourly = _between((t.price.low, t.price.high) if wide else None, "{:,.3g}".format)
+        ranges = t.price.low < t.price.high
+        hourly = _between((t.price.low, t.price.high) if ranges else None, "{:,.3g}".format)
         ends = _between(_apart(bill.usd_low, bill.usd_high), usd)
         yield f"money       ${bill.usd:,.0f}{ends} at ${t.price.value:,.3g}{hourly} an hour: {t.price.what}"
     else:
@@ -201,10 +201,10 @@ def _money(plan: Plan) -> Iterator[str]:
     if bill.kwh is None or t.watts is None:
         yield f"energy      the power of {plan.ask.device.name} is not known: --power"
         return
-    wide = t.watts.low < t.watts.high
+    ranges = t.watts.low < t.watts.high
     all_in = f"; {energy(bill.kwh_all_in)} all-in, as provisioned" if bill.kwh_all_in else ""
     used = _between(_apart(bill.kwh_low, bill.kwh_high), energy)
-    drawn = _between((t.watts.low, t.watts.high) if wide else None, "{:,.0f}".format)
+    drawn = _between((t.watts.low, t.watts.high) if ranges else None, "{:,.0f}".format)
     yield (
         f"energy      {energy(bill.kwh)}{used} at {t.watts.value:,.0f}{drawn} W x PUE {t.pue.value:g}"
         f" ({t.watts.what}; {t.pue.what}){all_in}"
@@ -227,9 +227,9 @@ SHOWN: dict[str, Any] = {
 
 
 def _foot(plan: Plan, extra: Extra) -> Iterator[str]:
-    of = plan.ask.law
-    if "note" in of.about:
-        yield f"law         {of.id}: {of.about['name']}. {of.about['note']}"
+    law = plan.ask.law
+    if "note" in law.about:
+        yield f"law         {law.id}: {law.about['name']}. {law.about['note']}"
     yield "            losses of different laws are of different data: compare sizes, not losses"
     if extra.inference is not None:
         users, cached = alternatives.USERS, alternatives.CACHED

@@ -117,8 +117,10 @@ def _foot(serving: Serving) -> str:
 
 def _longer(serving: Serving) -> str:
     """Where requests are longer than the network says that it reads: its positions may have no end (RoPE)."""
-    own, asked = serving.full.model.config.get("context"), serving.context + serving.output_tokens
-    return f"{asked:,} tokens are more than the network's own {own:,}; " if own and asked > own else ""
+    length, asked = serving.full.model.config.get("context"), serving.context + serving.output_tokens
+    return (
+        f"{asked:,} tokens are more than the network's own {length:,}; " if length and asked > length else ""
+    )
 
 
 def _of_prompts(serving: Serving) -> str:

@@ -189,11 +189,9 @@ def verdict(e: Estimate) -> str:
 
 
 def _memory(e: Estimate) -> Iterator[str]:
-    m, said = e.memory, verdict(e)
+    m, fit = e.memory, verdict(e)
     head = f"memory      peak {memory(m.peak)} of {memory(e.device.usable_bytes)}, in {where(m.at)}"
-    yield (
-        f"{head:<{79 - len(said)}} {said}" if len(head) + len(said) < 79 else f"{head}\n            {said}"
-    )
+    yield (f"{head:<{79 - len(fit)}} {fit}" if len(head) + len(fit) < 79 else f"{head}\n            {fit}")
     for kind, value in m.at_peak.items():
         bar = "#" * round(BAR * value / m.peak)
         if kind == "activations" and value < m.activations / 2:
@@ -210,8 +208,8 @@ def _memory(e: Estimate) -> Iterator[str]:
     yield f"              range       {'; '.join(ends)}"
     if (other := e.otherwise) is not None:
         name, peak = other
-        said = PRECISIONS[name].format(BRIEF[e.task.dtype])
-        yield f"              otherwise   {memory(peak):>10}  as {said} (--precision {name})"
+        precision = PRECISIONS[name].format(BRIEF[e.task.dtype])
+        yield f"              otherwise   {memory(peak):>10}  as {precision} (--precision {name})"
 
 
 def _time(e: Estimate) -> Iterator[str]:

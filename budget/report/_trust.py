@@ -15,8 +15,8 @@ def trust(e: Estimate) -> Iterator[str]:
     parts = modelled(e.program)
     but = f" but for what {', '.join(parts)} move" if parts else ""
     config = e.model.config
-    own = f"captured from {config.get('library', 'transformers')}' {config.get('class')}"
-    counts = own if config.get("captured") else "exact"
+    counted = f"captured from {config.get('library', 'transformers')}' {config.get('class')}"
+    counts = counted if config.get("captured") else "exact"
     peaks = provenance(e.stack, e.task.workload.mode)
     yield f"trust       counts {counts}{but}{missing}; time {e.profile.summary}; memory by {peaks}"
     if e.task.workload.mode == "train" and e.unit == "images":
