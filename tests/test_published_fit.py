@@ -22,8 +22,8 @@ from budget.bench.published.picture import picture
 from budget.bench.published.predict import predict
 from budget.bench.published.scoreboard import _factors
 from budget.bench.published.table import read
-from budget.bench.published.targets import LEFT_OUT, published_twice
-from published_tables import written
+from budget.bench.published.targets import ASKED, LEFT_OUT, published_twice
+from published_tables import inference_row, written
 
 import budget
 from budget import stack as stacks
@@ -92,6 +92,15 @@ def test_a_prompt_whose_host_starts_its_kernels_is_fitted_beside_tokens_of_a_gra
     )
     fitted = sum(float(seconds(b, profile).sum()) for b in batches([one]))
     assert fitted == pytest.approx(prompt + 99 * token, rel=1e-9)
+
+
+@pytest.mark.parametrize(("gpus", "asked"), [("1", "one GPU"), ("2", "several GPUs")])
+def test_layers_over_several_gpus_are_not_judged_as_one_gpu(gpus, asked, tmp_path):
+    """Though they take turns, so that a token takes as long as on one."""
+    row = inference_row(id="a", source="b", model="qwen2.5-7b", n_gpus=gpus, tpot_ms="20")
+    row |= {"engine": "llama.cpp (2026-09, CUDA, fa 1)", "weight_precision": "Q4_K_M"}
+    (one,) = cases([written(tmp_path / "one.csv", [row | {"input_len": "64", "output_len": "64"}])])
+    assert [name for name, wanted in ASKED.items() if wanted(one)] == [f"inference on {asked}"]
 
 
 @pytest.mark.parametrize(

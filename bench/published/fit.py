@@ -52,7 +52,7 @@ ROUGH = 1e-4
 NORMS = 2.0, 6.0, math.inf  # Source: graduated-non-convexity.
 # A larger error counts linearly, and so does a number farther than its width from where it is drawn to: one
 # bad row must not rule a stack, nor one odd stack what all share.
-FAR, ODD = 0.2, 1.5
+FAR, ODD = 0.1, 1.5
 
 
 Name = tuple[str, ...]  # (class), (stack, class), (stack, generation, class)

@@ -19,7 +19,7 @@ from budget.named import Any, NamedTuple
 
 from . import inference
 from .predict import run
-from .rows import Asked, NotCoveredError, Part
+from .rows import Asked, NotCoveredError, Part, whole
 from .software import differs
 from .table import read
 
@@ -114,7 +114,7 @@ def _case(row: Mapping[str, str], quantity: str, parts: Sequence[Part], taken: f
         parts=kernels,
         measured=math.log(taken),
         trains=e.task.workload.mode == "train",
-        devices=int(e.devices),
+        devices=max(int(e.devices), whole(row, "n_gpus", 1)),  # those that take turns by layers, too
         version=e.stack.name if e.stack.same else "",
     )
 

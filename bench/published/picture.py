@@ -14,7 +14,7 @@ from .measured import Case
 from .targets import ASKED, published_twice
 
 HEIGHT, TOP, FLOOR = 480, 58, 392  # pixels
-GROUPS = COLOURS[1], COLOURS[0], COLOURS[3]
+GROUPS = COLOURS[1], COLOURS[0], COLOURS[2], COLOURS[3]
 NEAR = 0.3  # what the dashed lines are away
 SHARES = 0.0, 0.25, 0.5, 0.75, 1.0
 
@@ -54,7 +54,7 @@ def _scatter(cases: Sequence[Case], errors: Errors) -> Iterator[str]:
         start, end = low * max(1, 1 / factor), high / max(1, factor)
         yield line(x.at(start), y.at(start * factor), x.at(end), y.at(end * factor), look)
     items = [(kind, f'fill="{colour}"') for kind, colour in zip(kinds, GROUPS, strict=True)]
-    yield from legend(items, FLOOR + 57)
+    yield from legend(items, FLOOR + 57, end=x.end)
 
 
 def _inside(y: Axis, logarithm: float) -> float:

@@ -20,6 +20,7 @@ FOLDS = 5
 ASKED: Mapping[str, Callable[[Case], bool]] = {
     "training on one node": lambda c: c.trains and c.devices <= NODE,
     "inference on one GPU": lambda c: not c.trains and c.devices == 1,
+    "inference on several GPUs": lambda c: not c.trains and c.devices > 1,
 }
 
 

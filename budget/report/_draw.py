@@ -61,12 +61,14 @@ def line(x1: float, y1: float, x2: float, y2: float, look: str) -> str:
     return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{look}"/>'
 
 
-def legend(items: Sequence[tuple[str, str]], y: float, x: float = LEFT) -> Iterator[str]:
-    """Words behind squares, on as many lines as they need. items: words, and their square's attributes."""
+def legend(items: Sequence[tuple[str, str]], y: float, x: float = LEFT, end: float = WIDTH) -> Iterator[str]:
+    """Words behind squares, on as many lines up to `end` as they need. items: words, and their square's
+    attributes.
+    """
     start = x
     for words, look in items:
         width = 14 + across(words) + 16
-        if x + width > WIDTH and x > start:
+        if x + width > end and x > start:
             x, y = start, y + 17
         yield f'<rect x="{x:.1f}" y="{y - 9:.1f}" width="10" height="10" {look}/>'
         yield text(x + 14, y, words)
