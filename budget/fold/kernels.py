@@ -219,7 +219,7 @@ def _work(
         weights=weights,
         groups=_groups(main) if products else 1,
         again=again(ops, dtype),
-        calls=max([first.rule.calls, apart, *(rule.calls for rule in widening)]),
+        calls=max([first.rule.calls * apart, *(rule.calls for rule in widening)]),
         unit_s=sum([_widened(o, main) for o in ops if o.rule.tile]) if products else 0,
         unpacked=unpacked(products, dtype) if kind == "matmul" else 0,
         formats=by_format(products) if kind == "matmul" else of_cache(ops) if kind == "attention" else (),
