@@ -130,12 +130,10 @@ def _estimate(
     network: Named | Ready, task: Task, device: Device, software: Stack, cluster: Any, reserve: Any
 ) -> Estimate:
     """The estimate of a network that is run as a task says. Raises InputError."""
-    trains = task.workload.mode == "train"
-    several = not trains and task.layout is not None and any_of(task.layout.devices > 1)
-    ran = software._replace(dispatch=1.0) if task.execution == "eager" else software  # nothing is compiled
-    if trains and task.attention == "flash" and (software.train or {}).get("attention") == "sdpa":
-        ran = ran._replace(attention={"": "fa2"})  # the package, in place of what SDPA chooses
-    profile = profile_for(device, task.dtype, ran, several=several, mode=task.workload.mode)
+    mode = task.workload.mode
+    several = mode != "train" and task.layout is not None and any_of(task.layout.devices > 1)
+    ran = software.run(mode, task.execution, task.attention)
+    profile = profile_for(device, task.dtype, ran, several=several, mode=mode)
     counted, groups, joined = _joined(_counted(network, task), task, device, cluster, software)
     kept = reserves.reserve(device, groups, software.context_mib, reserve)
     return Estimate(task, device, software, kept, profile, *counted, joined)

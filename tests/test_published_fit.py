@@ -24,6 +24,7 @@ from budget.bench.published.scoreboard import _factors
 from budget.bench.published.table import read
 from budget.bench.published.targets import ASKED, LEFT_OUT, published_twice
 from published_tables import inference_row, written
+from published_tables import some as some_rows
 
 import budget
 from budget import stack as stacks
@@ -128,6 +129,35 @@ def test_a_version_that_has_a_stacks_numbers_is_fitted_by_its_own_kernels(
     found = predictions(batches([one]), {(one.stack, kind): share for kind, share in known.items()})
     (expected,) = predict(inference, read(path)[1][0])
     assert math.exp(found[0]) == pytest.approx(expected.predicted, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "every"), [("inference.csv", 60), ("training_throughput.csv", 40), ("serving.csv", 60)]
+)
+def test_a_fit_predicts_rows_as_their_table_is_predicted(name, every, tmp_path, monkeypatch):
+    """By the shipped numbers: what a fit takes for the kernels of a row is what an answer takes."""
+    named = [
+        row for row in some_rows(name, 1) if "flash" in row.get("notes", "").lower()
+    ]  # in place of SDPA's
+    path = written(tmp_path / name, [*some_rows(name, every), *named[::10]])
+    rows = list(cases([path]))
+    numbers = {}
+    for stack, generation in {(c.stack, c.generation) for c in rows}:
+        usual, here = (stacks.load(stack).reached_on(g) for g in ("", generation))
+        numbers |= {(stack, kind): share for kind, share in usual.items()}
+        numbers |= {(stack, generation, kind): share / usual[kind] for kind, share in here.items()}
+    profile = load(os.path.join(FOLDER, "datasheet.json"))
+    monkeypatch.setattr(fitting, "base", lambda numbers: profile)
+    found = dict(zip((c.key for c in rows), predictions(batches(rows), numbers), strict=True))
+    kind, table = read(path)
+    asked = [(row, p) for row in table for p in predict(kind, row) if p.asked]
+    expected = {
+        f"{row['id']} {p.asked.quantity}": p.asked.work / p.predicted if p.asked.work else p.predicted
+        for row, p in asked
+    }
+    off = {key: math.exp(seconds) / expected[key] for key, seconds in found.items()}
+    assert len(off) > 5
+    assert {key: ratio for key, ratio in off.items() if abs(ratio - 1) > 1e-3} == {}  # a bubble
 
 
 @pytest.mark.slow

@@ -89,9 +89,8 @@ def predictions(found: Sequence[Batch], numbers: Numbers, norm: float = math.inf
     known = {of: fitted(of[0], numbers, generations, of[1]) for of in ran}
     out = np.zeros(1 + max(b.rows.max() for b in found))
     for b in found:
-        profile = software.profile(
-            common, b.device, known[b.stack, b.version], b.dtype, mode="train" if b.trains else "forward"
-        )
+        own = known[b.stack, b.version].run(b.mode, b.execution, b.attention)
+        profile = software.profile(common, b.device, own, b.dtype, mode=b.mode)
         np.add.at(out, b.rows, seconds(b, profile, norm))
     return np.log(out)
 

@@ -33,7 +33,8 @@ class Batch(NamedTuple):
     device: devices.Device
     dtype: str
     execution: str
-    trains: bool
+    attention: str
+    mode: str
     kernels: tuple[tuple[str, Alone, bool], ...]  # of each whose numbers it has; whether an optimizer's
     starts: Any  # of kernels, in each part
     calls: tuple[Any, ...]  # what its host is asked for, by phase
@@ -52,7 +53,8 @@ def batches(cases: Sequence[Case]) -> list[Batch]:
     groups: dict[Any, tuple[Case, list[tuple[int, Kernels]]]] = {}
     for i, c in enumerate(cases):
         for part in c.parts:
-            key = c.stack, c.version, c.device.id, c.device.bandwidth, c.dtype, c.trains, part.execution
+            ran = c.stack, c.version, c.attention, c.dtype, c.trains, part.execution
+            key = *ran, c.device.id, c.device.bandwidth
             groups.setdefault(key, (c, []))[1].append((i, part))
     common = load(os.path.join(FOLDER, "datasheet.json"))
     return [_batch(c, parts, common) for c, parts in groups.values()]
@@ -60,8 +62,8 @@ def batches(cases: Sequence[Case]) -> list[Batch]:
 
 def _batch(c: Case, parts: Sequence[tuple[int, Kernels]], common: Profile) -> Batch:
     execution = parts[0][1].execution
-    own = stacks.load(c.version or c.stack)
-    profile = software.profile(common, c.device, own, c.dtype, mode="train" if c.trains else "forward")
+    own = stacks.load(c.version or c.stack).run(c.mode, execution, c.attention)
+    profile = software.profile(common, c.device, own, c.dtype, mode=c.mode)
     r = running(rates(c.device, profile, c.dtype), execution)
     ran = ((w, place) for place, (_, part) in enumerate(parts) for w in part.works if runs(w, r))
     works = [*together(ran)]
@@ -79,7 +81,8 @@ def _batch(c: Case, parts: Sequence[tuple[int, Kernels]], common: Profile) -> Ba
         c.device,
         c.dtype,
         execution,
-        c.trains,
+        c.attention,
+        c.mode,
         tuple((*_kernel(w, place, parts, r), w.phase == "optimizer") for w, place in works),
         each(lambda w: starts(w, r.forms[w.form])),
         tuple(each(attrgetter(size), phase) for phase, size in calls.items()),

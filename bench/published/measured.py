@@ -56,6 +56,12 @@ class Case(NamedTuple):
     trains: bool
     devices: int
     version: str = ""  # the stack that it ran, where that one has another's numbers (`same`)
+    attention: str = ""  # as its task has it
+
+    @property
+    def mode(self) -> str:
+        """As a profile knows it."""
+        return "train" if self.trains else "forward"
 
     @property
     def key(self) -> str:
@@ -116,6 +122,7 @@ def _case(row: Mapping[str, str], quantity: str, parts: Sequence[Part], taken: f
         trains=e.task.workload.mode == "train",
         devices=max(int(e.devices), whole(row, "n_gpus", 1)),  # those that take turns by layers, too
         version=e.stack.name if e.stack.same else "",
+        attention=e.task.attention,
     )
 
 

@@ -113,6 +113,14 @@ class Stack(NamedTuple):
     fp8: Mapping[str, Any] = MappingProxyType({})
     nvfp4: Mapping[str, Any] = MappingProxyType({})
 
+    def run(self, mode: str, execution: str, attention: str) -> Stack:
+        """As a task runs it: where it is eager nothing is compiled, and a training run that names
+        FlashAttention has its package in place of what SDPA chooses.
+        """
+        ran = self._replace(dispatch=1.0) if execution == "eager" else self
+        named = mode == "train" and attention == "flash" and (self.train or {}).get("attention") == "sdpa"
+        return ran._replace(attention={"": "fa2"}) if named else ran
+
     def attention_on(self, generation: str) -> str:
         """The attention kernel that it chooses on a generation of devices."""
         return self.attention.get(generation, self.attention[""])
