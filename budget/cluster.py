@@ -251,7 +251,8 @@ def _assumed(device: Device, records: Mapping[tuple[str, int], tuple[float, floa
         return cluster._replace(sold=(device.id,), provenance="measured")
     if device.intra is None:
         raise InputError(
-            "cluster", f"no links between {device.name}s are known; allowed: a JSON file that has them"
+            "cluster",
+            f"no links between devices are known of {device.name}; allowed: a JSON file that has them",
         )
     links = table.load("links.json")
     nvlink_like = "PCIe" not in device.intra.name
