@@ -31,7 +31,7 @@ def layers(cell, width, batch, steps, *, inputs, layers=1, vocab=0, mode="forwar
 )
 def test_lstms_take_what_was_published(width, batch, steps, device, mode, more, published):
     found = layers("lstm", width, batch, steps, device=device, mode=mode, **more)
-    assert found.times.step * 1e3 == pytest.approx(published, rel=0.25)
+    assert found.times.step * 1e3 == pytest.approx(published, rel=0.3)
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
