@@ -35,4 +35,4 @@ def by_package(row: Row, software: str) -> bool:
     """
     text = text_of(row, "notes")
     named = PACKAGE.search(text) or (differs(software).get("trainer") and "flash attention" in text)
-    return bool(named) and (stacks.load(software).train or {}).get("attention") == "sdpa"
+    return bool(named) and stacks.load(software).trains_by_sdpa

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..device import load
-from ..device.kernel_class import Dispatch
+from ..device import Device, load
+from ..device.kernel_class import Dispatch, Profile
 from ..device.peaks import halved
 from ..fold.time import time
 from ..named import TYPE_CHECKING
@@ -22,21 +22,27 @@ def slower(e: Estimate) -> Size:
     """How many times as long it takes in the mode in which the board is shipped. 1 where that is the highest,
     or a mode was named, or it was measured as it runs.
     """
-    if not e.device.shipped or e.spread is not None or e.profile.provenance == "measured":
+    if not e.device.shipped or _is_known(e):
         return 1.0
     device = load(e.device.shipped)
     starts = e.profile.launch_s * (e.device.hertz or 1.0) / (device.hertz or 1.0)
     profile = e.profile._replace(launch_s=starts)  # a kernel's start takes cycles
-    task = e.task
-    took = time(e.program, device, profile, task.dtype, task.execution).step
-    return maximum(took / e.times.step, 1.0)
+    return maximum(_times(e, device, profile), 1.0)
 
 
 def faster(e: Estimate) -> Size:
     """The part of its time beside a desktop's host: 1 but for GeForce boards that wait for theirs."""
-    if not halved(e.device) or e.spread is not None or e.profile.provenance == "measured":
+    if not halved(e.device) or _is_known(e):
         return 1.0
     dispatch = Dispatch(*(DESKTOP * seconds for seconds in e.profile.dispatch))
-    profile, task = e.profile._replace(dispatch=dispatch), e.task
-    took = time(e.program, e.device, profile, task.dtype, task.execution).step
-    return minimum(took / e.times.step, 1.0)
+    return minimum(_times(e, e.device, e.profile._replace(dispatch=dispatch)), 1.0)
+
+
+def _is_known(e: Estimate) -> bool:
+    """Whether its machine was measured as it runs, or is one of several, whose intervals are their own."""
+    return e.spread is not None or e.profile.provenance == "measured"
+
+
+def _times(e: Estimate, device: Device, profile: Profile) -> Size:
+    """How many times as long it takes on another device, or by another profile."""
+    return time(e.program, device, profile, e.task.dtype, e.task.execution).step / e.times.step

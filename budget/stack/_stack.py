@@ -118,8 +118,13 @@ class Stack(NamedTuple):
         FlashAttention has its package in place of what SDPA chooses.
         """
         ran = self._replace(dispatch=1.0) if execution == "eager" else self
-        named = mode == "train" and attention == "flash" and (self.train or {}).get("attention") == "sdpa"
+        named = mode == "train" and attention == "flash" and self.trains_by_sdpa
         return ran._replace(attention={"": "fa2"}) if named else ran
+
+    @property
+    def trains_by_sdpa(self) -> bool:
+        """Whether SDPA chooses the attention kernel of its training steps, unless one is named."""
+        return (self.train or {}).get("attention") == "sdpa"
 
     def attention_on(self, generation: str) -> str:
         """The attention kernel that it chooses on a generation of devices."""
