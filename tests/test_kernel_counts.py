@@ -21,7 +21,6 @@ from oracles.technique_families import FAMILIES
 pytestmark = pytest.mark.filterwarnings("ignore")
 CLOSE = 0.1
 LOOSER = {  # what a family's code starts besides, and no operator says
-    "hunyuan_v1_moe": (0.5, "its router is float32 where its class is built, so AdamW has a second group"),
     "bloom": (0.45, "a GELU written out, with its own backward pass"),
     "openai-gpt": (0.4, "scores masked by products"),
     "phimoe": (0.3, "its router's mixer"),
@@ -40,6 +39,8 @@ LOOSER = {  # what a family's code starts besides, and no operator says
     "gemma4": (0.12, "tokens compared with those of pictures, videos and sound"),
     "siglip_vision_model": (0.12, "torch's own attention in its pooler"),
 }
+# Their routers are float32 where the class is built, so that AdamW steps weights of two dtypes.
+TWO_DTYPES = ("hunyuan_v1_moe",)
 NOT_RUN = {  # the small configs do not run
     "mpnet": "its positions are longer than its table",
     "qwen2_vl_text": "its rotation has three parts, which heads of ten have not",
@@ -74,6 +75,7 @@ def test_a_step_starts_as_many_kernels_as_torch_dispatches(kind):
     attention = "sdpa" if getattr(hf, usual(kind))._supports_sdpa and not (scans or narrow) else "eager"
     config, sizes, theirs = step(kind, usual(kind), attention)
     ours = counted(estimate(config, attention=attention, optimizer="adamw", **sizes, **ASKED).program)
+    ours["optimizer"] *= 2 if kind in TWO_DTYPES else 1
     off = {phase: ours[phase] / calls - 1 for phase, calls in theirs.items()}
     assert max(map(abs, off.values())) <= LOOSER.get(kind, (CLOSE,))[0], off
 

@@ -31,7 +31,8 @@ def layers(cell, width, batch, steps, *, inputs, layers=1, vocab=0, mode="forwar
 )
 def test_lstms_take_what_was_published(width, batch, steps, device, mode, more, published):
     found = layers("lstm", width, batch, steps, device=device, mode=mode, **more)
-    assert found.times.step * 1e3 == pytest.approx(published, rel=0.3)
+    off = 0.3 if device == "titan-xp" else 0.25  # 26 % too fast by the fit of 4,964 rows
+    assert found.times.step * 1e3 == pytest.approx(published, rel=off)
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
