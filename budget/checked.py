@@ -8,13 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from .errors import InputError, hint, shown
+from .errors import InputError, hint, shown, wrong
 from .named import Any
-
-
-def wrong(where: str, value: Any, allowed: str) -> InputError:
-    """The error for a value."""
-    return InputError(where, f"got {shown(value)}; allowed: {allowed}")
 
 
 def table(where: str, value: Any, known: Iterable[str] = (), needed: Iterable[str] = ()) -> Mapping[str, Any]:

@@ -16,7 +16,7 @@ from .config import size
 from .device import Device
 from .device import load as load_device
 from .device.profile import profile_for
-from .errors import InputError, shown, unknown
+from .errors import InputError, unknown, wrong
 from .named import Any, NamedTuple
 from .size import any_of, product
 from .stack import AllReduce
@@ -177,7 +177,7 @@ def _link(where: str, about: Any) -> Link:
     rates = {key: checked.number(f"{where}.{key}", about.get(key, 0), 0, most) for key, most in RATES.items()}
     for key in ("gb_s", "reached"):
         if not rates[key]:
-            raise checked.wrong(f"{where}.{key}", about.get(key, 0), "above 0")
+            raise wrong(f"{where}.{key}", about.get(key, 0), "above 0")
     return Link(
         name=checked.text(f"{where}.name", about.get("name", "link")),
         kind=checked.word(f"{where}.kind", about.get("kind", "network"), KINDS),
@@ -210,7 +210,7 @@ def named(cluster: object) -> Cluster:
     """A cluster, by its name or as it is. Raises InputError."""
     loaded = load(cluster) if isinstance(cluster, str) else cluster
     if not isinstance(loaded, Cluster):
-        raise InputError("cluster", f"got {shown(cluster)}; allowed: a cluster's name, or a Cluster")
+        raise wrong("cluster", cluster, "a cluster's name, or a Cluster")
     return loaded
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .errors import InputError, hint, shown, unknown
+from .errors import InputError, hint, shown, unknown, wrong
 from .named import TYPE_CHECKING, Any, NamedTuple
 from .size import Size, any_of, is_number, is_symbol
 
@@ -184,7 +184,7 @@ def without_none(settings: Mapping[str, Any]) -> dict[str, Any]:
 def table(name: str, value: Any) -> Mapping[str, Any]:
     """A mapping, empty for None. Raises InputError."""
     if value is not None and not isinstance(value, Mapping):
-        raise InputError(name, f"got {shown(value)}; allowed: a table of settings")
+        raise wrong(name, value, "a table of settings")
     return value or {}
 
 
@@ -193,7 +193,7 @@ def check(field: Field, value: Any) -> Any:
     least, choices, kind = field.least, field.choices, field.type
     if kind == "bool":
         if not isinstance(value, bool):
-            raise InputError(field.name, f"got {shown(value)}; allowed: true or false")
+            raise wrong(field.name, value, "true or false")
         return value
     if kind == "str":
         if choices and isinstance(value, str) and value.lower() in choices:  # as files are called: Q4_K_M
@@ -204,15 +204,15 @@ def check(field: Field, value: Any) -> Any:
         return value
     if kind.startswith("tuple"):
         if not isinstance(value, tuple | list) or not value:
-            raise InputError(field.name, f"got {shown(value)}; allowed: a list of whole numbers")
+            raise wrong(field.name, value, "a list of whole numbers")
         return tuple(size(field.name, v, least) for v in value)
     if kind == "float":
         if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= HUGE:
-            raise InputError(field.name, f"got {shown(value)}; allowed: a finite number")
+            raise wrong(field.name, value, "a finite number")
         if least is not None and value < least:
-            raise InputError(field.name, f"got {shown(value)}; allowed: {least} or more")
+            raise wrong(field.name, value, f"{least} or more")
         if field.most is not None and value > field.most:
-            raise InputError(field.name, f"got {shown(value)}; allowed: {least} to {field.most}")
+            raise wrong(field.name, value, f"{least} to {field.most}")
         return value
     return size(field.name, value, least)
 
@@ -234,7 +234,7 @@ def size(name: str, value: Any, least: float | None = 1) -> Size:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= HUGE:
-        raise InputError(name, f"got {shown(value)}; allowed: {allowed}")
+        raise wrong(name, value, allowed)
     return value
 
 
@@ -269,7 +269,7 @@ def at_most(name: str, value: Size, bound: str, limit: Size) -> None:
     """Raise an InputError where a size is above another one; symbols pass."""
     if any_of(value > limit):
         more = "; --context N makes it longer" if bound == "context" else ""
-        raise InputError(name, f"got {shown(value)}; allowed: at most {bound}, {shown(limit)}{more}")
+        raise wrong(name, value, f"at most {bound}, {shown(limit)}{more}")
 
 
 def as_many(name: str, values: tuple[Size, ...], of: str, others: tuple[Size, ...]) -> None:

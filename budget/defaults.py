@@ -7,7 +7,7 @@ from functools import partial
 
 from .device import Device
 from .dtype import computed
-from .errors import InputError, shown, unknown
+from .errors import InputError, unknown, wrong
 from .named import Any
 from .plan import chosen, keeps_weights
 from .plan.fuse import CHOICES as ATTENTION
@@ -53,7 +53,7 @@ def _named(stack: object) -> Stack:
     """A stack, by its name or as it is. Raises InputError."""
     loaded = load(stack) if isinstance(stack, str) else stack
     if not isinstance(loaded, Stack):
-        raise InputError("stack", f"got {shown(stack)}; allowed: a stack's name, or a Stack")
+        raise wrong("stack", stack, "a stack's name, or a Stack")
     if isinstance(stack, str) and stack.endswith(".json"):
         check(loaded)
     return loaded

@@ -23,6 +23,11 @@ class InputError(ValueError):
         return type(self), (self.field, self.problem)
 
 
+def wrong(field: str, value: object, allowed: str) -> InputError:
+    """The error for a value that is not allowed."""
+    return InputError(field, f"got {shown(value)}; allowed: {allowed}")
+
+
 def unknown(field: str, name: object, known: Iterable[str], where: str = "") -> InputError:
     """The error for an unknown name, with the nearest known ones; where none is near, with some known ones,
     or with `where`: how to see them all.

@@ -13,7 +13,7 @@ from .device import Device, several
 from .device import load as load_device
 from .device import reserve as reserves
 from .device.profile import profile_for
-from .errors import InputError, shown, unknown
+from .errors import InputError, shown, unknown, wrong
 from .fold.count import Flops, Params, each_flops, params
 from .fold.memory import Walked
 from .ir import Model
@@ -181,7 +181,7 @@ def _layout(layout: object, mode: str, devices: int | None) -> Layout:
     spread = as_layout(layout, train=mode == "train", devices=devices)
     if devices is not None and any_of(spread.devices != devices):
         allowed = f"the layout's {shown(spread.devices)}, or no layout"
-        raise InputError("devices", f"got {shown(devices)}; allowed: {allowed}")
+        raise wrong("devices", devices, allowed)
     return spread
 
 
@@ -230,7 +230,7 @@ def as_device(device: object) -> Device:
     loaded = load_device(device) if isinstance(device, str) else device
     if not isinstance(loaded, Device):
         allowed = "a device's name, or a Device; of several: budget.compare"
-        raise InputError("device", f"got {shown(device)}; allowed: {allowed}")
+        raise wrong("device", device, allowed)
     return loaded
 
 

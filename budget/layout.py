@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from .config import Settings, divides, make, nearest, setting
-from .errors import InputError, shown
+from .errors import InputError, shown, wrong
 from .named import Any, NamedTuple
 from .size import Size, any_of, exact_div, is_number, is_symbol, is_zero, minimum, number, once, product
 
@@ -86,8 +86,7 @@ class Layout(Settings):
         for name, most in (("sp", 1), ("ep_overlap", 1), ("tp_overlap", 1), ("zero", 3)):
             value = getattr(self, name)
             if not is_number(value) or value > most:  # what a program looks like, and no size in it
-                degrees = ", ".join(map(str, range(most + 1)))
-                raise InputError(f"layout.{name}", f"got {shown(value)}; allowed: {degrees}")
+                raise wrong(f"layout.{name}", value, ", ".join(map(str, range(most + 1))))
         if self.tp_overlap and not self.sp:  # an all-reduce has no pieces that a product waits for
             raise InputError("layout.tp_overlap", "got 1; allowed: with sp=1")
         near = self.tp if is_zero(self.etp) else self.etp
@@ -97,14 +96,12 @@ class Layout(Settings):
         if not is_zero(self.shard):
             divides("layout.shard", self.shard, "dp", self.dp)
             if self.zero == 0:
-                raise InputError("layout.shard", f"got {shown(self.shard)}; allowed: with zero above 0")
+                raise wrong("layout.shard", self.shard, "with zero above 0")
         if not any_of(self.pp > 1) and (self.schedule or any_of(self.vpp > 1)):
             field, value = ("schedule", self.schedule) if self.schedule else ("vpp", self.vpp)
-            raise InputError(f"layout.{field}", f"got {shown(value)}; allowed: with pp above 1")
+            raise wrong(f"layout.{field}", value, "with pp above 1")
         if sorted(self.order.split("-")) != sorted(ORDER.split("-")):
-            raise InputError(
-                "layout.order", f"got {shown(self.order)}; allowed: the axes of {ORDER} in any order"
-            )
+            raise wrong("layout.order", self.order, f"the axes of {ORDER} in any order")
 
     @property
     def devices(self) -> Size:
@@ -238,10 +235,10 @@ def layout(given: Any, *, train: bool = True, devices: Any = None) -> Layout:
     if typed:
         given = settings(given)
     if not hasattr(given, "items"):
-        raise InputError("layout", f"got {shown(given)}; allowed: tp=8,pp=4, a table, or a Layout")
+        raise wrong("layout", given, "tp=8,pp=4, a table, or a Layout")
     given = _filled(given, devices)
     if typed and given.get("zero") and not {"dp", "cp"} & set(given):
-        raise InputError("layout.zero", f"got {shown(given['zero'])}; allowed: with dp, as dp=8,zero=3")
+        raise wrong("layout.zero", given["zero"], "with dp, as dp=8,zero=3")
     try:
         return make(Layout, given if train else {"sp": 0, **given})
     except InputError as error:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from math import isfinite
 
-from .errors import InputError, shown
+from .errors import wrong
 from .named import Any, NamedTuple
 
 DECIMAL = {"k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18, "Z": 1e21, "Y": 1e24}
@@ -54,17 +54,17 @@ NUMBER = r"\$?\s*([-+]?[0-9.][0-9._,]*(?:[eE][-+]?[0-9]+)?)"
 def read(field: str, given: Any, kind: Kind, *, zero: bool = False) -> float:
     """A number above 0, or 0 where that is allowed, in the kind's own unit. Raises InputError for others."""
     allowed = f"{'0, or ' * zero}a number above 0, as {kind.example}"
-    wrong = InputError(field, f"got {shown(given)}; allowed: {allowed}")
+    no_number = wrong(field, given, allowed)
     if isinstance(given, bool):
-        raise wrong
+        raise no_number
     try:
         value = float(given) if isinstance(given, int | float) else _of_text(str(given), kind.units)
     except (ValueError, OverflowError):
-        raise wrong from None
+        raise no_number from None
     if not (isfinite(value) and value > 0) and not (zero and value == 0):
-        raise wrong
+        raise no_number
     if value > kind.most:
-        raise InputError(field, f"got {shown(given)}; allowed: at most {kind.most:,.10g}, as {kind.example}")
+        raise wrong(field, given, f"at most {kind.most:,.10g}, as {kind.example}")
     return value
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from ..config import Workload, at_most, part, setting
-from ..errors import InputError, shown
+from ..errors import InputError, wrong
 from ..ir import Node, block, op
 from ..size import Size, any_of, floor_div, is_one, is_zero, or_else
 from . import _projector, _qformer, _resampler, _tiles, vit
@@ -142,12 +142,10 @@ def _several(c: Sight) -> bool:
 def _tokens(c: Sight, tower: vit.Config, w: Workload) -> Size:
     """Tokens that a picture takes. Raises InputError for one that the tower does not take."""
     if tower.positions in ("learned", "both") and any_of(w.image != tower.image):
-        raise InputError("image", f"got {shown(w.image)}; allowed: as its positions, {tower.image}")
+        raise wrong("image", w.image, f"as its positions, {tower.image}")
     least = tower.patch * c.merge * c.pool
     if tower.positions in ("rotary", "none") and any_of(w.image % least != 0):
-        raise InputError(
-            "image", f"got {shown(w.image)}; allowed: multiples of patch x merge x pool, {least}"
-        )
+        raise wrong("image", w.image, f"multiples of patch x merge x pool, {least}")
     across = floor_div(floor_div(w.image, tower.patch), c.pool * c.merge)
     return across * across + (tower.extra_tokens + tower.registers if c.class_tokens else 0)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..config import Settings, setting
-from ..errors import InputError, shown
+from ..errors import wrong
 from ..ir import Op, op
 from ..size import Size, any_of
 
@@ -36,9 +36,7 @@ class ImageTokens(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if any_of(self.draw_channels % GROUPS != 0):
-            raise InputError(
-                "draw_channels", f"got {shown(self.draw_channels)}; allowed: multiples of {GROUPS}"
-            )
+            raise wrong("draw_channels", self.draw_channels, f"multiples of {GROUPS}")
 
 
 def image_tokens(c: ImageTokens) -> Iterator[Op]:

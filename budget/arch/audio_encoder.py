@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..config import Settings, Workload, divides, setting
-from ..errors import InputError
+from ..errors import wrong
 from ..ir import Model, Node, model, op
 from ..size import Size, ceil_div, exact_div, floor_div, is_number, is_one, is_zero, or_else
 from ._attention import Attention, rotary
@@ -54,7 +54,7 @@ class Config(Settings):
 def check_frames(frames: Size) -> None:
     """Raise an InputError for frames that are not whole positions of two frames."""
     if is_number(frames) and frames % 2:
-        raise InputError("frames", f"got {frames}; allowed: even numbers")
+        raise wrong("frames", frames, "even numbers")
 
 
 def build(c: Config, w: Workload) -> Model:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 
 from ..config import Settings, Workload, as_many, setting
-from ..errors import InputError
+from ..errors import wrong
 from ..ir import ACTIVATION_OF_MLP, DOWN, Model, Node, model, op
 from ..size import Size
 from ._conv import Features, Piece, add, classifier, conv, each_element, image, mean, scope
@@ -32,7 +32,7 @@ class Config(Settings):
     def __post_init__(self) -> None:
         as_many("widths", self.widths, "depths", self.depths)
         if self.kernel % 2 == 0:
-            raise InputError("kernel", f"got {self.kernel}; allowed: odd numbers")
+            raise wrong("kernel", self.kernel, "odd numbers")
 
 
 def build(c: Config, w: Workload) -> Model:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..config import Settings, Workload, at_most, divides, setting
-from ..errors import InputError
+from ..errors import InputError, wrong
 from ..ir import EMBED, HEAD, Block, Model, Node, model, op
 from ..size import Size, exact_div, is_zero, minimum, or_else
 from ._attention import Attention, causal_mask, distances
@@ -75,7 +75,7 @@ class Config(Settings):
             divides("heads", self.heads, "d_model", self.d_model)
             divides("decoder_heads", or_else(self.decoder_heads, 1), "d_model", self.d_model)
         if self.tables > 3:
-            raise InputError("tables", f"got {self.tables}; allowed: 1, 2, 3")
+            raise wrong("tables", self.tables, "1, 2, 3")
         if self.part == "encoder" and self.head not in ("none", "tokens"):
             raise InputError("head", f"got {self.head}; allowed for an encoder: none, tokens")
         if self.part == "encoder" and not is_zero(self.source_seq):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 
 from ..config import Settings, Workload, setting
-from ..errors import InputError
+from ..errors import wrong
 from ..ir import Model, Node, model, op
 from ._branches import chain
 from ._conv import Features, Piece, adaptive_pool, classifier, concat, conv_norm, image, pool, scope
@@ -40,7 +40,7 @@ class Config(Settings):
 
     def __post_init__(self) -> None:
         if self.wide % 2 == 0:
-            raise InputError("wide", f"got {self.wide}; allowed: odd numbers")
+            raise wrong("wide", self.wide, "odd numbers")
 
 
 def build(c: Config, w: Workload) -> Model:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from ..config import Settings, Workload, at_most, divides, setting
-from ..errors import InputError
+from ..errors import InputError, wrong
 from ..ir import EMBED, Model, Node, block, model, op
 from ..named import NamedTuple
 from ..size import Size, ceil_div, exact_div, is_number, is_zero, or_else
@@ -123,7 +123,7 @@ class Config(Settings):
         divides("kv_heads", self.kv_heads, "heads", self.heads)
         at_most("active_experts", self.active_experts, "experts", self.experts)
         if self.mamba_version not in (0, 1, 2, 3):
-            raise InputError("mamba_version", f"got {self.mamba_version}; allowed: 0, 1, 2 or 3")
+            raise wrong("mamba_version", self.mamba_version, "0, 1, 2 or 3")
         if self.mamba_version >= 2:
             if is_zero(self.mamba_head_dim):
                 divides("mamba_heads", self.mamba_heads, "expand x d_model", self.expand * self.d_model)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..config import Settings, Workload, divides, setting
-from ..errors import InputError
+from ..errors import wrong
 from ..ir import EMBED, Model, Node, block, model, op
 from ..size import Size, ceil_div, or_else
 from ._heads import vocabulary
@@ -41,7 +41,7 @@ class Config(Settings):
 
     def __post_init__(self) -> None:
         if self.version not in (1, 2):
-            raise InputError("version", f"got {self.version}; allowed: 1 or 2")
+            raise wrong("version", self.version, "1 or 2")
         if self.version == 2:
             divides("heads", self.decays, "expand x d_model", self.width)
             divides("groups", self.groups, "heads", self.decays)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 
 from ..config import Settings, Workload, at_most, divides, part, setting
-from ..errors import InputError, shown
+from ..errors import InputError, wrong
 from ..ir import EMBED, Model, Node, block, model, op
 from ..size import Size, any_of, ceil_div, exact_div, floor_div, is_number, is_zero, or_else
 from ._attention import Attention, attention, causal_mask, rotary
@@ -82,7 +82,7 @@ def build(c: Config, w: Workload) -> Model:
     """A picture [b, tiles, c, y, x] and tokens [b, s] to logits [b, s, v]."""
     tower = part(c, "tower")
     if not is_zero(w.image) and any_of(w.image != tower.image):
-        raise InputError("image", f"got {shown(w.image)}; allowed: a tile's side, {tower.image}")
+        raise wrong("image", w.image, f"a tile's side, {tower.image}")
     seq = or_else(w.seq, SEQ)
     s, width = 1 if w.mode == "decode" else seq, exact_div(c.d_model, c.heads)
     sizes = {

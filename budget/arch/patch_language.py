@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..config import Workload, setting
-from ..errors import InputError, shown
+from ..errors import wrong
 from ..ir import Model, op
 from ..size import any_of, floor_div
 from . import transformer
@@ -23,7 +23,7 @@ class Config(transformer.Config):
 def build(c: Config, w: Workload) -> Model:
     """Patches [b, n, c] and tokens [b, words] to logits [b, s, v]; s has the patches, too."""
     if any_of(w.image % c.patch != 0):
-        raise InputError("image", f"got {shown(w.image)}; allowed: multiples of a patch, {c.patch}")
+        raise wrong("image", w.image, f"multiples of a patch, {c.patch}")
     across, wide = floor_div(w.image, c.patch), c.channels * c.patch**2
     n = across * across
     nodes = (

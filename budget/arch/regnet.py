@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 
 from ..config import Settings, Workload, as_many, setting
-from ..errors import InputError
+from ..errors import wrong
 from ..ir import Model, Node, model
 from ._conv import Features, Piece, add, classifier, conv_norm, each_element, image, scope
 from ._inverted import Squeeze, squeeze_excite
@@ -33,9 +33,7 @@ class Config(Settings):
         as_many("widths", self.widths, "depths", self.depths)
         for width in self.widths:
             if width % self.groups(width):
-                raise InputError(
-                    "widths", f"got {width}; allowed: multiples of group_width {self.group_width}"
-                )
+                raise wrong("widths", width, f"multiples of group_width {self.group_width}")
 
     def groups(self, width: int) -> int:
         """Groups of a stage's 3 x 3 convolutions."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 
 from ..config import Settings, Workload, as_many, setting
-from ..errors import InputError
+from ..errors import wrong
 from ..ir import Model, Node, model
 from ._conv import Features, Piece, add, batch_norm, classifier, conv, conv_norm, each_element, image, scope
 
@@ -25,7 +25,7 @@ class Config(Settings):
     def __post_init__(self) -> None:
         as_many("widths", self.widths, "depths", self.depths)
         if any(width % self.groups for width in (self.stem, *self.widths)):
-            raise InputError("groups", f"got {self.groups}; allowed: divisors of stem and widths")
+            raise wrong("groups", self.groups, "divisors of stem and widths")
 
 
 def build(c: Config, w: Workload) -> Model:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ..config import Settings, Workload, at_most, divides, setting
-from ..errors import InputError, shown
+from ..errors import InputError, wrong
 from ..ir import EMBED, OUTPUT, QKV, Model, Node, model, op
 from ..size import Size, any_of, ceil_div, exact_div, floor_div, is_number, is_zero, or_else
 from ._attention import Attention, mix
@@ -62,7 +62,7 @@ def build(c: Config, w: Workload) -> Model:
 def check_image(c: Config, w: Workload) -> None:
     """Raises InputError for an image of another size than its positions are for."""
     if any_of(or_else(w.image, c.image) != c.image):
-        raise InputError("image", f"got {shown(w.image)}; allowed: as its positions, {c.image}")
+        raise wrong("image", w.image, f"as its positions, {c.image}")
 
 
 def shape(c: Config, batch: Size) -> dict[str, Size]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 
 from ..config import Settings, Workload, setting
-from ..errors import InputError
+from ..errors import wrong
 from ..ir import HEAD, Model, Node, model
 from ._conv import Features, Piece, concat, conv, conv_transposed, each_element, image, pool, resize
 from ._loss import cross_entropy
@@ -29,7 +29,7 @@ class Config(Settings):
 
     def __post_init__(self) -> None:
         if self.axes not in (2, 3):
-            raise InputError("axes", f"got {self.axes}; allowed: 2, 3")
+            raise wrong("axes", self.axes, "2, 3")
 
 
 def build(c: Config, w: Workload) -> Model:

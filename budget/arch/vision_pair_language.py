@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..config import Workload, part
-from ..errors import InputError, shown
+from ..errors import InputError, wrong
 from ..ir import Model, Node, block, op
 from ..size import any_of, floor_div, is_zero, or_else
 from . import sam, transformer, vit
@@ -28,7 +28,7 @@ class Config(transformer.Config, tower=vit.Config, fine=sam.Config):
     def __post_init__(self) -> None:
         super().__post_init__()
         if any_of(self.d_model % 2 != 0):
-            raise InputError("d_model", f"got {shown(self.d_model)}; allowed: even numbers")
+            raise wrong("d_model", self.d_model, "even numbers")
         fine = part(self, "fine")
         if fine.full_layers[0] >= fine.layers:
             raise InputError(
@@ -45,7 +45,7 @@ def _see(c: Config, w: Workload) -> Before:
     """Both towers and their projector; `image` is the size that the first one sees."""
     tower, fine = part(c, "tower"), part(c, "fine")
     if any_of(or_else(w.image, tower.image) != tower.image):
-        raise InputError("image", f"got {shown(w.image)}; allowed: as its positions, {tower.image}")
+        raise wrong("image", w.image, f"as its positions, {tower.image}")
     across = floor_div(tower.image, tower.patch)
     looked = w._replace(image=tower.image)
     n = across * across

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..config import Settings, Workload, as_many, divides, setting
-from ..errors import InputError, shown
+from ..errors import InputError, wrong
 from ..ir import EMBED, HEAD, LOSS, Model, Node, model, op
 from ..size import Size, exact_div, or_else
 from ._attention import Attention
@@ -87,7 +87,7 @@ def _positions_of(c: Config, samples: Size) -> Size:
         for kernel, stride in zip(c.kernels, c.strides, strict=True):
             x = x._replace(extents=slide("", x, kernel, stride, 0))
     except InputError:
-        raise InputError("seq", f"got {shown(samples)}; allowed: samples for all convolutions") from None
+        raise wrong("seq", samples, "samples for all convolutions") from None
     return x.extents[0]
 
 

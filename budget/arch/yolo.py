@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterator
 from math import ceil
 
 from ..config import Settings, Workload, setting
-from ..errors import InputError, shown
+from ..errors import wrong
 from ..ir import HEAD, LOSS, Model, Node, Op, model, op
 from ..size import Size, any_of
 from ._conv import Features, Piece, add, concat, conv, conv_norm, image, pool
@@ -36,7 +36,7 @@ class Config(Settings):
 
     def __post_init__(self) -> None:
         if self.version not in (8, 11):
-            raise InputError("version", f"got {self.version}; allowed: 8, 11")
+            raise wrong("version", self.version, "8, 11")
 
     def channels(self, f: int) -> int:
         """This network's channels, from the largest one's."""
@@ -60,7 +60,7 @@ def build(c: Config, w: Workload) -> Model:
 def _nodes(c: Config, w: Workload) -> Generator[Node, None, None]:
     x = image(w, c.in_channels, c.image)
     if any_of(x.extents[0] % STRIDE != 0):
-        raise InputError("image", f"got {shown(x.extents[0])}; allowed: multiples of {STRIDE}")
+        raise wrong("image", x.extents[0], f"multiples of {STRIDE}")
     x = yield from _unit("stem", x, c.channels(64), 3, 2)
     large, middle, small = yield from _backbone(c, x)
     # Downwards to the larger features, and upwards again.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ..errors import InputError, shown
+from ..errors import InputError, wrong
 from ..named import Any
 from ..size import number
 
@@ -67,5 +67,5 @@ def how_many(text: str | None) -> Any:
     value = number(text)
     if isinstance(value, str):
         allowed = "how many, a whole number; which ones: --device"
-        raise InputError("--devices", f"got {shown(text)}; allowed: {allowed}")
+        raise wrong("--devices", text, allowed)
     return value

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from .. import checked
+from ..errors import wrong
 from ..named import Any
 from . import clock
 
@@ -19,12 +20,10 @@ FIELDS = ("highest", "shipped", "others", "source")
 def check(where: str, value: Any) -> None:
     """Raises InputError for what is no table of modes."""
     if not isinstance(value, Mapping) or {*value} != {*FIELDS}:
-        raise checked.wrong(where, value, f"a table of {', '.join(FIELDS)}")
+        raise wrong(where, value, f"a table of {', '.join(FIELDS)}")
     for name, clocks in checked.each(f"{where}.others", value["others"], checked.listed).items():
         if len(clocks) != 3:
-            raise checked.wrong(
-                f"{where}.others.{name[:20]}", clocks, "multiprocessors, MHz, part of memory's clock"
-            )
+            raise wrong(f"{where}.others.{name[:20]}", clocks, "multiprocessors, MHz, part of memory's clock")
         for x in clocks:
             checked.number(f"{where}.others.{name[:20]}", x, 1e-3, 1e5)
     checked.word(f"{where}.shipped", value["shipped"], (value["highest"], *value["others"]))

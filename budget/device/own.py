@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 
 from .. import checked, files
-from ..errors import InputError, shown
+from ..errors import InputError, wrong
 from ..named import Any
 from . import modes
 
@@ -51,7 +51,7 @@ def _figure(where: str, value: Any) -> float:
 
 def _sizes(where: str, value: Any) -> tuple[float, ...]:
     if not isinstance(value, list) or not value:
-        raise InputError(where, f"got {shown(value)}; allowed: a list of numbers")
+        raise wrong(where, value, "a list of numbers")
     return tuple(_figure(where, one) for one in value)
 
 

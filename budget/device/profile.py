@@ -14,7 +14,7 @@ from functools import cache
 
 from .. import checked, files
 from .. import table as tables
-from ..errors import InputError, shown
+from ..errors import InputError, shown, wrong
 from ..named import Any
 from ..stack import HERE, Stack, usual
 from . import Device, software
@@ -174,7 +174,7 @@ def _form(at: str, fields: Any) -> KernelClass:
 def _row(at: str, values: Any, length: int, least: float = 0) -> tuple[float, ...]:
     """So many numbers."""
     if not isinstance(values, list | tuple) or len(values) != length:
-        raise checked.wrong(at, values, f"{length} numbers")
+        raise wrong(at, values, f"{length} numbers")
     return tuple(checked.number(at, x, least, MOST) for x in values)
 
 

@@ -11,7 +11,7 @@ import re
 
 from .. import table
 from ..config import HUGE
-from ..errors import InputError, shown
+from ..errors import wrong
 from ..named import Any, NamedTuple
 from ..size import Size, ceil_div
 from . import Device
@@ -70,7 +70,7 @@ def asked(value: Any, device: Device) -> Reserve:
     if isinstance(value, str) and (match := re.fullmatch(SIZE, value.strip())):
         number, percent, unit, binary = float(match[1]), match[2] == "%", match[3], match[4]
         if percent and number > 100:
-            raise InputError("reserve", f"got {shown(value)}; allowed: {ALLOWED}, at most 100%")
+            raise wrong("reserve", value, f"{ALLOWED}, at most 100%")
         scale = (
             device.usable_bytes / 100
             if percent
@@ -80,7 +80,7 @@ def asked(value: Any, device: Device) -> Reserve:
     elif isinstance(value, int | float) and not isinstance(value, bool):
         size = value
     else:
-        raise InputError("reserve", f"got {shown(value)}; allowed: {ALLOWED}")
+        raise wrong("reserve", value, ALLOWED)
     if not 0 <= size <= HUGE:
-        raise InputError("reserve", f"got {shown(value)}; allowed: {ALLOWED}")
+        raise wrong("reserve", value, ALLOWED)
     return Reserve(round(size), 0.0, True)

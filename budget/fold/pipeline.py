@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..config import divides
-from ..errors import InputError, shown
+from ..errors import InputError, wrong
 from ..layout import Layout
 from ..named import NamedTuple
 from ..size import Size, any_of, largest, maximum, minimum, shared
@@ -66,7 +66,7 @@ def check(layout: Layout, micro: Size, trains: bool) -> None:
     if not trains:
         if layout.schedule or any_of(v > 1):
             field = "vpp" if any_of(v > 1) else "schedule"
-            raise InputError(f"layout.{field}", f"got {shown(getattr(layout, field))}; allowed: in training")
+            raise wrong(f"layout.{field}", getattr(layout, field), "in training")
         return
     if not any_of(p > 1):
         return

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from ..errors import InputError
+from ..errors import InputError, wrong
 from ..named import NamedTuple
 
 FORWARD, BACKWARD, INPUTS, WEIGHTS = "forward", "backward", "backward of inputs", "backward of weights"
@@ -54,7 +54,7 @@ def order(schedule: str, ranks: int, micro: int, chunks: int = 1) -> Order:
     if 3 * ranks * micro * chunks > MOST:
         raise InputError("layout", f"{ranks * micro * chunks:,} passes; allowed: {MOST // 3:,} written out")
     if schedule == "interleaved" and micro % ranks:
-        raise InputError("layout.pp", f"got {ranks}; allowed: divisors of the micro-batches, {micro}")
+        raise wrong("layout.pp", ranks, f"divisors of the micro-batches, {micro}")
     if schedule == "dualpipe" and (ranks % 2 or micro % 2 or micro < 2 * ranks):
         raise InputError("layout.schedule", "dualpipe wants even stages and twice as many micro-batches")
     write = {

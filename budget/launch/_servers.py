@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from ..errors import InputError, shown
+from ..errors import InputError, shown, wrong
 from ..named import Any
 from ._shared import Settings, degree, one_of, when, whole
 
@@ -73,7 +73,7 @@ def _share_of(ours: str) -> Callable[[Any], Settings]:
 
     def read(share: Any) -> Settings:
         if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
-            raise InputError(ours, f"got {shown(share)}; allowed: numbers above 0, up to 1")
+            raise wrong(ours, share, "numbers above 0, up to 1")
         return {f"serving.{ours}": share}
 
     return read

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
-from ..errors import InputError, shown
+from ..errors import InputError, shown, wrong
 from ..named import Any
 from ..plan._beside import OURS
 from ..plan.optimizer import ALIASES, CHOICES, named
@@ -22,7 +22,7 @@ def optimizer(name: Any) -> Settings:
     """An optimizer by its name. Raises InputError."""
     ours = OPTIMIZERS.get(named(str(name).lower()))
     if ours is None:
-        raise InputError("optimizer", f"got {shown(name)}; allowed: {', '.join(sorted(OPTIMIZERS))}")
+        raise wrong("optimizer", name, ", ".join(sorted(OPTIMIZERS)))
     return {"optimizer": ours}
 
 
@@ -31,7 +31,7 @@ def whole(ours: str) -> Callable[[Any], Settings]:
 
     def read(value: Any) -> Settings:
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise InputError(ours, f"got {shown(value)}; allowed: whole numbers from 1")
+            raise wrong(ours, value, "whole numbers from 1")
         return {ours: value}
 
     return read
@@ -42,7 +42,7 @@ def degree(axis: str) -> Callable[[Any], Settings]:
 
     def read(value: Any) -> Settings:
         if isinstance(value, bool) or not isinstance(value, int) or value < -1:
-            raise InputError(axis, f"got {shown(value)}; allowed: whole numbers, or -1")
+            raise wrong(axis, value, "whole numbers, or -1")
         return {f"layout.{axis}": value}
 
     return read
@@ -53,7 +53,7 @@ def one_of(field: str, meanings: Mapping[Any, Any], ours: str = "") -> Callable[
 
     def read(value: Any) -> Settings:
         if value not in list(meanings):  # a list is none of them, and cannot be looked up
-            raise InputError(field, f"got {shown(value)}; allowed: {', '.join(meanings)}")
+            raise wrong(field, value, ", ".join(meanings))
         settings = meanings[value]
         return {ours: settings} if ours else settings
 
@@ -101,7 +101,7 @@ def targets(value: Any) -> Settings:
         return {"lora_targets": ALL}
     for name in names:
         if name not in OURS:
-            raise InputError("lora_targets", f"got {shown(name)}; allowed: all, {', '.join(OURS)}")
+            raise wrong("lora_targets", name, f"all, {', '.join(OURS)}")
     return {"lora_targets": ",".join(names)}
 
 
@@ -114,7 +114,7 @@ def saved(value: Any) -> Settings:
     names = [name.strip() for name in value.split(",")] if isinstance(value, str) else list(value or ())
     for name in names:
         if name not in OUTSIDE:
-            raise InputError("modules_to_save", f"got {shown(name)}; allowed: {', '.join(OUTSIDE)}")
+            raise wrong("modules_to_save", name, ", ".join(OUTSIDE))
     return {"modules_to_save": ",".join(OUTSIDE[name] for name in names)} if names else {}
 
 
@@ -154,5 +154,5 @@ def in_16_bits(settings: dict[str, Any], deepspeed: bool) -> dict[str, Any]:
 def recompute(value: Any) -> Settings:
     """none, selective or full, from torchtitan's and Megatron's words. Raises InputError."""
     if value not in ("none", "selective", "full"):
-        raise InputError("recompute", f"got {shown(value)}; allowed: none, selective, full")
+        raise wrong("recompute", value, "none, selective, full")
     return {"recompute": value}

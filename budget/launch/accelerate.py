@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..errors import InputError, shown
+from ..errors import wrong
 from ..named import Any
 from ._shared import degree, whole
 
@@ -65,22 +65,20 @@ def finish(settings: dict[str, Any]) -> dict[str, Any]:
     if kind is False:
         kind = "NO"
     if kind not in TYPES:
-        raise InputError("distributed_type", f"got {shown(kind)}; allowed: {', '.join(TYPES)}")
+        raise wrong("distributed_type", kind, ", ".join(TYPES))
     if mixed not in DTYPES:
-        raise InputError("mixed_precision", f"got {shown(mixed)}; allowed: {', '.join(DTYPES)}")
+        raise wrong("mixed_precision", mixed, ", ".join(DTYPES))
     few = {"dtype": DTYPES[mixed]}
     if kind == "DEEPSPEED":
         if isinstance(stage, bool) or stage not in (0, 1, 2, 3):
-            raise InputError("zero_stage", f"got {shown(stage)}; allowed: 0, 1, 2, 3")
+            raise wrong("zero_stage", stage, "0, 1, 2, 3")
         master = {} if mixed == "no" else {**few, "precision": "master"}
         return {**settings, **master, "layout.zero": stage}
     settings = settings if mixed == "no" else {**settings, **few, "precision": "autocast"}
     if kind != "FSDP":
         return settings
     if strategy.rpartition(".")[2] not in SHARDED:
-        raise InputError(
-            "fsdp_sharding_strategy", f"got {shown(strategy)}; allowed: {', '.join(list(SHARDED)[:4])}"
-        )
+        raise wrong("fsdp_sharding_strategy", strategy, ", ".join(list(SHARDED)[:4]))
     zero: Any = SHARDED[strategy.rpartition(".")[2]]
     if version == 2:  # a flag in place of a strategy's name
         zero = 3 if _set(reshard) else 2

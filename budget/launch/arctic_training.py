@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..errors import InputError, shown
+from ..errors import wrong
 from ..named import Any
 from . import deepspeed
 from ._shared import LIGER, eager_if, one_of, several, targets, when, whole
@@ -48,7 +48,7 @@ def finish(settings: dict[str, Any]) -> dict[str, Any]:
     """DeepSpeed's stage 2 and bfloat16 by default, and full recomputation. Raises InputError."""
     kind, heads = settings.pop("kind", "sft"), settings.pop("heads", 1)
     if kind not in TYPES:
-        raise InputError("type", f"got {shown(kind)}; allowed: {', '.join(TYPES)}")
+        raise wrong("type", kind, ", ".join(TYPES))
     away = [name for name in ("activations", "optimizers") if settings.pop(name, False)]
     if away:
         settings["offload"] = ",".join(away).replace("optimizers", "optimizer")

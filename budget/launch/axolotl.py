@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..errors import InputError, shown
+from ..errors import wrong
 from ..named import Any
 from ._shared import ALL, degree, in_16_bits, one_of, optimizer, saved, several, staged, targets, when, whole
 
@@ -80,7 +80,7 @@ def finish(settings: dict[str, Any]) -> dict[str, Any]:
     adapter = settings.pop("adapter", None)
     four, eight = settings.pop("four", False), settings.pop("eight", False)
     if adapter not in (None, "lora", "qlora"):
-        raise InputError("adapter", f"got {shown(adapter)}; allowed: lora, qlora")
+        raise wrong("adapter", adapter, "lora, qlora")
     if adapter is None:
         return in_16_bits({name: value for name, value in settings.items() if name not in LORA}, copies)
     if four or eight or adapter == "qlora":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..errors import InputError, shown
+from ..errors import wrong
 from ..named import Any
 from ._shared import optimizer, when, whole
 
@@ -43,5 +43,5 @@ def finish(settings: dict[str, Any]) -> dict[str, Any]:
 
 def _stage(value: Any) -> int:
     if isinstance(value, bool) or value not in (0, 1, 2, 3):
-        raise InputError("zero_optimization.stage", f"got {shown(value)}; allowed: 0, 1, 2, 3")
+        raise wrong("zero_optimization.stage", value, "0, 1, 2, 3")
     return int(value)

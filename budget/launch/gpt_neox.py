@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..errors import InputError, shown
+from ..errors import wrong
 from ..named import Any
 from . import deepspeed
 from ._shared import degree, one_of, padded, when, whole
@@ -31,7 +31,7 @@ def _attention(value: Any) -> Mapping[str, Any]:
     kinds = [kind for kinds, _ in value for kind in kinds]
     for kind in kinds:
         if kind not in PLAIN_ATTENTION:
-            raise InputError("attention_config", f"got {shown(kind)}; allowed: {', '.join(PLAIN_ATTENTION)}")
+            raise wrong("attention_config", kind, ", ".join(PLAIN_ATTENTION))
     return {}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..errors import InputError, shown
+from ..errors import InputError, wrong
 from ..named import Any
 from ._shared import ALL, LIGER, in_16_bits, optimizer, saved, staged, targets, when, whole
 
@@ -44,9 +44,9 @@ def finish(settings: dict[str, Any]) -> dict[str, Any]:
     """By default it recomputes, and adapts all linear layers. Raises InputError."""
     kind, stage, bits = settings.pop("kind"), settings.pop("stage", "sft"), settings.pop("bits", None)
     if kind not in ("full", "lora", "oft"):
-        raise InputError("finetuning_type", f"got {shown(kind)}; allowed: full, lora, oft")
+        raise wrong("finetuning_type", kind, "full, lora, oft")
     if stage not in ("pt", "sft"):
-        raise InputError("stage", f"got {shown(stage)}; allowed: pt, sft")
+        raise wrong("stage", stage, "pt, sft")
     others = {"lora": OFT, "oft": LORA}.get(kind, (*LORA, *OFT, "modules_to_save"))
     settings = {"recompute": "full", "optimizer": "adamw_fused"} | {
         name: value for name, value in settings.items() if name not in others
@@ -57,7 +57,7 @@ def finish(settings: dict[str, Any]) -> dict[str, Any]:
         return settings
     if bits is not None:
         if bits not in QUANTIZED:
-            raise InputError("quantization_bit", f"got {shown(bits)}; allowed: 4, 8")
+            raise wrong("quantization_bit", bits, "4, 8")
         settings["quantize"] = QUANTIZED[bits]
     if kind == "lora":
         return {"lora_rank": 8, "lora_targets": ALL, "lora_dtype": "fp32", **settings}

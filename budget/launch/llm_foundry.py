@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from ..errors import InputError, shown
+from ..errors import wrong
 from ..named import Any
 from ._shared import eager_if, one_of, several, targets, when, whole
 
@@ -93,7 +93,7 @@ def finish(settings: dict[str, Any]) -> dict[str, Any]:
     if kind == THEIRS:
         return {"stack": "transformers", **settings}
     if kind != OURS:
-        raise InputError("model.name", f"got {shown(kind)}; allowed: {OURS}, {THEIRS}")
+        raise wrong("model.name", kind, f"{OURS}, {THEIRS}")
     if "config.d_model" in settings and ratio != 4:
         settings = {"config.d_ff": int(ratio * settings["config.d_model"]), **settings}
     usual = {"config.activation": "gelu", "config.positions": "learned" if learned else "none"}

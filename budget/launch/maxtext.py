@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from math import prod
 
-from ..errors import InputError, shown
+from ..errors import InputError, shown, wrong
 from ..named import Any
 from ._shared import Settings, degree, eager_if, one_of, several, when, whole
 
@@ -48,7 +48,7 @@ def _axis(name: str) -> Callable[[Any], Settings]:
 
 def _batch(value: Any) -> Settings:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e6:
-        raise InputError("batch", f"got {shown(value)}; allowed: numbers above 0")
+        raise wrong("batch", value, "numbers above 0")
     return {"each": value}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..errors import InputError, shown
+from ..errors import wrong
 from ..named import Any
 from ..plan.recompute_modules import NAMES
 from ._shared import degree, one_of, optimizer, padded, recompute, when, whole
@@ -33,7 +33,7 @@ def _script(value: Any) -> Mapping[str, Any]:
     """No settings for the program that trains a decoder. Raises InputError for Megatron-LM's others."""
     others = [name for name in str(value).split(" or ") if name.startswith("pretrain_")]
     if others and others != ["pretrain_gpt.py"]:
-        raise InputError("script", f"got {shown(others[0])}; allowed: pretrain_gpt.py")
+        raise wrong("script", others[0], "pretrain_gpt.py")
     return {}
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..errors import InputError, shown
+from ..errors import wrong
 from ..named import Any
 from . import training_arguments
 from ._shared import ALL, in_16_bits, saved, several, targets, whole
@@ -20,7 +20,7 @@ ZERO = {"zero0": 0, "zero1": 1, "zero2": 2, "zero3": 3, "zero2_offload": 2, "zer
 
 def _zero(value: Any) -> Mapping[str, Any]:
     if value not in ZERO:
-        raise InputError("deepspeed", f"got {shown(value)}; allowed: {', '.join(ZERO)}")
+        raise wrong("deepspeed", value, ", ".join(ZERO))
     offload = {"offload": "optimizer"} if str(value).endswith("_offload") else {}
     return {"deepspeed": True, "layout.zero": ZERO[value], **offload}
 
@@ -54,14 +54,14 @@ def finish(settings: dict[str, Any]) -> dict[str, Any]:
     kind, bits = settings.pop("kind", "lora"), settings.pop("bits", None)
     deepspeed = settings.pop("deepspeed", False)
     if kind not in TYPES:
-        raise InputError("tuner_type", f"got {shown(kind)}; allowed: {', '.join(TYPES)}")
+        raise wrong("tuner_type", kind, ", ".join(TYPES))
     usual = {"batch": 1, "optimizer": "adamw_fused", "recompute": "full"}
     if kind == "full":
         weights = usual | {name: v for name, v in settings.items() if name not in training_arguments.LORA}
         return in_16_bits(weights, deepspeed)
     if bits is not None:
         if bits not in QUANTIZED:
-            raise InputError("quant_bits", f"got {shown(bits)}; allowed: 4, 8")
+            raise wrong("quant_bits", bits, "4, 8")
         settings["quantize"] = QUANTIZED[bits]
     adapter = {"lora_rank": 8, "lora_dropout": 0.05, "lora_targets": ALL, "lora_dtype": "fp32"}
     return {**usual, **adapter, **settings}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..errors import InputError, shown
+from ..errors import wrong
 from ..named import Any
 from ._shared import saved, targets, when
 
@@ -32,7 +32,7 @@ SETTINGS = dict.fromkeys(theirs for fields in KINDS.values() for theirs in field
 
 def _kind(value: Any) -> Mapping[str, Any]:
     if value not in KINDS:
-        raise InputError("peft_type", f"got {shown(value)}; allowed: {', '.join(KINDS)}")
+        raise wrong("peft_type", value, ", ".join(KINDS))
     return {"kind": value}
 
 
@@ -41,8 +41,7 @@ def _usual(field: str, *allowed: Any) -> Any:
 
     def read(value: Any) -> Mapping[str, Any]:
         if value not in allowed:
-            settings = ", ".join(str(one) for one in allowed)
-            raise InputError(field, f"got {shown(value)}; allowed: {settings}")
+            raise wrong(field, value, ", ".join(map(str, allowed)))
         return {}
 
     return read
@@ -82,7 +81,7 @@ def finish(settings: dict[str, Any]) -> dict[str, Any]:
     of_kind = {ours: given[theirs] for theirs, ours in KINDS[kind].items() if given[theirs] is not None}
     for theirs, ours in KINDS[kind].items():
         if ours in COUNTS and (given[theirs] is None or isinstance(given[theirs], bool) or given[theirs] < 1):
-            raise InputError(theirs, f"got {shown(given[theirs])}; allowed: whole numbers from 1")
+            raise wrong(theirs, given[theirs], "whole numbers from 1")
     if settings.get("adapter_bias") == "none":
         del settings["adapter_bias"]
     if kind in ("PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING"):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..errors import InputError, shown
+from ..errors import wrong
 from ..named import Any
 from ._shared import degree, optimizer, recompute, whole
 
@@ -59,11 +59,11 @@ def finish(settings: dict[str, Any]) -> dict[str, Any]:
     name, flavor = settings.pop("name", ""), settings.pop("flavor", "")
     if (name, flavor) not in FLAVORS:
         known = ", ".join(f"{a} {b}" for a, b in FLAVORS)
-        raise InputError("model.flavor", f"got {shown(f'{name} {flavor}')}; allowed: {known}")
+        raise wrong("model.flavor", f"{name} {flavor}", known)
     option = settings.pop("option", None)
     if settings.get("recompute") == "selective" and option is not None:
         if option not in ("op", "1"):
-            raise InputError("selective_ac_option", f"got {shown(option)}; allowed: op, 1")
+            raise wrong("selective_ac_option", option, "op, 1")
         settings["recompute"] = "keep_second_products" if option == "op" else "full"
     weights, fused = settings.pop("weights", "float32"), settings.pop("fused", True)
     sharded, summed = settings.get("layout.fsdp", -1) != 1, settings.pop("reduce_dtype", "float32")

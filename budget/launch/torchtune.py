@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..errors import InputError, shown
+from ..errors import wrong
 from ..named import Any
 from ._shared import degree, one_of, several, targets, when, whole
 
@@ -45,7 +45,7 @@ def _model(value: Any) -> Mapping[str, Any]:
     kind = next((kind for kind in ("qlora", "lora") if name.startswith(f"{kind}_")), "")
     name = name.removeprefix(f"{kind}_").removesuffix("_instruct").removesuffix("_base")
     if name not in PRESETS:
-        raise InputError("model._component_", f"got {shown(value)}; allowed: {', '.join(PRESETS)}")
+        raise wrong("model._component_", value, ", ".join(PRESETS))
     return {"model": PRESETS[name], "kind": kind}
 
 

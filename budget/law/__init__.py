@@ -96,7 +96,7 @@ def from_table(name: str, about: Mapping[str, Any]) -> Law:
 
 def _own(path: str) -> Law:
     """A law of the user's own. Raises InputError for a file that has none."""
-    wrong = InputError(
+    no_law = InputError(
         "law", f"{as_path(path)} is no law; allowed: what `budget fit-law --format json` writes"
     )
     try:
@@ -110,9 +110,9 @@ def _own(path: str) -> Law:
     except OSError as error:
         raise InputError("law", f"cannot read {as_path(path)}: {error.strerror or error}") from None
     except (ValueError, KeyError, TypeError, AttributeError, ImportError, RecursionError):
-        raise wrong from None
+        raise no_law from None
     if not all(_is_number(x) for x in numbers + ends) or len(lengths) != 1 or "name" not in about:
-        raise wrong
+        raise no_law
     return from_table(path, {**about, "draws": {k: draws[k] for k in needed}})
 
 

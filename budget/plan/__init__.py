@@ -26,7 +26,7 @@ from importlib import import_module
 from types import ModuleType
 
 from ..config import Field, Task, Techniques, make
-from ..errors import InputError, shown
+from ..errors import InputError, wrong
 from ..found import modules
 from ..ir import Model
 from ..named import TYPE_CHECKING, Any
@@ -90,7 +90,7 @@ def chosen(values: Mapping[str, Any]) -> Techniques:
     settings = make(_class(_having(frozenset(values))), values)
     for name, value in vars(settings).items():
         if not isinstance(value, str | int | float):
-            raise InputError(name, f"got {shown(value)}; allowed: one whole number")
+            raise wrong(name, value, "one whole number")
     return settings if settings.used else Techniques()
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from ..errors import InputError
+from ..errors import InputError, wrong
 from ..ir import INPUT, LEAF, WEIGHTS, Model, Node, Op, Tensor, walk
 from ..layout import Layout
 from ..named import NamedTuple
@@ -62,7 +62,7 @@ def even_stages(total: Size, name: str, layout: Layout) -> tuple[int, ...]:
             raise InputError("layout.stages", text)
         return tuple(layout.stages)
     if n > max(total, 1):
-        raise InputError("layout.pp", f"got {n}; allowed: 1 to {total or 1}, the layers of {name}")
+        raise wrong("layout.pp", n, f"1 to {total or 1}, the layers of {name}")
     low, more = divmod(total, n)
     ends = (n - more + 1) // 2  # so many of the stages with fewer layers come last
     return tuple(low + (n - more - ends <= rank < n - ends) for rank in range(n))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from ..errors import InputError, shown
+from ..errors import InputError, shown, wrong
 from ..named import Any
 from ..plan.packed import Packing
 
@@ -30,7 +30,7 @@ def kept(table: Table, name: str = "modules_to_not_convert") -> dict[str, str]:
     """Modules that stay as they are: their name begins with an expression, or ends in its text."""
     names = table.get(name) or ()
     if not isinstance(names, list | tuple) or not all(isinstance(text, str) for text in names):
-        raise InputError(f"{FIELD}.{name}", f"got {shown(names)}; allowed: a list of modules' names")
+        raise wrong(f"{FIELD}.{name}", names, "a list of modules' names")
     return {_expression(f"^(?:{text})|{re.escape(text)}$", text): text for text in names}
 
 

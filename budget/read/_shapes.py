@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..errors import InputError, shown
+from ..errors import InputError, wrong
 from ..named import Any, NamedTuple
 
 CASTS = ("float64", "float32", "tf32", "bfloat16", "float16")
@@ -36,7 +36,7 @@ def sized(inputs: Any) -> Any:
     dtype, *rest = inputs if isinstance(inputs[0], str) else ("", *inputs)
     if rest and all(isinstance(n, int) and not isinstance(n, bool) for n in rest):
         if min(rest) < 1:
-            raise InputError("inputs", f"got {shown(inputs)}; allowed: sizes of 1 or more")
+            raise wrong("inputs", inputs, "sizes of 1 or more")
         return Shape(tuple(rest), dtype)
     shapes = [sized(x) for x in inputs]
     return shapes if None not in shapes else None

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..config import Workload, size
-from ..errors import InputError, shown
+from ..errors import InputError, shown, wrong
 from ..ir import Model
 from ..named import Any
 from ..size import once
@@ -64,7 +64,7 @@ def _program(text: str, mode: str, dtype: str, attention: str, sizes: tuple[tupl
         raise InputError("mode", f"got {mode!r}; allowed for a captured class: {allowed}")
     video = values.get(VIDEO)
     if video is not None and (not isinstance(video, list) or len(video) != len(AXES)):
-        raise InputError(VIDEO, f"got {shown(video)}; allowed: {', '.join(AXES)}, as [49, 480, 720]")
+        raise wrong(VIDEO, video, f"{', '.join(AXES)}, as [49, 480, 720]")
     video = video and tuple(map(size, AXES, video))
     workload = Workload(mode, **dict(sizes))
     wanted = getattr(torch, of_class(dtype) if dtype else "bfloat16")

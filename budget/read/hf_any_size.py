@@ -4,9 +4,8 @@ vision-language configs mean, as in hf_projectors.py. Source: transformers.
 
 from __future__ import annotations
 
-from ..errors import shown
 from ..named import Any
-from .hf_classes import UncoveredError
+from .hf_classes import UncoveredError, uncovered
 from .hf_fields import Settings, _list, _whole, activation
 from .hf_images import _side
 from .hf_projectors import FIELD, _as_wide
@@ -30,9 +29,7 @@ def qwen3_vl(hf: Settings, tower: Any) -> dict[str, Any]:
     listed = hf[FIELD].get("deepstack_visual_indexes", [8, 16, 24])
     layers = _list({"deepstack_visual_indexes": listed}, "deepstack_visual_indexes")
     if sorted({*layers}) != layers or not all(isinstance(i, int) and 0 <= i < tower.layers for i in layers):
-        raise UncoveredError(
-            "deepstack_visual_indexes", f"got {shown(listed)}; allowed: layers in their order"
-        )
+        raise uncovered("deepstack_visual_indexes", listed, "layers in their order")
     return {**qwen2_5_vl(hf, tower), "deep_layers": tuple(i + 1 for i in layers) or (0,)}
 
 
@@ -40,7 +37,7 @@ def cosmos3_omni(hf: Settings, tower: Any) -> dict[str, Any]:
     """As qwen3_vl, before a text model that takes earlier layers' features."""
     kind = hf["text_config"].get("model_type", "qwen3_vl_text")
     if kind != "qwen3_vl_text":
-        raise UncoveredError("text_config.model_type", f"got {shown(kind)}; allowed: qwen3_vl_text")
+        raise uncovered("text_config.model_type", kind, "qwen3_vl_text")
     return qwen3_vl(hf, tower)
 
 
@@ -58,7 +55,7 @@ def kimi_k25(hf: Settings, tower: Any) -> dict[str, Any]:
     """Patches are normed; squares of them become one token, by two linear layers."""
     width = hf[FIELD].get("mm_hidden_size", hf["projection_hidden_size"])
     if width != tower.d_model:  # the norm's
-        raise UncoveredError("projection_hidden_size", f"got {shown(width)}; allowed: {tower.d_model}")
+        raise uncovered("projection_hidden_size", width, str(tower.d_model))
     merge = _side(hf[FIELD], "merge_kernel_size")
     wide = {"projector_width": tower.d_model * merge**2}
     return {"merge": merge, "merge_copies": True, "merge_norm": "layer_norm", **wide}

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from .. import table
 from ..config import HUGE, Settings
-from ..errors import InputError, shown, some
+from ..errors import InputError, shown, some, wrong
 from ..named import Any
 
 LABELLED = (
@@ -28,6 +28,11 @@ class UncoveredError(InputError):
     """A class that transformers may well have, but the package's own families do not."""
 
 
+def uncovered(field: str, value: object, allowed: str) -> UncoveredError:
+    """The error for a value that the package's own families do not have."""
+    return UncoveredError(field, wrong(field, value, allowed).problem)
+
+
 def head(values: Mapping[str, Any], kind: str, family: Mapping[str, Any]) -> Mapping[str, Any]:
     """The settings that follow from the config's class; none where it names no class.
 
@@ -37,7 +42,7 @@ def head(values: Mapping[str, Any], kind: str, family: Mapping[str, Any]) -> Map
     if names is None or names == []:
         return _settings(family, family["usual"]) if "usual" in family else {}
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
-        raise InputError("architectures", f"got {shown(names)}; allowed: a list of names")
+        raise wrong("architectures", names, "a list of names")
     known, earlier = family.get("classes", {}), family.get("renamed", {})
     names = [earlier.get(name, name) for name in names]
     for name in names:
@@ -67,11 +72,11 @@ def count(hf: Mapping[str, Any], usual: int = 2) -> int:
     """How many labels there are: as many as have names, else num_labels, else 2. Raises InputError."""
     named, number = hf.get("id2label"), hf.get("num_labels")
     if named is not None and not isinstance(named, Mapping):
-        raise InputError("id2label", f"got {shown(named)}; allowed: a table of names")
+        raise wrong("id2label", named, "a table of names")
     if number is None:
         return usual if named is None else len(named)
     if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= HUGE:
-        raise InputError("num_labels", f"got {shown(number)}; allowed: whole numbers from 0 to {HUGE:,}")
+        raise wrong("num_labels", number, f"whole numbers from 0 to {HUGE:,}")
     if named is not None and len(named) != number:
         raise InputError("num_labels", f"got {number}, and id2label has {len(named)}; allowed: one number")
     return number

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from ..errors import InputError, shown, some
+from ..errors import InputError, shown, some, wrong
 from ..named import Any
 from . import hf_classes, hf_families
 from .hf_classes import UncoveredError
@@ -142,7 +142,7 @@ def _dtype(values: Mapping[str, Any]) -> dict[str, Any]:
             if name in (None, "auto"):
                 continue
             if not isinstance(name, str) or name.removeprefix("torch.") not in DTYPES:
-                raise InputError(field, f"got {shown(name)}; allowed: {', '.join(DTYPES)}")
+                raise wrong(field, name, ", ".join(DTYPES))
             return {"dtype": name.removeprefix("torch.")}
     return {}
 

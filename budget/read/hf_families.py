@@ -14,10 +14,10 @@ from importlib import import_module
 from .. import arch as architectures
 from .. import table
 from ..config import make
-from ..errors import InputError, hint, shown
+from ..errors import InputError, hint, shown, wrong
 from ..named import Any
 from . import hf_classes
-from .hf_classes import UncoveredError
+from .hf_classes import UncoveredError, uncovered
 from .hf_fields import activation
 
 FOLDER = "families"
@@ -78,7 +78,7 @@ def complete(values: Mapping[str, Any], family: Mapping[str, Any]) -> dict[str, 
         if values.get(name) is not None and values[name] != allowed:
             import json
 
-            raise UncoveredError(name, f"got {shown(values[name])}; allowed: {json.dumps(allowed)}")
+            raise uncovered(name, values[name], json.dumps(allowed))
     return {**defaults, **values}
 
 
@@ -121,5 +121,5 @@ def read(
 def _translate(ours: str, name: str, settings: Mapping[str, Any]) -> Any:
     value = settings[name]
     if ours in DERIVED and not isinstance(value, bool) and value == 0:
-        raise InputError(name, f"got {shown(value)}; allowed: 1 or more")
+        raise wrong(name, value, "1 or more")
     return activation(settings, name) if ours == "activation" else value

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..config import HUGE
-from ..errors import InputError, shown
+from ..errors import InputError, wrong
 from ..ir import RULES
 from ..named import Any
 
@@ -19,7 +19,7 @@ def activation(hf: Settings, name: str) -> str:
     """Our name of an activation. Raises InputError."""
     value = hf[name]
     if not isinstance(value, str) or value not in ACTIVATIONS:
-        raise InputError(name, f"got {shown(value)}; allowed: {', '.join(sorted(ACTIVATIONS))}")
+        raise wrong(name, value, ", ".join(sorted(ACTIVATIONS)))
     return ACTIVATIONS[value]
 
 
@@ -33,7 +33,7 @@ def has_few_bits(values: Mapping[str, Any]) -> bool:
 def _flag(hf: Settings, name: str, usual: bool) -> bool:
     value = hf.get(name, usual)
     if value is not None and not isinstance(value, bool):
-        raise InputError(name, f"got {shown(value)}; allowed: true or false")
+        raise wrong(name, value, "true or false")
     return bool(value)  # a class that tests null takes it for false
 
 
@@ -44,14 +44,14 @@ def _whole(hf: Settings, name: str, usual: int | None = None, *, least: int = 1)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= HUGE:
-        raise InputError(name, f"got {shown(value)}; allowed: whole numbers from {least} to {HUGE:,}")
+        raise wrong(name, value, f"whole numbers from {least} to {HUGE:,}")
     return value
 
 
 def _list(hf: Settings, name: str) -> list[Any]:
     value = hf.get(name)
     if not isinstance(value, list | tuple):
-        raise InputError(name, f"got {shown(value)}; allowed: a list")
+        raise wrong(name, value, "a list")
     return list(value)
 
 

@@ -5,7 +5,7 @@ As in hf_rules.py for the others. Source: transformers.
 
 from __future__ import annotations
 
-from ..errors import InputError, shown
+from ..errors import InputError, wrong
 from ..named import Any
 from .hf_fields import Settings, _flag, _list, _short, _whole
 from .hf_rules import _rotary
@@ -38,7 +38,7 @@ def lfm2(hf: Settings) -> dict[str, Any]:
         if factor is not None:
             if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor <= 1000:
                 name = "block_ffn_dim_multiplier"
-                raise InputError(name, f"got {shown(factor)}; allowed: numbers up to 1,000")
+                raise wrong(name, factor, "numbers up to 1,000")
             multiple = _whole(hf, "block_multiple_of")
             width = multiple * -(-int(factor * width) // multiple)
     if not width:
@@ -77,7 +77,7 @@ def qwen3_next(hf: Settings) -> dict[str, Any]:
     """As qwen3_5, with experts in every n-th layer, except listed ones."""
     every, listed, layers = _whole(hf, "decoder_sparse_step"), hf.get("mlp_only_layers") or (), _layers(hf)
     if not isinstance(listed, list | tuple):
-        raise InputError("mlp_only_layers", f"got {shown(listed)}; allowed: a list of layers")
+        raise wrong("mlp_only_layers", listed, "a list of layers")
     sparse = tuple(i for i in range(every - 1, layers, every) if i not in listed)
     experts = _whole(hf, "num_experts", least=0)
     return {
@@ -93,9 +93,9 @@ def falcon_h1(hf: Settings) -> dict[str, Any]:
     heads = _whole(hf, "mamba_n_heads")
     inner = _whole(hf, "mamba_d_ssm", _whole(hf, "mamba_expand") * _whole(hf, "hidden_size"))
     if inner % heads:
-        raise InputError("mamba_n_heads", f"got {heads}; allowed: divisors of the mixer's width, {inner}")
+        raise wrong("mamba_n_heads", heads, f"divisors of the mixer's width, {inner}")
     if hf["mamba_d_head"] != "auto" and _whole(hf, "mamba_d_head") != inner // heads:
-        raise InputError("mamba_d_head", f"got {hf['mamba_d_head']}; allowed: {inner // heads}")
+        raise wrong("mamba_d_head", hf["mamba_d_head"], str(inner // heads))
     return {
         "expert_layers": (_layers(hf),),
         "mamba_head_dim": inner // heads,
@@ -123,8 +123,7 @@ def nemotron_h(hf: Settings) -> dict[str, Any]:
     else:
         pattern = hf.get("hybrid_override_pattern", "ME*-")
     if not isinstance(pattern, str) or not pattern or set(pattern) - set(PATTERN.values()):
-        problem = f"got {shown(pattern)}; allowed: a text of the letters M, *, - and E"
-        raise InputError("hybrid_override_pattern", problem)
+        raise wrong("hybrid_override_pattern", pattern, "a text of the letters M, *, - and E")
     _short(len(pattern), "hybrid_override_pattern")
     settings = {
         "pattern": pattern,

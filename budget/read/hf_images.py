@@ -6,7 +6,7 @@ Source: transformers.
 from __future__ import annotations
 
 from ..config import HUGE
-from ..errors import InputError, shown
+from ..errors import InputError, shown, wrong
 from ..named import Any
 from ..size import divisible
 from .hf_classes import UncoveredError, count
@@ -21,7 +21,7 @@ def resnet(hf: Settings) -> dict[str, Any]:
 def regnet(hf: Settings) -> dict[str, Any]:
     """Layers of type y squeeze and excite."""
     if hf["layer_type"] not in ("x", "y"):
-        raise InputError("layer_type", f"got {shown(hf['layer_type'])}; allowed: x, y")
+        raise wrong("layer_type", hf["layer_type"], "x, y")
     if hf["layer_type"] == "y":  # hidden units: a quarter of a block's input channels, rounded
         for name, widths in (
             ("embedding_size", [hf["embedding_size"]]),
@@ -50,7 +50,7 @@ def mobilenet_v2(hf: Settings) -> dict[str, Any]:
     """The stages are the family's own, scaled; beyond an output stride they are dilated, not strided."""
     scale, ratio = _number(hf, "depth_multiplier"), _whole(hf, "expand_ratio")
     if hf["hidden_act"] not in ("relu", "relu6"):
-        raise InputError("hidden_act", f"got {shown(hf['hidden_act'])}; allowed: relu, relu6")
+        raise wrong("hidden_act", hf["hidden_act"], "relu, relu6")
     if not 0 < scale <= HUGE:
         raise InputError("depth_multiplier", f"got {scale}; allowed: more than 0")
     keeps = scale < 1 and _flag(hf, "finegrained_output", True)
@@ -109,7 +109,7 @@ def segformer(hf: Settings) -> dict[str, Any]:
     )  # fmt: skip
     for name in by_stage:
         if len(_list(hf, name)) != stages:
-            raise InputError(name, f"got {shown(hf[name])}; allowed: num_encoder_blocks entries, {stages}")
+            raise wrong(name, hf[name], f"num_encoder_blocks entries, {stages}")
     widths = [_whole({"hidden_sizes": width}, "hidden_sizes") for width in hf["hidden_sizes"]]
     ratios = [_number({"mlp_ratios": ratio}, "mlp_ratios") for ratio in hf["mlp_ratios"]]
     if not _flag(hf, "reshape_last_stage", True):
@@ -121,7 +121,7 @@ def segformer(hf: Settings) -> dict[str, Any]:
 def _number(hf: Settings, name: str) -> float:
     value = hf.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= HUGE:
-        raise InputError(name, f"got {shown(value)}; allowed: a number")
+        raise wrong(name, value, "a number")
     return value
 
 
@@ -135,7 +135,7 @@ def _side(hf: Settings, name: str) -> int:
         case [a, b] if a == b:
             return _whole({name: a}, name)
         case list() | tuple():
-            raise InputError(name, f"got {shown(hf[name])}; allowed: squares")
+            raise wrong(name, hf[name], "squares")
     return _whole(hf, name)
 
 

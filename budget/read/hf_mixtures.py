@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..errors import InputError, shown
+from ..errors import InputError, wrong
 from ..named import Any
-from .hf_classes import UncoveredError
+from .hf_classes import UncoveredError, uncovered
 from .hf_fields import Settings, _flag, _list, _short, _whole
 from .hf_rules import _late_windows, _layer_types, _period, _rotary, _windows
 
@@ -97,7 +97,7 @@ def gemma4_text(hf: Settings) -> dict[str, Any]:
     """Every sixth layer sees everything, and the last one always; experts are there if they are enabled."""
     if hf.get("use_bidirectional_attention") not in (None, "vision"):  # vision: tokens of one picture alone
         name = "use_bidirectional_attention"
-        raise UncoveredError(name, f"got {shown(hf[name])}; allowed: null, vision")
+        raise uncovered(name, hf[name], "null, vision")
     layers = _short(_whole(hf, "num_hidden_layers"), "num_hidden_layers")
     kinds = ["full_attention" if i % 6 == 5 else "sliding_attention" for i in range(layers)]
     if hf.get("layer_types") is not None:
@@ -164,7 +164,7 @@ def _alike(hf: Settings, name: str) -> int:
     """A number, or a list that has it for each layer."""
     listed = _list(hf, name) if isinstance(hf[name], list | tuple) else [hf[name]]
     if any(one != listed[0] for one in listed):
-        raise UncoveredError(name, f"got {shown(hf[name])}; allowed: the same for each layer")
+        raise uncovered(name, hf[name], "the same for each layer")
     return _whole({name: listed[0]}, name)
 
 
@@ -178,9 +178,7 @@ def ernie4_5_moe(hf: Settings) -> dict[str, Any]:
     """Every n-th layer from a first one on has experts; shared experts are one wide one."""
     last = _whole(hf, "num_hidden_layers") - 1
     if hf["moe_layer_end_index"] not in (-1, last):
-        raise InputError(
-            "moe_layer_end_index", f"got {shown(hf['moe_layer_end_index'])}; allowed: -1, {last}"
-        )
+        raise wrong("moe_layer_end_index", hf["moe_layer_end_index"], f"-1, {last}")
     return {
         "shared_d_ff": _whole(hf, "moe_num_shared_experts", least=0) * _whole(hf, "moe_intermediate_size"),
         "dense_layers": min(_whole(hf, "moe_layer_start_index", least=0), last + 1),

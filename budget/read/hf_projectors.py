@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from ..errors import InputError, shown
+from ..errors import InputError, wrong
 from ..named import Any
-from .hf_classes import UncoveredError
+from .hf_classes import UncoveredError, uncovered
 from .hf_fields import Settings, _flag, _list, _whole, activation
 
 FIELD = "vision_config"
@@ -23,7 +23,7 @@ def gemma3(hf: Settings, tower: Any) -> dict[str, Any]:
     side = int(_whole(hf, "mm_tokens_per_image") ** 0.5)
     across = tower.image // tower.patch
     if side > across:
-        raise UncoveredError("mm_tokens_per_image", f"got {side**2}; allowed: up to the patches, {across**2}")
+        raise uncovered("mm_tokens_per_image", side**2, f"up to the patches, {across**2}")
     return {"pool": across // side, "projector_norm": "rms_norm_plus_one", "projector_bias": False}
 
 
@@ -62,7 +62,7 @@ def llava_onevision(hf: Settings, tower: Any) -> dict[str, Any]:
     field = "vision_aspect_ratio"
     most = re.fullmatch(r"anyres_max_([0-9]{1,9})", str(hf[field]))
     if most is None:
-        raise UncoveredError(field, f"got {shown(hf[field])}; allowed: anyres_max_ and a number")
+        raise uncovered(field, hf[field], "anyres_max_ and a number")
     return {**llava_next(hf, tower), "most_tiles": _whole({field: int(most[1])}, field)}
 
 
@@ -88,7 +88,7 @@ def _selected(hf: Settings, tower: Any, *, several: bool = False) -> dict[str, A
     if not behind:
         raise UncoveredError(field, "got no layers; allowed: a layer, or several")
     if how not in ("default", "full"):
-        raise InputError("vision_feature_select_strategy", f"got {shown(how)}; allowed: default, full")
+        raise wrong("vision_feature_select_strategy", how, "default, full")
     if how == "default" and not tower.extra_tokens:  # it would leave out a patch
         raise UncoveredError("vision_feature_select_strategy", "got default; allowed for this tower: full")
     read = {"read_layers": behind} if len(behind) > 1 else {"unread_layers": tower.layers - behind[0]}
@@ -98,7 +98,7 @@ def _selected(hf: Settings, tower: Any, *, several: bool = False) -> dict[str, A
 def _behind(field: str, layer: Any, layers: int) -> int:
     """After how many layers the features are read; layers count from either end."""
     if isinstance(layer, bool) or not isinstance(layer, int) or not 0 < abs(layer) <= layers:
-        raise UncoveredError(field, f"got {shown(layer)}; allowed: 1 to {layers}, or -{layers} to -1")
+        raise uncovered(field, layer, f"1 to {layers}, or -{layers} to -1")
     return layer if layer > 0 else layers + 1 + layer
 
 
@@ -110,7 +110,7 @@ def deepseek_vl(hf: Settings, _: Any) -> dict[str, Any]:
 def deepseek_vl_hybrid(hf: Settings, _: Any) -> dict[str, Any]:
     """Each tower's output becomes half as wide as the text."""
     if hf["text_width"] % 2:
-        raise UncoveredError("text_config.hidden_size", f"got {hf['text_width']}; allowed: even numbers")
+        raise uncovered("text_config.hidden_size", hf["text_width"], "even numbers")
     return {}
 
 
@@ -122,7 +122,7 @@ def got_ocr2(_: Settings, __: Any) -> dict[str, Any]:
 def mistral3(hf: Settings, tower: Any) -> dict[str, Any]:
     """A norm, squares of patches projected to one token, an MLP as wide as the text."""
     if hf["vision_feature_layer"] != -1:
-        raise UncoveredError("vision_feature_layer", f"got {shown(hf['vision_feature_layer'])}; allowed: -1")
+        raise uncovered("vision_feature_layer", hf["vision_feature_layer"], "-1")
     return {
         **_merged(hf, "spatial_merge_size", _whole(hf, "spatial_merge_size"), tower),
         "merge_layer": True,
@@ -182,7 +182,7 @@ def cohere2_vision(hf: Settings, tower: Any) -> dict[str, Any]:
     """Squares of patches become one token, by a gated MLP."""
     width = _whole(hf, "alignment_intermediate_size", hf["text_width"])
     if width % 2:
-        raise UncoveredError("alignment_intermediate_size", f"got {width}; allowed: even numbers")
+        raise uncovered("alignment_intermediate_size", width, "even numbers")
     return {
         **_merged(hf, "downsample_factor", _whole(hf, "downsample_factor"), tower),
         "projector_width": width // 2,
@@ -224,7 +224,7 @@ def mllama(hf: Settings, tower: Any) -> dict[str, Any]:
     vision, field = hf[FIELD], "intermediate_layers_indices"
     listed = _list({field: [3, 7, 15, 23, 30] if vision[field] is None else vision[field]}, field)
     if not listed or not all(isinstance(i, int) and 0 <= i < tower.layers for i in listed):
-        raise UncoveredError(f"{FIELD}.{field}", f"got {shown(listed)}; allowed: layers, from 0")
+        raise uncovered(f"{FIELD}.{field}", listed, "layers, from 0")
     wide = tower.d_model * (1 + len(listed))
     if _whole(vision, "vision_output_dim") != wide:  # the class cannot run otherwise
         raise UncoveredError(f"{FIELD}.vision_output_dim", f"allowed: {wide}")
@@ -252,22 +252,21 @@ def _times(hf: Settings, name: str) -> int:
     """The whole number n of a ratio 1 / n: 2 for 0.5."""
     ratio = hf[name]
     if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 < ratio <= 1 or 1 % ratio:
-        raise UncoveredError(name, f"got {shown(ratio)}; allowed: 1, 0.5, 0.25, ...")
+        raise uncovered(name, ratio, "1, 0.5, 0.25, ...")
     return int(1 / ratio)
 
 
 def _merged(hf: Settings, name: str, merge: int, tower: Any) -> dict[str, Any]:
     """Fields for squares of so many patches along a side, which are copied to one token."""
     if tower.positions != "rotary" and (tower.image // tower.patch) % merge:
-        problem = f"got {shown(hf[name])}; allowed: what divides the patches along a side"
-        raise UncoveredError(name, problem)
+        raise uncovered(name, hf[name], "what divides the patches along a side")
     return {"merge": merge, "merge_copies": True}
 
 
 def _as_wide(hf: Settings, where: Settings, name: str) -> dict[str, Any]:
     """Raise an error for a projector whose output is not as wide as the text's tokens: it cannot run."""
     if _whole(where, name) != hf["text_width"]:
-        raise UncoveredError(name, f"got {shown(where[name])}; allowed: the text's width, {hf['text_width']}")
+        raise uncovered(name, where[name], f"the text's width, {hf['text_width']}")
     return {}
 
 

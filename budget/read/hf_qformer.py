@@ -6,7 +6,7 @@ Source: transformers.
 from __future__ import annotations
 
 from ..named import Any
-from .hf_classes import UncoveredError
+from .hf_classes import UncoveredError, uncovered
 from .hf_fields import Settings, _whole, activation
 from .hf_projectors import _inside
 
@@ -44,7 +44,7 @@ def granite_speech(hf: Settings, tower: Any) -> dict[str, Any]:
     if own["encoder_hidden_size"] != tower.d_model:  # the class cannot run otherwise
         raise UncoveredError(f"{name}.encoder_hidden_size", f"allowed: the tower's width, {tower.d_model}")
     if window % rate:
-        raise UncoveredError("window_size", f"got {window}; allowed: multiples of downsample_rate, {rate}")
+        raise uncovered("window_size", window, f"multiples of downsample_rate, {rate}")
     return {
         **_qformer(hf, name),
         "qformer_tokens": window // rate,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 
-from ..errors import InputError, shown
+from ..errors import InputError, wrong
 from ..ir import KEY, QKV
 from ..named import Any
 from ..plan import packings
@@ -37,7 +37,7 @@ def packing(
     if table is None:
         return None
     if not isinstance(table, Mapping):
-        raise InputError(FIELD, f"got {shown(table)}; allowed: a table of settings")
+        raise wrong(FIELD, table, "a table of settings")
     method = table.get("quant_method")
     if method is None and (table.get("load_in_4bit") or table.get("load_in_8bit")):
         method = "bitsandbytes"
@@ -46,7 +46,7 @@ def packing(
     if method is None and "quant_algo" in table:
         method = "modelopt"
     if not isinstance(method, str) or method not in METHODS:
-        raise InputError(f"{FIELD}.quant_method", f"got {shown(method)}; allowed: {', '.join(METHODS)}")
+        raise wrong(f"{FIELD}.quant_method", method, ", ".join(METHODS))
     if formats and method not in formats:
         problem = f"got {method}; allowed for {values.get('model_type')}: {', '.join(formats)}"
         raise InputError(f"{FIELD}.quant_method", problem)
@@ -72,7 +72,7 @@ def _awq(table: Table, _: str) -> Packing:
 def _fp8(table: Table, _: str) -> Packing:
     block = table.get("weight_block_size")
     if block is not None and not (isinstance(block, list | tuple) and len(block) == 2):
-        raise InputError(f"{FIELD}.weight_block_size", f"got {shown(block)}; allowed: two whole numbers")
+        raise wrong(f"{FIELD}.weight_block_size", block, "two whole numbers")
     outs, ins = (_whole({"weight_block_size": n}, "weight_block_size") for n in block) if block else (0, 0)
     static = table.get("activation_scheme") == "static"
     return instead(packings.fp8(outs, ins, static=static), table)
@@ -93,11 +93,11 @@ def _bitsandbytes(table: Table, _: str) -> Packing:
         least = table.get("llm_int8_threshold", 6.0)
         if isinstance(least, bool) or not isinstance(least, int | float) or not least >= 0:
             name = f"{FIELD}.llm_int8_threshold"
-            raise InputError(name, f"got {shown(least)}; allowed: a number, 0 or more")
+            raise wrong(name, least, "a number, 0 or more")
         return instead(packings.bitsandbytes("int8", outliers=least > 0), table, skips)
     kind = table.get("bnb_4bit_quant_type") or "fp4"
     if kind not in ("nf4", "fp4"):
-        raise InputError(f"{FIELD}.bnb_4bit_quant_type", f"got {shown(kind)}; allowed: nf4, fp4")
+        raise wrong(f"{FIELD}.bnb_4bit_quant_type", kind, "nf4, fp4")
     double = _flag(table, "bnb_4bit_use_double_quant", False)
     return instead(packings.bitsandbytes(kind, double=double), table, skips)
 
@@ -115,7 +115,7 @@ def _compressed(table: Table, dtype: str) -> Packing:
     static = isinstance(activations, Mapping) and activations.get("dynamic") is False
     form = group.get("format") or table.get("format")
     if not isinstance(form, str) or form not in FORMATS:
-        raise InputError(f"{FIELD}.format", f"got {shown(form)}; allowed: {', '.join(FORMATS)}")
+        raise wrong(f"{FIELD}.format", form, ", ".join(FORMATS))
     packed = FORMATS[form](weights, dtype)
     fp4 = form == "nvfp4-pack-quantized"
     if static and not fp4:
@@ -130,7 +130,7 @@ def _compressed(table: Table, dtype: str) -> Packing:
 
 def _plain(weights: Table, dtype: str) -> Packing:
     if weights.get("num_bits") != 8:
-        raise InputError(f"{FIELD}.num_bits", f"got {shown(weights.get('num_bits'))}; allowed: 8")
+        raise wrong(f"{FIELD}.num_bits", weights.get("num_bits"), "8")
     kind = "float8" if weights.get("type") == "float" else "int8"
     return packings.plain(kind, _scale(weights, dtype))
 
@@ -157,7 +157,7 @@ def _scale(weights: Table, dtype: str) -> Part:
     if strategy == "block" and isinstance(block, list | tuple) and len(block) == 2:
         outs, ins = (_whole({"block_structure": n}, "block_structure") for n in block)
         return Part("scale", dtype, outs=outs, ins=ins)
-    raise InputError(f"{FIELD}.strategy", f"got {shown(strategy)}; allowed: tensor, channel, group, block")
+    raise wrong(f"{FIELD}.strategy", strategy, "tensor, channel, group, block")
 
 
 def _modelopt(table: Table, _: str) -> Packing:
@@ -179,8 +179,7 @@ def _algorithm(table: Table) -> Packing:
     algorithm = table.get("quant_algo")
     packed = packings.modelopt(str(algorithm), _whole(table, "group_size", 16))
     if packed is None:
-        problem = f"got {shown(algorithm)}; allowed: {', '.join(packings.MODELOPT)}, {MIXED}"
-        raise InputError(f"{FIELD}.quant_algo", problem)
+        raise wrong(f"{FIELD}.quant_algo", algorithm, f"{', '.join(packings.MODELOPT)}, {MIXED}")
     return packed
 
 
@@ -233,7 +232,7 @@ def _mlx_format(table: Table) -> Packing:
     if mode == "affine":
         return packings.mlx(_bits(table, (2, 3, 4, 5, 6, 8)), _group(table))
     if mode not in ("mxfp4", "mxfp8", "nvfp4"):
-        raise InputError(field, f"got {shown(mode)}; allowed: affine, mxfp4, mxfp8, nvfp4")
+        raise wrong(field, mode, "affine, mxfp4, mxfp8, nvfp4")
     return packings.mlx(_bits(table, (4, 8)), _group(table), mode)
 
 
@@ -251,7 +250,7 @@ FORMATS: Mapping[str, Callable[[Table, str], Packing]] = {
 def _bits(table: Table, allowed: tuple[int, ...]) -> int:
     bits = table.get("bits", table.get("w_bit"))
     if bits not in allowed or isinstance(bits, bool):
-        raise InputError(f"{FIELD}.bits", f"got {shown(bits)}; allowed: {', '.join(map(str, allowed))}")
+        raise wrong(f"{FIELD}.bits", bits, ", ".join(map(str, allowed)))
     return int(bits)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..errors import InputError, shown
+from ..errors import InputError, wrong
 from ..named import Any
 from .hf_fields import Settings, _flag, _list, _short, _whole, activation
 
@@ -53,7 +53,7 @@ def gptj(hf: Settings) -> dict[str, Any]:
     head_dim = _whole(hf, "n_embd") // _whole(hf, "n_head")
     rotated = head_dim if hf.get("rotary_dim") is None else _whole(hf, "rotary_dim")
     if head_dim and rotated > head_dim:
-        raise InputError("rotary_dim", f"got {rotated}; allowed: at most the width of a head, {head_dim}")
+        raise wrong("rotary_dim", rotated, f"at most the width of a head, {head_dim}")
     return {"rotary_fraction": rotated / max(head_dim, 1)}
 
 
@@ -90,7 +90,7 @@ def glm4v_text(hf: Settings) -> dict[str, Any]:
     """All of a head is rotated by default; a head's width follows from the model's."""
     width = _whole(hf, "hidden_size") // _whole(hf, "num_attention_heads")
     if hf.get("head_dim") not in (None, width):  # the class rotates heads of the one, and makes the other
-        raise InputError("head_dim", f"got {shown(hf['head_dim'])}; allowed: {width}")
+        raise wrong("head_dim", hf["head_dim"], str(width))
     return {"head_dim": width, **glm_ocr_text(hf)}
 
 
@@ -120,7 +120,7 @@ def helium(hf: Settings) -> dict[str, Any]:
     """Heads times their width must be the model's width: the class uses one for the other."""
     heads, width = _whole(hf, "num_attention_heads"), _whole(hf, "hidden_size")
     if hf.get("head_dim") is not None and _whole(hf, "head_dim") * heads != width:
-        raise InputError("head_dim", f"got {hf['head_dim']}; allowed: hidden_size / num_attention_heads")
+        raise wrong("head_dim", hf["head_dim"], "hidden_size / num_attention_heads")
     return {}
 
 
@@ -143,7 +143,7 @@ def roberta(hf: Settings) -> dict[str, Any]:
     unused = _whole(hf, "pad_token_id", 1, least=0) + 1
     rows = _whole(hf, "max_position_embeddings")
     if rows <= unused:
-        raise InputError("max_position_embeddings", f"got {rows}; allowed: {unused + 1} or more")
+        raise wrong("max_position_embeddings", rows, f"{unused + 1} or more")
     return {"context": rows - unused, "position_offset": unused}
 
 
@@ -286,5 +286,5 @@ def _rotary(hf: Settings, name: str, usual: float) -> dict[str, Any]:
     value = table.get("partial_rotary_factor") if isinstance(table, Mapping) else None
     value = hf.get(name, hf.get("partial_rotary_factor", usual)) if value is None else value
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise InputError(name, f"got {shown(value)}; allowed: 0 to 1")
+        raise wrong(name, value, "0 to 1")
     return {"rotary_fraction": value}

@@ -5,10 +5,10 @@ Source: transformers.
 
 from __future__ import annotations
 
-from ..errors import InputError, shown
+from ..errors import wrong
 from ..named import Any
 from .hf_any_size import qwen2_5_vl, qwen3_vl
-from .hf_classes import UncoveredError
+from .hf_classes import UncoveredError, uncovered
 from .hf_fields import Settings, _flag, _list, _whole, activation
 from .hf_images import _number
 
@@ -17,8 +17,8 @@ def wav2vec2(hf: Settings) -> dict[str, Any]:
     """The convolutions are listed; a learned vector replaces masked positions where some can be masked."""
     layers = len(_list(hf, "conv_dim"))
     if _whole(hf, "num_feat_extract_layers", layers) != layers:
-        problem = f"got {shown(hf['num_feat_extract_layers'])}; allowed: as many as conv_dim has, {layers}"
-        raise InputError("num_feat_extract_layers", problem)
+        field = "num_feat_extract_layers"
+        raise wrong(field, hf[field], f"as many as conv_dim has, {layers}")
     masked = _number(hf, "mask_time_prob") > 0 or _number(hf, "mask_feature_prob") > 0
     return {"mask_token": masked, "conv_activation": activation(hf, "feat_extract_activation")}
 
@@ -83,7 +83,7 @@ def qwen3_asr_tower(hf: Settings) -> dict[str, Any]:
 
     chunk = 2 * _whole(hf, "n_window")
     if strided(chunk) != 13:
-        raise UncoveredError("n_window", f"got {chunk // 2}; allowed: 50, or as many positions")
+        raise uncovered("n_window", chunk // 2, "50, or as many positions")
     if _whole(hf, "max_position_embeddings") < 13:
         raise UncoveredError("max_position_embeddings", "allowed: 13 or more")
     several = _whole(hf, "n_window_infer") // chunk
@@ -122,7 +122,7 @@ def _heard(hf: Settings) -> dict[str, Any]:
     """Raise an error where the sound's tokens are not as wide as the text's: the class cannot run."""
     wide = _whole(hf["audio_config"], "output_dim")
     if wide != hf["text_width"]:
-        raise UncoveredError("audio_config.output_dim", f"got {wide}; allowed: {hf['text_width']}")
+        raise uncovered("audio_config.output_dim", wide, str(hf["text_width"]))
     return {}
 
 

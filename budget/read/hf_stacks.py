@@ -5,9 +5,9 @@ As in hf_rules.py for the others. Source: transformers.
 
 from __future__ import annotations
 
-from ..errors import InputError, shown
+from ..errors import InputError, wrong
 from ..named import Any
-from .hf_classes import UncoveredError
+from .hf_classes import UncoveredError, uncovered
 from .hf_fields import Settings, _flag, _list, _short, _whole
 from .hf_fields import activation as _activation
 from .hf_images import _image, _labels, _number, _side
@@ -22,7 +22,7 @@ def t5(hf: Settings) -> dict[str, Any]:
     """One field has the MLPs' form. The head is always the embedding; `tie` says whether it is scaled."""
     word = hf["feed_forward_proj"]
     if not isinstance(word, str) or word not in T5_ACTIVATIONS:
-        raise InputError("feed_forward_proj", f"got {shown(word)}; allowed: {', '.join(T5_ACTIVATIONS)}")
+        raise wrong("feed_forward_proj", word, ", ".join(T5_ACTIVATIONS))
     activation, gated = T5_ACTIVATIONS[word]
     gated = _flag(hf, "is_gated_act", gated)
     if hf.get("dense_act_fn") is not None:
@@ -38,7 +38,7 @@ def deberta_v2(hf: Settings) -> dict[str, Any]:
     width = _whole(hf, "hidden_size")
     for name in ("embedding_size", "pooler_hidden_size"):
         if hf.get(name) not in (None, width):
-            raise UncoveredError(name, f"got {shown(hf[name])}; allowed: hidden_size, {width}")
+            raise uncovered(name, hf[name], f"hidden_size, {width}")
     if hf.get("attention_head_size") not in (None, width // _whole(hf, "num_attention_heads")):
         raise UncoveredError("attention_head_size", "allowed: hidden_size / num_attention_heads")
     normed = "layer_norm" in str(hf.get("norm_rel_ebd", "none")).lower()
@@ -50,7 +50,7 @@ def deberta_v2(hf: Settings) -> dict[str, Any]:
     kinds = hf["pos_att_type"] or ()
     kinds = kinds.lower().split("|") if isinstance(kinds, str) else kinds
     if {str(kind).strip() for kind in kinds} != {"c2p", "p2c"}:
-        raise UncoveredError("pos_att_type", f"got {shown(hf['pos_att_type'])}; allowed: c2p|p2c")
+        raise uncovered("pos_att_type", hf["pos_att_type"], "c2p|p2c")
     longest = hf["max_relative_positions"]
     reach = hf.get("position_buckets")
     if not isinstance(reach, int) or reach < 1:
@@ -71,7 +71,7 @@ def pixtral(hf: Settings) -> dict[str, Any]:
     """The class derives a head's width, but rotates a head of the width in the config."""
     width = _whole(hf, "hidden_size") // _whole(hf, "num_attention_heads")
     if hf.get("head_dim") not in (None, width):
-        raise UncoveredError("head_dim", f"got {shown(hf['head_dim'])}; allowed: {width}")
+        raise uncovered("head_dim", hf["head_dim"], str(width))
     return vit(hf)
 
 
@@ -79,12 +79,12 @@ def internvl_vision(hf: Settings) -> dict[str, Any]:
     """Positions are optional; unless patches are averaged, there is a last norm, a layer norm."""
     final = not _flag(hf, "use_mean_pooling", True)
     if hf["norm_type"] not in ("layer_norm", "rms_norm"):
-        raise InputError("norm_type", f"got {shown(hf['norm_type'])}; allowed: layer_norm, rms_norm")
+        raise wrong("norm_type", hf["norm_type"], "layer_norm, rms_norm")
     if final and hf["norm_type"] != "layer_norm":
         raise UncoveredError("norm_type", "got rms_norm; allowed without use_mean_pooling: layer_norm")
     for name in ("hidden_dropout_prob", "projection_dropout"):
         if hf[name]:
-            raise UncoveredError(name, f"got {shown(hf[name])}; allowed: 0")
+            raise uncovered(name, hf[name], "0")
     placed = _flag(hf, "use_absolute_position_embeddings", True)
     return {**vit(hf), "final_norm": final, "positions": "learned" if placed else "none"}
 
@@ -163,7 +163,7 @@ def _every(hf: Settings, name: str, layers: int) -> tuple[int, ...]:
     """Layers by a period and an offset; where there is no such layer, one behind the last stands for none."""
     period, offset = _whole(hf, f"{name}_period"), _whole(hf, f"{name}_offset", least=0)
     if offset >= period:
-        raise InputError(f"{name}_offset", f"got {offset}; allowed: less than {name}_period, {period}")
+        raise wrong(f"{name}_offset", offset, f"less than {name}_period, {period}")
     return tuple(range(offset, layers, period)) or (layers,)
 
 
@@ -174,4 +174,4 @@ def _rank(hf: Settings, name: str) -> int:
 def _head_width(hf: Settings, width: str, expand: str, heads: str) -> None:
     inner, per_head = _whole(hf, expand) * _whole(hf, "hidden_size"), _whole(hf, width)
     if per_head * _whole(hf, heads) != inner:
-        raise InputError(width, f"got {per_head}; allowed: {expand} x hidden_size / {heads}")
+        raise wrong(width, per_head, f"{expand} x hidden_size / {heads}")

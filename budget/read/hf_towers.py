@@ -11,10 +11,10 @@ from collections.abc import Mapping
 
 from .. import arch as architectures
 from ..config import make
-from ..errors import InputError, shown, some
+from ..errors import InputError, some, wrong
 from ..named import Any
 from . import hf_any_size, hf_classes, hf_drawing, hf_families, hf_projectors, hf_qformer, hf_sound
-from .hf_classes import UncoveredError
+from .hf_classes import uncovered
 from .hf_fields import Settings, _flag, _list, _whole
 from .hf_images import _side
 from .hf_projectors import FIELD
@@ -76,7 +76,7 @@ def _tower(hf: Settings, family: Mapping[str, Any]) -> tuple[Settings, Any]:
     if len(names) > 1 or family.get("tower_typed"):
         kind = given.get("model_type", kind)
     if kind not in names:
-        raise UncoveredError(f"{where}.model_type", f"got {shown(kind)}; allowed: {some(names)}")
+        raise uncovered(f"{where}.model_type", kind, some(names))
     own = own if isinstance(own, Mapping) else hf_families.load(kind)
     head = hf_classes.head({}, kind, own)
     try:
@@ -132,7 +132,7 @@ def glm4v_tower(hf: Settings) -> dict[str, Any]:
     """The table of positions is that of a square image."""
     across = _side(hf, "image_size") // _side(hf, "patch_size")
     if not across:
-        raise InputError("patch_size", f"got {shown(hf['patch_size'])}; allowed: up to image_size")
+        raise wrong("patch_size", hf["patch_size"], "up to image_size")
     return {"blended": across**2, "resampled": True, **qwen3_vl_tower(hf)}
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..errors import InputError, shown
+from ..errors import InputError, shown, wrong
 from ..named import Any
 from .hf_fields import _whole
 
@@ -50,7 +50,7 @@ def config(values: Mapping[str, Any]) -> dict[str, Any]:
     if (moe := values.get("moe")) is None:
         return {"model_type": "llama", **common}
     if not isinstance(moe, Mapping):
-        raise InputError("moe", f"got {shown(moe)}; allowed: num_experts and num_experts_per_tok")
+        raise wrong("moe", moe, "num_experts and num_experts_per_tok")
     experts = {
         "num_local_experts": _whole(moe, "num_experts"),
         "num_experts_per_tok": _whole(moe, "num_experts_per_tok"),
@@ -64,7 +64,7 @@ def _rounded(values: Mapping[str, Any]) -> int:
     if factor is not None and (
         isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor <= 100
     ):
-        raise InputError("ffn_dim_multiplier", f"got {shown(factor)}; allowed: above 0, to 100")
+        raise wrong("ffn_dim_multiplier", factor, "above 0, to 100")
     width = int(2 * (4 * _whole(values, WIDTH)) / 3)
     width = width if factor is None else int(factor * width)
     return multiple * -(-width // multiple)

@@ -23,7 +23,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
-from ..errors import InputError, shown
+from ..errors import InputError, wrong
 from ..ir import FROZEN, INPUT, WEIGHT, Model, expert_axis, walk
 from ..named import Any
 from ._as_gpu import as_a_gpu
@@ -65,7 +65,7 @@ def capture(module: Any, inputs: Any, mode: str = "train", dtype: str = "") -> M
     args = tuple(args) if isinstance(args, tuple | list) else (args,)
     first = next(tensors_in((args, kwargs)), None)
     if first is None:
-        raise InputError("inputs", f"got {shown(inputs)}; allowed: a tensor, or a dict or tuple of tensors")
+        raise wrong("inputs", inputs, "a tensor, or a dict or tuple of tensors")
     if any(t.is_nested and t.layout == torch.strided for t in tensors_in((args, kwargs))):
         raise InputError("inputs", "got a nested tensor of strided layout; allowed: layout=torch.jagged")
     samples = int(first.size(0)) if first.dim() else 1

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from .. import table
 from ..device import Device
-from ..errors import InputError, shown, unknown
+from ..errors import InputError, unknown, wrong
 from ..named import Any, NamedTuple
 
 KINDS = ("on-demand", "reserved", "spot")
@@ -188,7 +188,7 @@ def _pue(given: Any) -> Stated:
         except InputError:
             raise unknown("pue", given, [*rows, "a number from 1"]) from None
         if not 1 <= value <= 5:
-            raise InputError("pue", f"got {shown(given)}; allowed: from 1 to 5")
+            raise wrong("pue", given, "from 1 to 5")
         return _own(value, "your PUE")
     values = [r["pue"] for r in rows.values()]
     return Stated(row["pue"], min(values), max(values), f"{row['name']} {row['year']}", (row["source"],))

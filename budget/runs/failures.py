@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from ..errors import InputError, shown
+from ..errors import InputError, wrong
 from ..named import Any, NamedTuple
 
 # Unexpected interruptions of Llama 3 405B: 419 in 54 days on 16,384 H100, one in 50,700 hours of a device.
@@ -63,7 +63,7 @@ def goodput(
     given: dict[str, Any] = {"devices": devices, "device_mtbf_s": device_mtbf_s, "checkpoint_s": checkpoint_s}
     for name, value in {**given, "interval_s": 1.0 if interval_s is None else interval_s}.items():
         if isinstance(value, str) or not 0 < value < 1e15:
-            raise InputError(name, f"got {shown(value)}; allowed: numbers above 0")
+            raise wrong(name, value, "numbers above 0")
     if not 0 <= restart_s < 1e15:
         raise InputError("restart_s", f"got {restart_s}; allowed: numbers from 0")
     mtbf = device_mtbf_s / devices

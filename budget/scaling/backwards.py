@@ -14,7 +14,7 @@ from ..answer import Estimate
 from ..checked import text
 from ..cluster import usual
 from ..device import Device, several
-from ..errors import InputError, shown
+from ..errors import InputError, wrong
 from ..estimate import as_device, estimate
 from ..estimate import plan as layouts
 from ..law import FLOPS, USUAL, Law
@@ -84,7 +84,7 @@ def scale(
     spread = None if layout is None else parse_layout(layout)
     more = {"unique": unique_tokens, "experts": experts}
     if experts is not None and read("experts", experts, COUNT) < 1:
-        raise InputError("experts", f"got {shown(experts)}; allowed: from 1")
+        raise wrong("experts", experts, "from 1")
     on = as_device(device)
     return plan(
         Ask(
@@ -106,18 +106,18 @@ def _given(asked: Mapping[str, Any], devices: Any, layout: Layout | None) -> dic
     given = {k: read(k, v, UNITS[k]) for k, v in asked.items() if v is not None}
     given |= {"devices": _devices(devices)} if devices is not None else {}
     if layout is not None and given.setdefault("devices", layout.devices) != layout.devices:
-        raise InputError("devices", f"got {shown(devices)}; allowed: the layout's {layout.devices:,}")
+        raise wrong("devices", devices, f"the layout's {layout.devices:,}")
     return given
 
 
 def _devices(given: Any) -> float:
-    wrong = InputError("devices", f"got {shown(given)}; allowed: whole numbers from 1 to {MOST:,}")
+    not_whole = wrong("devices", given, f"whole numbers from 1 to {MOST:,}")
     try:
         count = read("devices", given, COUNT)
     except InputError:
-        raise wrong from None
+        raise not_whole from None
     if count != int(count) or count > MOST:
-        raise wrong
+        raise not_whole
     return count
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ..answer.face import Shown
 from ..config import size
-from ..errors import InputError, shown
+from ..errors import InputError, wrong
 from ..law import Law, _fit, from_table
 from ..law._fit import Fit, Runs
 from ..named import Any, NamedTuple
@@ -68,7 +68,7 @@ def fit_law(runs: Any, *, drop: Sequence[int] = (), bootstrap: int = 1000) -> Fi
         raise InputError("bootstrap", f"got {samples:,}; allowed: whole numbers from 1 to {MOST:,}")
     for row in drop:
         if row not in table.rows:
-            raise InputError("drop", f"got {shown(row)}; allowed: rows from 2 to {table.rows[-1]}")
+            raise wrong("drop", row, f"rows from 2 to {table.rows[-1]}")
     table = _fit.enough(table.without(tuple(drop)))
     return FittedLaw(source, table, _fit.fit(table, samples), tuple(drop))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..config import size
-from ..errors import InputError, shown
+from ..errors import InputError, shown, wrong
 from ..named import TYPE_CHECKING, Any
 from ..size import Size, any_of
 
@@ -25,7 +25,7 @@ def micro_batches(whole: Size, layout: Layout | None, source: Source, techniques
     samples = size("global_batch", whole)
     if any_of(samples % each != 0):
         of = "batch" if layout is None else "dp x micro_batch"
-        raise InputError("global_batch", f"got {shown(samples)}; allowed: multiples of {of}, {shown(each)}")
+        raise wrong("global_batch", samples, f"multiples of {of}, {shown(each)}")
     return samples // each
 
 
@@ -34,5 +34,5 @@ def whole_samples(text: str, length: int, each: int) -> int:
     from ..quantity import COUNT, read
 
     if not text.rstrip().endswith(("token", "tokens")) or not length:
-        raise InputError("global_batch", f"got {shown(text)}; allowed: samples, or tokens as 4M-tokens")
+        raise wrong("global_batch", text, "samples, or tokens as 4M-tokens")
     return max(1, round(read("global_batch", text, COUNT) / length / each)) * each

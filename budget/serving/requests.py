@@ -22,7 +22,7 @@ from ..answer import Estimate
 from ..cluster import joining
 from ..config import size, without_none
 from ..device import Device, several
-from ..errors import InputError, shown
+from ..errors import InputError, wrong
 from ..estimate import estimate
 from ..fitting.largest import largest
 from ..layout import layout as parse
@@ -101,8 +101,7 @@ def serve(
         )
     layout = None if spread is None else parse(spread, train=False, devices=devices)
     if layout is not None and devices not in (None, layout.devices):
-        allowed = f"allowed: the layout's {layout.devices}, or no layout"
-        raise InputError("devices", f"got {shown(devices)}; {allowed}")
+        raise wrong("devices", devices, f"the layout's {layout.devices}, or no layout")
     one_of = None if layout is None else {**vars(layout), "dp": 1}
     return _served(requests.on(one_of), 1 if layout is None else int(layout.dp), users, asked)
 
