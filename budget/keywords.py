@@ -101,6 +101,10 @@ Quantize = Literal[
     "q4_k_l",
     "q3_k_xl",
     "q2_k_l",
+    "ud_q5_k_xl",
+    "ud_q4_k_xl",
+    "ud_q3_k_xl",
+    "ud_q2_k_xl",
 ]
 
 

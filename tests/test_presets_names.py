@@ -89,8 +89,8 @@ def test_digits_are_never_run_together(told):
         ("bartowski/Qwen_Qwen3-30B-A3B-GGUF", "qwen3-30b-a3b --quantize q4_k_m"),
         ("llama3.1:8b-instruct-q4_K_M", "llama-3.1-8b --quantize q4_k_m"),  # ollama's
         ("hf.co/bartowski/Qwen3-8B-GGUF:Q8_0", "qwen3-8b --quantize q8_0"),
-        ("unsloth/Qwen3-8B-GGUF:UD-Q4_K_XL", "qwen3-8b --quantize q4_k_m"),
-        ("Qwen3-8B-UD-Q2_K_XL", "qwen3-8b --quantize q2_k"),
+        ("unsloth/Qwen3-8B-GGUF:UD-Q4_K_XL", "qwen3-8b --quantize ud_q4_k_xl"),
+        ("Qwen3-8B-UD-Q2_K_XL", "qwen3-8b --quantize ud_q2_k_xl"),
         ("Qwen/Qwen3-32B-MLX-4bit", "qwen3-32b --quantize mlx-4bit"),
         ("google/gemma-3-27b-it-qat-q4_0-gguf", "gemma-3-27b --quantize q4_0"),
         ("mlx-community/gemma-3-27b-it-qat-4bit", "gemma-3-27b --quantize mlx-4bit"),

@@ -33,6 +33,7 @@ from ..ir import (
     SHARED_DOWN,
     SHARED_GATED,
     SHARED_UP,
+    SSM_IN,
     UP,
     VALUE,
     Block,
@@ -58,7 +59,7 @@ FORMATS = (
     "q8_0", "q6_k", "q5_1", "q5_0", "q4_1", "q4_0", "q5_k_m", "q5_k_s", "q4_k_m", "q4_k_s", "q3_k_l",
     "q3_k_m", "q3_k_s", "q2_k", "q2_k_s", "iq4_nl", "iq4_xs", "iq3_m", "iq3_s", "iq3_xs", "iq3_xxs", "iq2_m",
     "iq2_s", "iq2_xs", "iq2_xxs", "iq1_m", "iq1_s", "mxfp4_moe", "q6_k_l", "q6_k_xl", "q5_k_l", "q4_k_l",
-    "q3_k_xl", "q2_k_l",
+    "q3_k_xl", "q2_k_l", "ud_q5_k_xl", "ud_q4_k_xl", "ud_q3_k_xl", "ud_q2_k_xl",
 )  # fmt: skip
 ATTENTION = {QUERY: "query", KEY: "key", VALUE: "value", OUTPUT: "output", QKV: "qkv"}
 DENSE = {GATED: "up", UP: "up", DOWN: "down"}
@@ -132,7 +133,8 @@ def gguf(model: Model, form: str, *, train: bool = False, widened: bool = False,
         raise InputError("quantize", f"got {form}, which is for inference; allowed: nf4, nf4-dq, int8")
     untrained(model, "quantize")
     mix = {**_mix(form), **({"expert": experts} if experts else {})}
-    types = _types(model, mix)
+    rest = _rest(model, mix)
+    types = _types(model, mix, rest)
     heads, tables = (
         {t.name for o, _ in walk(model.nodes) if o.tag == tag for t in o.weights} for tag in (HEAD, EMBED)
     )
@@ -143,9 +145,9 @@ def gguf(model: Model, form: str, *, train: bool = False, widened: bool = False,
         if o.tag == ROUTER:
             return t._replace(role=FROZEN, dtype="float32")
         if t.name in heads:
-            dtype = _of_head(mix, shape(t, o)[-1])
+            dtype = _of_head(rest, shape(t, o)[-1])
         else:
-            most = mix.get("table", mix["most"]) if o.tag == EMBED else mix["most"]
+            most = rest.get("table", rest["most"]) if o.tag == EMBED else rest["most"]
             dtype = min(types.get(id(o), (most,)), key=lambda one: BYTES[one])
         return t._replace(role=FROZEN, dtype=fitting(dtype, shape(t, o)[-1]))
 
@@ -174,6 +176,14 @@ def _mix(form: str) -> Mapping[str, Any]:
     return {**_mix(own["like"]), **own} if "like" in own else own
 
 
+def _rest(model: Model, mix: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The rule of what every token reads: where layers with states and experts are in a network, a type for
+    these alone in some formats (`hybrid`).
+    """
+    has = {SSM_IN, EXPERT_DOWN} <= {o.tag for o, _ in walk(model.nodes)}
+    return {"most": mix["hybrid"], "head": mix["hybrid"]} if has and "hybrid" in mix else mix
+
+
 def _with_more(o: Op, types: Sequence[str]) -> Op:
     """A product that reads, too, the bytes that its layers have beyond the smallest type, on average."""
     weight = o.weights[0]
@@ -194,10 +204,10 @@ def _of_head(mix: Mapping[str, Any], inner: Size) -> str:
     return str(mix.get("head", "q5_k" if mix.get("few") else "q6_k"))
 
 
-def _types(model: Model, mix: Mapping[str, Any]) -> dict[int, tuple[str, ...]]:
-    """The type of each layer's matrix, by its product's identity. Raises InputError where the rule depends on
-    a layer's place and the layers are not a decoder's: attention and an MLP in each, those with experts last,
-    or both in each.
+def _types(model: Model, mix: Mapping[str, Any], rest: Mapping[str, Any]) -> dict[int, tuple[str, ...]]:
+    """The type of each layer's matrix, by its product's identity: of experts that tokens pick by a mix, of
+    the rest by its own. Raises InputError where the rule depends on a layer's place and the layers are not a
+    decoder's: attention and an MLP in each, those with experts last, or both in each.
     """
     ops = list(_in_order(model.nodes))
     order: dict[str, list[Op]] = {}
@@ -225,7 +235,7 @@ def _types(model: Model, mix: Mapping[str, Any]) -> dict[int, tuple[str, ...]]:
         n, before = (len(same), 0) if tag in ATTENTION else (layers, dense if tag in SPARSE else 0)
         for i, o in enumerate(same, before):
             role = "expert" if "expert" in mix and tag in PICKED else ROLES[tag]
-            found.setdefault(id(o), []).append(type_of(mix, role, i, n, of))
+            found.setdefault(id(o), []).append(type_of(mix if tag in PICKED else rest, role, i, n, of))
     return {key: tuple(types) for key, types in found.items()}
 
 
