@@ -6,8 +6,10 @@ from collections.abc import Mapping
 
 from ..answer import Estimate
 from ..device import Device
+from ..dtype import BYTES
 from ..errors import InputError, shown
 from ..estimate import estimate
+from ..ir import BATCH, HEAD, elements, walk
 from ..named import Any, NamedTuple
 from ..size import NUMBER
 from .served import SHARES
@@ -16,6 +18,12 @@ from .served import SHARES
 # more. vLLM's server, which takes 2,048 on an A100 of 80 GB, too; SGLang's numbers are alike. Sources:
 # vllm-batched-tokens, sglang-prefill-size.
 STEP, LARGE, LARGE_STEP = 2048, 70 * 2**30, 8192
+# The most sequences that vLLM takes at once, on the same devices but an A100, where it has the lower number.
+# An engine that takes a share of the memory measures its peak with so many, whoever comes, and samples of all
+# of them: beside a logit are three float32, itself, its probability and a number that is drawn.
+# Sources: vllm-batched-tokens, vllm-sampler, llm-d-planner.
+SEQUENCES, LARGE_SEQUENCES, AS_AN_A100 = 256, 1024, "sm80"
+DRAWN = 3 * BYTES["float32"]
 
 
 class Requests(NamedTuple):
@@ -58,11 +66,21 @@ class Requests(NamedTuple):
         cache, batch = full.memory.kv_cache, int(full.task.workload.batch)
         if not cache:
             return batch
-        more = max(0, _beside(self.step(full.device)) - _beside(full))
+        more = max(0, _beside(self.step(full.device)) - _beside(full), self.sampled(full) - _passing(full))
         if self.cache_share == 1 and not more:
             return batch
         free = full.device.usable_bytes - (full.needed - cache) - more
         return min(batch, int(self.cache_share * max(0, free) * batch / cache))
+
+    def sampled(self, one: Estimate) -> float:
+        """Bytes that sampling of the most sequences holds, on each device, where an engine measures it."""
+        if self.share == 1:
+            return 0
+        large = one.device.usable_bytes >= LARGE and one.device.generation != AS_AN_A100
+        heads = (o for o, _ in walk(one.model.nodes) if o.tag == HEAD)
+        logits = max((elements(o.out, {**o.sizes, BATCH: 1}) for o in heads), default=0)
+        most = LARGE_SEQUENCES if large else SEQUENCES
+        return float(most * logits * (BYTES[one.task.dtype] + DRAWN))
 
     def step(self, device: Device) -> Estimate:
         """The most prompts, or the longest part of one, that the engine takes in one step."""
@@ -85,6 +103,11 @@ class Requests(NamedTuple):
 def _beside(step: Estimate) -> int:
     """What a step holds at its peak beside the cache: weights and activations, in bytes."""
     return int(step.memory.peak - step.memory.kv_cache)
+
+
+def _passing(step: Estimate) -> float:
+    """What a step holds beside the cache and weights."""
+    return _beside(step) - float(step.memory.parameters)
 
 
 def _share(field: str, share: Any) -> float:
