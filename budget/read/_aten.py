@@ -9,6 +9,7 @@ name carry their numbers instead: `8 128 768`. Derived: aten's schemas.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 from torch import strided as STRIDED
 
@@ -57,7 +58,6 @@ CONTRACTIONS = {
     "_grouped_mm/2,2": "0: m k, 1: k n -> ~e m n",
 }
 
-LOOKS_UP = {"embedding": "gather", "_embedding_bag": "embedding_bag"}
 ADDED = frozenset(name for name, spec in CONTRACTIONS.items() if "+0" in spec)  # times beta, which may be 0
 
 
@@ -81,37 +81,19 @@ def operators(name: str, args: Args, outs: list[Any], named: Named, make: Any) -
     make(kind, ins, outs, sizes, kernel) builds an operator.
     """
     if any(getattr(t, "layout", STRIDED) is not STRIDED for t in args[:3] if hasattr(t, "layout")):
-        yield from _sparse(name, args, outs, named, make)
-        return
+        return _sparse(name, args, outs, named, make)
     if name.endswith("_grouped_mm"):
         name = f"_grouped_mm/{args[0].dim()},{args[1].dim()}"
     if spec := CONTRACTIONS.get(name):
         if name in ALIKE and len(dtypes := {str(t.dtype)[6:] for t in args if hasattr(t, "dtype")}) > 1:
             raise InputError("inputs", f"{name} of {' and '.join(sorted(dtypes))}; allowed: one dtype")
-        yield from _contraction(spec, args, outs[0], named, make)
-    elif name == "_trilinear":
-        yield from _trilinear(args, outs[0], named, make)
-    elif name in ("convolution", "_convolution", "convolution_overrideable"):
-        yield _convolution(args, outs[0], named, make)
-    elif name == "convolution_backward":
-        yield from _convolution_backward(args, outs, named, make)
-    elif kind := LOOKS_UP.get(name):
-        table, ids = args[:2]
-        rows, width = map(str, table.shape)
-        ins = (named(ids), named(table)._replace(dims=(f"~{rows}", width)))
-        yield make(kind, ins, tuple(map(named, outs)))
-    elif name == "embedding_dense_backward":
-        yield make("gather", (named(args[0]), named(args[1])), (named(outs[0]),))
-    elif name == "flex_attention":
-        yield from _attention(args[:3], outs, named, make)
-    elif name == "flex_attention_backward":
-        lse = named(args[4]).name
-        yield from _attention_backward(lse, (args[5], *args[:3]), outs, named, make)
-    elif name.startswith("_scaled_dot_product") and name.endswith("_backward"):
-        lse = named(args[6 if "efficient" in name else 5]).name
-        yield from _attention_backward(lse, args, outs, named, make)
-    elif name.startswith("_scaled_dot_product"):
-        yield from _attention(args, outs, named, make)
+        return _contraction(spec, args, outs[0], named, make)
+    if name.startswith("_scaled_dot_product") and name.endswith("_backward"):
+        lse = args[6 if "efficient" in name else 5]
+        return _attention_backward(lse, args[:4], outs, named, make)
+    if name.startswith("_scaled_dot_product"):
+        return _attention(args, outs, named, make)
+    return OTHERS[name](args, outs, named, make) if name in OTHERS else iter(())
 
 
 def _contraction(spec: str, args: tuple[Any, ...], out: Any, named: Named, make: Any) -> Iterator[Op]:
@@ -160,7 +142,7 @@ def counted(flops: int, ins: Iterable[Tensor], outs: Iterable[Tensor]) -> tuple[
     return (loop, *(t._replace(added=True) for t in ins)), (Tensor("", (), on_chip=True), *outs)
 
 
-def _trilinear(args: Args, out: Any, named: Named, make: Any) -> Iterator[Op]:
+def _trilinear(args: Args, outs: list[Any], named: Named, make: Any) -> Iterator[Op]:
     """Three operands multiplied and summed: `expand` says which dimensions each does not have."""
     rank = args[0].dim() + len(args[3])
     sizes, ins = Sizes(), []
@@ -169,7 +151,7 @@ def _trilinear(args: Args, out: Any, named: Named, make: Any) -> Iterator[Op]:
         sizes.update(zip(dims, t.shape, strict=True))
         ins.append(named(t)._replace(dims=dims))
     kept = tuple(f"m{i}" for i in range(rank) if i not in args[6])
-    yield make("contract", tuple(ins), (named(out)._replace(dims=kept),), sizes)
+    yield make("contract", tuple(ins), (named(outs[0])._replace(dims=kept),), sizes)
 
 
 def _window(x: Any, weight: Any, y: Any, transposed: bool, groups: int) -> tuple[list[Dims], Sizes]:
@@ -187,13 +169,12 @@ def _window(x: Any, weight: Any, y: Any, transposed: bool, groups: int) -> tuple
     return [(*ends[0], *slid), ("g", "f", "c", *window), (*ends[1], *space)], sizes
 
 
-def _convolution(args: Args, out: Any, named: Named, make: Any) -> Op:
+def _convolution(args: Args, outs: list[Any], named: Named, make: Any) -> Iterator[Op]:
     x, weight, bias = args[:3]
-    dims, sizes = _window(x, weight, out, *args[6:9:2])
+    dims, sizes = _window(x, weight, outs[0], *args[6:9:2])
     added = (named(bias)._replace(added=True),) if bias is not None else ()
     ins = tuple(named(t)._replace(dims=d) for t, d in zip((x, weight), dims, strict=False))
-    product: Op = make("contract", (*ins, *added), (named(out)._replace(dims=dims[2]),), sizes)
-    return product
+    yield make("contract", (*ins, *added), (named(outs[0])._replace(dims=dims[2]),), sizes)
 
 
 def _convolution_backward(args: Args, outs: list[Any], named: Named, make: Any) -> Iterator[Op]:
@@ -244,12 +225,14 @@ def _attention(args: Args, outs: list[Any], named: Named, make: Any) -> Iterator
     yield make("contract", (probs, v), (out, lse, *map(named, outs[2:])), sizes, "attention")
 
 
-def _attention_backward(lse: str, args: Args, outs: list[Any], named: Named, make: Any) -> Iterator[Op]:
+def _attention_backward(lse: Any, args: Args, outs: list[Any], named: Named, make: Any) -> Iterator[Op]:
+    """lse: the tensor of log-sum-exps. args: the output's gradient, q, k and v."""
+    forward = named(lse).name
     g = _as("out", named(args[0]))
-    q, k, v = (_as(role, named(t)) for role, t in zip("qkv", args[1:4], strict=True))
+    q, k, v = (_as(role, named(t)) for role, t in zip("qkv", args[1:], strict=True))
     dq, dk, dv = (_as(role, named(t)) for role, t in zip("qkv", outs[:3], strict=True))
-    probs, d_probs, d_scores = (_on_chip(f"{lse}.{x}") for x in ("probs", "d_probs", "d_scores"))
-    sizes = _heads(*args[1:4])
+    probs, d_probs, d_scores = (_on_chip(f"{forward}.{x}") for x in ("probs", "d_probs", "d_scores"))
+    sizes = _heads(*args[1:])
     for kind, ins, made in (
         ("contract", (probs, g), dv),
         ("contract", (g, v), d_probs),
@@ -258,3 +241,36 @@ def _attention_backward(lse: str, args: Args, outs: list[Any], named: Named, mak
         ("contract", (d_scores, q), dk),
     ):
         yield make(kind, ins, (made,), sizes, "attention")
+
+
+def _lookup(kind: str, args: Args, outs: list[Any], named: Named, make: Any) -> Iterator[Op]:
+    table, ids = args[:2]
+    rows, width = map(str, table.shape)
+    ins = (named(ids), named(table)._replace(dims=(f"~{rows}", width)))
+    yield make(kind, ins, tuple(map(named, outs)))
+
+
+def _lookup_backward(args: Args, outs: list[Any], named: Named, make: Any) -> Iterator[Op]:
+    yield make("gather", (named(args[0]), named(args[1])), (named(outs[0]),))
+
+
+def _flex_attention(args: Args, outs: list[Any], named: Named, make: Any) -> Iterator[Op]:
+    return _attention(args[:3], outs, named, make)
+
+
+def _flex_attention_backward(args: Args, outs: list[Any], named: Named, make: Any) -> Iterator[Op]:
+    return _attention_backward(args[4], (args[5], *args[:3]), outs, named, make)
+
+
+OTHERS: dict[str, Callable[..., Iterator[Op]]] = {
+    "_trilinear": _trilinear,
+    "convolution": _convolution,
+    "_convolution": _convolution,
+    "convolution_overrideable": _convolution,
+    "convolution_backward": _convolution_backward,
+    "embedding": partial(_lookup, "gather"),
+    "_embedding_bag": partial(_lookup, "embedding_bag"),
+    "embedding_dense_backward": _lookup_backward,
+    "flex_attention": _flex_attention,
+    "flex_attention_backward": _flex_attention_backward,
+}
