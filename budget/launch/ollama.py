@@ -16,11 +16,9 @@ CACHES = {"f16": "", "q8_0": "q8_0", "q4_0": "q4_0"}
 
 
 def _model(name: Any) -> Settings:
-    """A name of the library with its usual weights; networks that are published in MXFP4 keep it."""
+    """A name of the library with its usual weights."""
     form = preset.of_ollama(str(name)) if preset.known(str(name)) else ""
-    published = preset.look_up(str(name))[1].get("published", "") if form else ""
-    if published.endswith("-mxfp4"):
-        form = "mxfp4"
+    form = form and (preset.published_type(str(name)) or form)
     return {"model": name, **({"quantize": form} if form else {})}
 
 

@@ -121,11 +121,18 @@ def fitting(dtype: str, inner: Size) -> str:
     return smaller if inner % BLOCK == 0 else "float16"
 
 
+def as_published(preset: str) -> str:
+    """The type that experts keep in every format: that in which the preset that their maker publishes has
+    them; "" where they keep none. Source: llmfit-mxfp4.
+    """
+    return "mxfp4" if preset.endswith("-mxfp4") else ""
+
+
 def gguf(model: Model, form: str, *, train: bool = False, widened: bool = False, experts: str = "") -> Model:
     """The model with its matrices in a format, which products read as they are. Raises InputError.
 
     widened: where a product has several rows, by a kernel before it. Source: llama-cpp-cublas.
-    experts: the type that experts keep in every format, as they are published. Source: llmfit-mxfp4.
+    experts: the type that experts keep (`as_published`).
     """
     if form not in FORMATS:
         raise unknown("quantize", form, FORMATS)

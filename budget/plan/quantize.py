@@ -20,7 +20,7 @@ from ..ir import FROZEN, WEIGHT, Model, Op, Tensor, rewrite, walk
 from ._names import untrained
 from .fp8 import is_linear
 from .gguf import FORMATS as GGUF
-from .gguf import gguf
+from .gguf import as_published, gguf
 from .loss import hold_inputs
 from .packed import Part, beside, packed
 from .packings import NAMED, bitsandbytes
@@ -143,7 +143,7 @@ def apply(model: Model, task: Task) -> Model:
     t, train = task.techniques, task.workload.mode == "train"
     eager = not task.fused or t.quantize_own
     if t.quantize in GGUF:
-        experts = "mxfp4" if task.published.endswith("-mxfp4") else ""
+        experts = as_published(task.published)
         return gguf(model, t.quantize, train=train, widened=eager, experts=experts)
     left = task.kept.unpacked if task.kept is not None else ()
     if t.quantize in NAMED:

@@ -101,6 +101,13 @@ def of_ollama(name: str) -> str:
     return about["usual"] if tag and own not in about["in_16_bits"] else ""
 
 
+def published_type(name: str) -> str:
+    """The type of a preset's experts in GGUF files where none is named; "" for the files' usual one."""
+    from ..plan.gguf import as_published
+
+    return as_published(find(name).get("published", ""))
+
+
 def _shorter(name: str) -> Iterator[str]:
     """The name as it is, then without its owner, then without words about its training (last, since their
     patterns take long to compile).
@@ -182,8 +189,7 @@ def few_bits(name: str) -> tuple[str, str] | None:
                 base = plain("-".join(words[:i]))
             except InputError:
                 return None
-            kept = word.lower() == "gguf" and find(base).get("published", "").endswith("-mxfp4")
-            return base, "mxfp4" if kept else form  # which GGUF keeps where no type is named
+            return base, published_type(base) or form if word.lower() == "gguf" else form
     return None
 
 
