@@ -61,7 +61,7 @@ Numbers = Mapping[Name, float]
 
 def base(numbers: Numbers) -> Profile:
     """The profile that all stacks share."""
-    found = load(os.path.join(FOLDER, "datasheet.json"))
+    datasheet = load(os.path.join(FOLDER, "datasheet.json"))
     forms = {
         "matmul": KernelClass(share=numbers["product",]),
         "attention": KernelClass(share=numbers["attention",]),
@@ -71,44 +71,43 @@ def base(numbers: Numbers) -> Profile:
     }
     launch, dispatch = numbers["launch",], Dispatch(numbers["host",], numbers["host",], 0.0)
     turn = numbers["turn",], numbers["sequence",]
-    return found._replace(forms=complete(forms), launch_s=launch, dispatch=dispatch, turn=turn)
+    return datasheet._replace(forms=complete(forms), launch_s=launch, dispatch=dispatch, turn=turn)
 
 
 def fitted(name: str, numbers: Numbers, generations: Iterable[str], version: str = "") -> Stack:
     """A stack with its factors, or another version of it, which has them too."""
-    known = stacks.load(version or name)
-    stack = {c: numbers.get((name, c), 1.0) for c in CLASSES}
-    pairs = {g: {c: stack[c] * numbers.get((name, g, c), 1.0) for c in CLASSES} for g in generations}
-    return known._replace(reached={"": stack, **pairs}, like="")
+    everywhere = {c: numbers.get((name, c), 1.0) for c in CLASSES}
+    pairs = {g: {c: everywhere[c] * numbers.get((name, g, c), 1.0) for c in CLASSES} for g in generations}
+    return stacks.load(version or name)._replace(reached={"": everywhere, **pairs}, like="")
 
 
-def predictions(found: Sequence[Batch], numbers: Numbers, norm: float = math.inf) -> Any:
+def predictions(batched: Sequence[Batch], numbers: Numbers, norm: float = math.inf) -> Any:
     """Logarithms of the predicted seconds of all rows. norm: see `seconds`."""
-    common, generations = base(numbers), {b.device.generation for b in found}
-    ran = {(b.stack, b.version) for b in found}
-    known = {of: fitted(of[0], numbers, generations, of[1]) for of in ran}
-    out = np.zeros(1 + max(b.rows.max() for b in found))
-    for b in found:
-        own = known[b.stack, b.version].run(b.mode, b.execution, b.attention)
-        profile = software.profile(common, b.device, own, b.dtype, mode=b.mode)
-        np.add.at(out, b.rows, seconds(b, profile, norm))
-    return np.log(out)
+    common, generations = base(numbers), {b.device.generation for b in batched}
+    versions = {(b.stack, b.version) for b in batched}
+    fits = {(name, version): fitted(name, numbers, generations, version) for name, version in versions}
+    predicted = np.zeros(1 + max(b.rows.max() for b in batched))
+    for b in batched:
+        stack = fits[b.stack, b.version].run(b.mode, b.execution, b.attention)
+        profile = software.profile(common, b.device, stack, b.dtype, mode=b.mode)
+        np.add.at(predicted, b.rows, seconds(b, profile, norm))
+    return np.log(predicted)
 
 
-def start() -> dict[tuple[str, ...], float]:
+def start() -> dict[Name, float]:
     """Where a fit of what all stacks share starts, and what it is drawn to."""
     return {(name,): value for name, (value, _) in SHARED.items()}
 
 
 def fit(
-    found: Sequence[Case],
+    cases: Sequence[Case],
     begin: Numbers,
     known: Numbers | None = None,
     *,
     shared: bool = True,
     norms: Sequence[float] = NORMS,
     enough: float = ENOUGH,
-) -> dict[tuple[str, ...], float]:
+) -> dict[Name, float]:
     """The numbers that predict the cases best, each drawn to where it comes from.
 
     known: numbers from which to go on. shared: also those that all stacks share. enough: a step that gains
@@ -117,61 +116,66 @@ def fit(
     numbers = dict(known or {})
     for norm in norms:
         last = enough if norm == math.inf else ROUGH
-        numbers = _fit(found, begin, numbers, norm, shared=shared, enough=last)
+        numbers = _fit(cases, begin, numbers, norm, shared=shared, enough=last)
     return numbers
 
 
 def _fit(
-    found: Sequence[Case], begin: Numbers, known: Numbers, norm: float, *, shared: bool, enough: float
-) -> dict[tuple[str, ...], float]:
+    cases: Sequence[Case], begin: Numbers, known: Numbers, norm: float, *, shared: bool, enough: float
+) -> dict[Name, float]:
     """The numbers that predict best by a norm, from those that are known."""
-    names = [*(begin if shared else ()), *_names(found)]
-    rest = {**begin, **known}
+    names = [*(begin if shared else ()), *_names(cases)]
+    first = {**begin, **known}
     origin = np.array([math.log(begin.get(n, 1.0)) for n in names])
-    x = np.array([math.log(rest.get(n, 1.0)) for n in names])
+    x = np.array([math.log(first.get(n, 1.0)) for n in names])
     width = np.array([_width(n) for n in names])
-    measured, rows = np.array([c.measured for c in found]), batches(found)
-    mine = np.array([[n[:-1] == (c.stack, c.generation)[: len(n) - 1] for n in names] for c in found])
-    common = {n: v for n, v in rest.items() if len(n) == 1}
+    measured, batched = np.array([c.measured for c in cases]), batches(cases)
+    concerns = np.array([[n[:-1] == (c.stack, c.generation)[: len(n) - 1] for n in names] for c in cases])
+    common = {n: v for n, v in first.items() if len(n) == 1}
 
-    def at(x: Any) -> dict[tuple[str, ...], float]:
+    def at(x: Any) -> dict[Name, float]:
         return {**common, **{n: math.exp(v) for n, v in zip(names, x, strict=True)}}
 
     def errors(x: Any) -> Any:
-        return (predictions(rows, at(x), norm) - measured) / ROW
+        return (predictions(batched, at(x), norm) - measured) / ROW
 
     def slopes(x: Any, _: Any) -> Any:
-        return _slopes(rows, names, mine, at(x), norm)
+        return _slopes(batched, names, concerns, at(x), norm)
 
     prior = Prior(origin, width, ODD)
     return at(least_squares(errors, slopes, x, prior, far=FAR / ROW, steps=STEPS, enough=enough))
 
 
-def _slopes(rows: Sequence[Batch], names: Sequence[Name], mine: Any, numbers: Numbers, norm: float) -> Any:
-    """The errors' derivatives by the numbers' logarithms. All numbers of a class move a row alike that they
-    concern (mine), so each class is moved once: both ways by STEP, which sees both sides of a kink
-    (arithmetic or traffic, device or host, whichever is longer), as a minimum lies in one as often as not.
+def _slopes(
+    batched: Sequence[Batch], names: Sequence[Name], concerns: Any, numbers: Numbers, norm: float
+) -> Any:
+    """The errors' derivatives by the numbers' logarithms, [rows, names]. concerns: [rows, names], whether a
+    number is one of a row's.
+
+    All numbers of a class move a row alike that they concern, so each class is moved once: both ways by STEP,
+    which sees both sides of a kink (arithmetic or traffic, device or host, whichever is longer), as a minimum
+    lies in one as often as not.
     """
-    owners: list[Name] = [(stack,) for stack in sorted({b.stack for b in rows})]
+    owners: list[Name] = [(stack,) for stack in sorted({b.stack for b in batched})]
 
     def moved(kind: str, by: float) -> Any:
-        own = [(*o, kind) for o in (owners if kind in CLASSES else [()])]
-        changed = {n: numbers.get(n, 1.0) * math.exp(by) for n in own}
-        return predictions(rows, {**numbers, **changed}, norm)
+        of_kind = [(*owner, kind) for owner in (owners if kind in CLASSES else [()])]
+        changed = {n: numbers.get(n, 1.0) * math.exp(by) for n in of_kind}
+        return predictions(batched, {**numbers, **changed}, norm)
 
     kinds = sorted({n[-1] for n in names})
     slope = {kind: (moved(kind, STEP) - moved(kind, -STEP)) / (2 * STEP * ROW) for kind in kinds}
-    return np.stack([slope[n[-1]] for n in names], axis=1) * mine
+    return np.stack([slope[n[-1]] for n in names], axis=1) * concerns
 
 
-def _names(found: Sequence[Case]) -> Iterator[tuple[str, ...]]:
-    for stack in sorted({c.stack for c in found}):
+def _names(cases: Sequence[Case]) -> Iterator[Name]:
+    for stack in sorted({c.stack for c in cases}):
         yield from ((stack, c) for c in CLASSES)
-        pairs = sorted({c.generation for c in found if c.stack == stack})
+        pairs = sorted({c.generation for c in cases if c.stack == stack})
         yield from ((stack, g, c) for g in pairs for c in CLASSES)
 
 
-def _width(name: tuple[str, ...]) -> float:
+def _width(name: Name) -> float:
     if len(name) == 1:
         return SHARED[name[0]][1]
     stack, pair = KERNEL if name[-1] in ALONE else (STACK, PAIR)

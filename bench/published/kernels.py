@@ -47,8 +47,8 @@ class Batch(NamedTuple):
 
 
 def batches(cases: Sequence[Case]) -> list[Batch]:
-    """The parts of rows, in batches of one stack and version of it, device, dtype and execution (a prompt's
-    may differ from a token's).
+    """The parts of rows, in batches of one stack and version of it, device, dtype, execution (a prompt's may
+    differ from a token's) and attention.
     """
     groups: dict[Any, tuple[Case, list[tuple[int, Kernels]]]] = {}
     for i, c in enumerate(cases):
@@ -62,8 +62,8 @@ def batches(cases: Sequence[Case]) -> list[Batch]:
 
 def _batch(c: Case, parts: Sequence[tuple[int, Kernels]], common: Profile) -> Batch:
     execution = parts[0][1].execution
-    own = stacks.load(c.version or c.stack).run(c.mode, execution, c.attention)
-    profile = software.profile(common, c.device, own, c.dtype, mode=c.mode)
+    stack = stacks.load(c.version or c.stack).run(c.mode, execution, c.attention)
+    profile = software.profile(common, c.device, stack, c.dtype, mode=c.mode)
     r = running(rates(c.device, profile, c.dtype), execution)
     ran = ((w, place) for place, (_, part) in enumerate(parts) for w in part.works if runs(w, r))
     works = [*together(ran)]
@@ -119,9 +119,9 @@ def seconds(b: Batch, profile: Profile, norm: float = math.inf) -> Any:
     """
     r = running(rates(b.device, profile, b.dtype), b.execution)
     started = r.launch * b.starts
-    alone = [(of(r.forms[name], r.byte), steps) for name, of, steps in b.kernels]
+    alone = [(kernel(r.forms[name], r.byte), steps) for name, kernel, steps in b.kernels]
     device = started + sum(taken for taken, _ in alone)
-    host = started + sum(one * of for one, of in zip(r.dispatch, b.calls, strict=False))
+    host = started + sum(each * calls for each, calls in zip(r.dispatch, b.calls, strict=False))
     late = last(host, sum(taken for taken, steps in alone if steps), r.dispatch.optimizer * b.calls[-1])
     longer, shorter = np.maximum(device, late), np.minimum(device, late)
     if norm < math.inf:

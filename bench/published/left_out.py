@@ -15,7 +15,7 @@ from .side_by_side import side_by_side
 
 
 def left_out(
-    found: Sequence[Case], key: Callable[[Case], Any], begin: Numbers, known: Numbers
+    cases: Sequence[Case], key: Callable[[Case], Any], begin: Numbers, known: Numbers
 ) -> dict[str, float]:
     """Errors as logarithms, by row and quantity, each predicted from its stack's rows with other keys.
 
@@ -24,9 +24,9 @@ def left_out(
     common = {n: v for n, v in known.items() if len(n) == 1}
 
     def without(k: Any) -> dict[str, float]:
-        out = [c for c in found if key(c) == k]
-        some = {c.stack for c in out}
-        seen = [c for c in found if key(c) != k and c.stack in some]
+        out = [c for c in cases if key(c) == k]
+        concerned = {c.stack for c in out}
+        seen = [c for c in cases if key(c) != k and c.stack in concerned]
         warm = {n: v for n, v in known.items() if n[0] in {c.stack for c in seen}}
         near = {**common, **warm}
         numbers = fit(seen, begin, near, shared=False, norms=NORMS[-1:], enough=ROUGH) if seen else common
@@ -34,6 +34,6 @@ def left_out(
         return {c.key: float(w) for c, w in zip(out, wrong, strict=True)}
 
     errors: dict[str, float] = {}
-    for some in side_by_side(without, sorted({key(c) for c in found}, key=str)):
-        errors |= some
+    for of_key in side_by_side(without, sorted({key(c) for c in cases}, key=str)):
+        errors |= of_key
     return errors

@@ -56,7 +56,7 @@ class Case(NamedTuple):
     trains: bool
     devices: int
     version: str = ""  # the stack that it ran, where that one has another's numbers (`same`)
-    attention: str = ""  # as its task has it
+    attention: str = ""  # as the task of a training step has it; no other mode's times depend on it
 
     @property
     def mode(self) -> str:
@@ -108,6 +108,7 @@ def publication(source: str) -> str:
 def _case(row: Mapping[str, str], quantity: str, parts: Sequence[Part], taken: float) -> Case:
     estimates = [run(part) for part in parts]
     e = estimates[0]
+    trains = e.task.workload.mode == "train"
     kernels = tuple(_kernels(p, e) for p, e in zip(parts, estimates, strict=True))
     return Case(
         id=row["id"],
@@ -119,10 +120,10 @@ def _case(row: Mapping[str, str], quantity: str, parts: Sequence[Part], taken: f
         dtype=e.task.dtype,
         parts=kernels,
         measured=math.log(taken),
-        trains=e.task.workload.mode == "train",
+        trains=trains,
         devices=max(int(e.devices), whole(row, "n_gpus", 1)),  # those that take turns by layers, too
         version=e.stack.name if e.stack.same else "",
-        attention=e.task.attention,
+        attention=e.task.attention if trains else "",
     )
 
 
@@ -151,12 +152,12 @@ def together(works: Iterable[tuple[Work, int]]) -> Iterator[tuple[Work, Any]]:
     groups: dict[Any, list[tuple[Work, int]]] = {}
     for w, place in works:
         groups.setdefault((w.phase, w.form, w.narrow, w.gemm is None), []).append((w, place))
-    for of in groups.values():
-        sizes = {f: _side([getattr(w, f) for w, _ in of]) for f in SIZES}
-        gemms = [w.gemm for w, _ in of if w.gemm is not None]
+    for group in groups.values():
+        sizes = {f: _side([getattr(w, f) for w, _ in group]) for f in SIZES}
+        gemms = [w.gemm for w, _ in group if w.gemm is not None]
         gemm = Gemm(*map(_side, zip(*gemms, strict=True))) if gemms else None
-        places: Any = np.repeat([place for _, place in of], [np.size(w.times) for w, _ in of])
-        yield of[0][0]._replace(**sizes, gemm=gemm), places
+        places: Any = np.repeat([place for _, place in group], [np.size(w.times) for w, _ in group])
+        yield group[0][0]._replace(**sizes, gemm=gemm), places
 
 
 def _side(sizes: Iterable[Any]) -> Any:

@@ -23,12 +23,13 @@ from budget.files import replace
 from budget.stack import SEVERAL
 from budget.table import DATA
 
+from . import measured
 from ._terms import WITHOUT
 from .fit import Numbers, base, fit, fitted, predictions, start
 from .intervals import ELSEWHERE, Widths, as_others, held, intervals, widths
 from .kernels import batches
 from .left_out import left_out
-from .measured import Case, cases
+from .measured import Case
 from .picture import picture
 from .targets import LEFT_OUT, share, spread, targets
 
@@ -46,38 +47,38 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--quick", action="store_true", help="leave nothing out")
     parser.add_argument("--terms", action="store_true", help="what each term of the model buys")
     options = parser.parse_args(argv)
-    found = list(cases(options.tables))
+    cases = list(measured.cases(options.tables))
     begin = start()
-    numbers = fit(found, begin)
-    errors = {"fitted": _errors(found, numbers)}
-    print("\n".join(_lines(found, numbers, errors["fitted"], options.rows)))
+    numbers = fit(cases, begin)
+    errors = {"fitted": _errors(cases, numbers)}
+    print("\n".join(_lines(cases, numbers, errors["fitted"], options.rows)))
     for name, together in LEFT_OUT.items() if not options.quick else ():
-        errors[name] = left_out(found, together, begin, numbers)
+        errors[name] = left_out(cases, together, begin, numbers)
     for name, of in errors.items():
         print(_score(name, list(of.values())))
-    asked = [] if options.quick else [*targets(found, errors)]
+    asked = [] if options.quick else [*targets(cases, errors)]
     if asked:
         print("\n".join(asked))
     terms = list(_terms(options.tables, begin)) if options.terms else []
     for name, of in terms:
         print(_score(name, list(of.values())))
-    judges = list(cases(options.tables, several=True))
+    judges = list(measured.cases(options.tables, several=True))
     judged = _errors(judges, numbers)
     print(_score("one batch on several devices", list(judged.values())))
     if options.write:
-        serving = [c for c in found if c.quantity == "tpot_s" and c.parts[0].waits > 0]
-        within = intervals(found, *(errors[name] for name in LEFT_OUT))
+        serving = [c for c in cases if c.quantity == "tpot_s" and c.parts[0].waits > 0]
+        within = intervals(cases, *(errors[name] for name in LEFT_OUT))
         rows = as_others([*judges, *serving], {**errors[next(iter(LEFT_OUT))], **judged}, within.prompt)
         several = widths([*judges, *serving], rows, ELSEWHERE)
-        write(found, numbers, within, several)
-        page(found, errors, asked, terms)
+        write(cases, numbers, within, several)
+        page(cases, errors, asked, terms)
     return 0
 
 
-def _errors(found: Sequence[Case], numbers: Numbers) -> dict[str, float]:
+def _errors(cases: Sequence[Case], numbers: Numbers) -> dict[str, float]:
     """Logarithms of predicted over measured, by row."""
-    wrong = predictions(batches(found), numbers) - np.array([c.measured for c in found])
-    return {c.key: float(w) for c, w in zip(found, wrong, strict=True)}
+    wrong = predictions(batches(cases), numbers) - np.array([c.measured for c in cases])
+    return {c.key: float(w) for c, w in zip(cases, wrong, strict=True)}
 
 
 def _terms(tables: Sequence[str], begin: Numbers) -> Iterator[tuple[str, dict[str, float]]]:
@@ -87,15 +88,15 @@ def _terms(tables: Sequence[str], begin: Numbers) -> Iterator[tuple[str, dict[st
         with ExitStack() as undone:
             for patched in without():
                 undone.enter_context(patched)
-            found = list(cases(tables))
-            yield f"without {name}", left_out(found, pair, begin, fit(found, begin))
+            cases = list(measured.cases(tables))
+            yield f"without {name}", left_out(cases, pair, begin, fit(cases, begin))
 
 
-def _lines(found: Sequence[Case], numbers: Numbers, errors: Mapping[str, float], rows: bool) -> Iterator[str]:
+def _lines(cases: Sequence[Case], numbers: Numbers, errors: Mapping[str, float], rows: bool) -> Iterator[str]:
     """What was fitted, by pair, with its errors."""
     yield "  ".join(f"{n[0]} {v:.3g}" for n, v in numbers.items() if len(n) == 1)
-    for stack, generation in sorted({(c.stack, c.generation) for c in found}):
-        own = [c for c in found if (c.stack, c.generation) == (stack, generation)]
+    for stack, generation in sorted({(c.stack, c.generation) for c in cases}):
+        own = [c for c in cases if (c.stack, c.generation) == (stack, generation)]
         reached = fitted(stack, numbers, [generation]).reached[generation]
         factors = "  ".join(f"{name} {value:.2f}" for name, value in reached.items())
         yield _score(f"{stack} {generation}", [errors[c.key] for c in own]) + f"   {factors}"
@@ -109,7 +110,7 @@ def _score(name: str, errors: Sequence[float]) -> str:
     return f"{name:<32}{len(errors):5}  {spread(errors, '  ')}{math.exp(median(errors)):8.2f}"
 
 
-def write(found: Sequence[Case], numbers: Numbers, within: Widths, several: Mapping[str, float]) -> None:
+def write(cases: Sequence[Case], numbers: Numbers, within: Widths, several: Mapping[str, float]) -> None:
     """Write what was fitted, and the intervals that the errors of what was left out give, into the data.
 
     several: by stack, the factor of an interval on several devices.
@@ -124,7 +125,7 @@ def write(found: Sequence[Case], numbers: Numbers, within: Widths, several: Mapp
         with open(path, encoding="utf-8") as file:
             about = json.load(file)
         about = {k: v for k, v in about.items() if k not in ("reached", "intervals")}
-        own = [c for c in found if c.stack == name]
+        own = [c for c in cases if c.stack == name]
         if own:
             generations = sorted({c.generation for c in own})
             reached = fitted(name, numbers, generations).reached
@@ -147,7 +148,7 @@ BEGIN, END = "<!-- published: bench/published/scoreboard.py writes this -->", "<
 
 
 def page(
-    found: Sequence[Case],
+    cases: Sequence[Case],
     errors: Mapping[str, Mapping[str, float]],
     asked: Sequence[str],
     terms: Sequence[tuple[str, Mapping[str, float]]],
@@ -155,13 +156,13 @@ def page(
     """Write the section of docs/accuracy.md, and its picture. asked: the lines of `targets`."""
     with open(PAGE, encoding="utf-8") as file:
         before, _, rest = file.read().partition(BEGIN)
-    lines = "\n".join(_page(found, errors, asked, terms))
+    lines = "\n".join(_page(cases, errors, asked, terms))
     replace(PAGE, f"{before}{BEGIN}\n\n{lines}\n\n{END}{rest.partition(END)[2]}")
-    replace(PICTURE, picture(found, errors) + "\n")
+    replace(PICTURE, picture(cases, errors) + "\n")
 
 
 def _page(
-    found: Sequence[Case],
+    cases: Sequence[Case],
     errors: Mapping[str, Mapping[str, float]],
     asked: Sequence[str],
     terms: Sequence[tuple[str, Mapping[str, float]]],
@@ -175,12 +176,12 @@ def _page(
     yield from asked
     yield ""
     first, of = next(iter(LEFT_OUT.items()))
-    known = held(found, errors[first], of, tuple(errors[name] for name in LEFT_OUT))
+    known = held(cases, errors[first], of, tuple(errors[name] for name in LEFT_OUT))
     kinds = list(errors)
     yield f"| stack, generation | rows | {' | '.join(kinds)} | inside |"
     yield "|---|---:|" + "---:|" * (len(kinds) + 1)
-    for stack, generation in sorted({(c.stack, c.generation) for c in found}):
-        keys = [c.key for c in found if (c.stack, c.generation) == (stack, generation)]
+    for stack, generation in sorted({(c.stack, c.generation) for c in cases}):
+        keys = [c.key for c in cases if (c.stack, c.generation) == (stack, generation)]
         cells = " | ".join(spread([errors[kind][k] for k in keys], ", ", 0) for kind in kinds)
         yield f"| {stack}, {generation} | {len(keys)} | {cells} | {share(known[k] for k in keys)} |"
 
