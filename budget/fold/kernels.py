@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from itertools import groupby
+from operator import itemgetter
 
 from ..config import FUSED
 from ..ir import (
@@ -28,7 +31,7 @@ from ..named import NamedTuple
 from ..size import Size, ceil_div, is_number, is_zero, maximum, minimum
 from . import launches
 from .forms import NARROW, PRODUCTS, WHOLE, computed, depthwise, experts, form, kind_of, spared
-from .neighbours import key, ordered
+from .neighbours import ordered
 from .traffic import NOBODY, Reads, again, by_format, in_between, moved, moved_bytes, of_cache, unpacked
 
 
@@ -81,32 +84,29 @@ def works(
     once: how often operators run that only a step's first micro-batch has. Sources: vllm-fused-moe,
     flash-linear-attention.
     """
-    pending: list[Op] = []
-    last, graph = ("", ""), execution in FUSED
+    graph = execution in FUSED
     run = [n for n in nodes if isinstance(n, Block) or (n.outs and not n.axis and not _idle(n, graph))]
-    families = {n.rule.family for n in run if isinstance(n, Op)}
-    native, plain = inside and "cell" in families, not graph and "dequantize" not in families
-    sums = [n.out for n in run if native and isinstance(n, Op) and n.kind == "accumulate"]
-    loop = frozenset(t.of for t in sums if t.role == WEIGHT) if native else None
-    for node, shared in [(n, key(n, execution)) for n in run] if plain else ordered(run, execution):
-        if pending and shared != last and not all(o.rule.view for o in pending):
-            yield _work(pending, dtype, execution, times, loop, read)
-        pending = pending if shared == last else []
-        last = shared
-        if isinstance(node, Block) and execution != "eager" and node.inline and node.shared:
-            yield _looped(node, dtype, times, read)
-        elif isinstance(node, Block):
-            first = once if node.keeps == NOTHING else once * node.count
-            yield from works(node.body, dtype, execution, times * node.count, read, inside=True, once=first)
-        elif shared[0]:
-            pending.append(node)
-        elif not (node.rule.view or (node.kind == "cast" and launches.is_float32(node, dtype))):
-            often = once if node.tag == FIRST else times
-            yield _work([node], dtype, execution, often, loop)
-            if not native and execution == "eager":
-                yield from _around(node, dtype, often)
-    if pending and not all(o.rule.view for o in pending):
-        yield _work(pending, dtype, execution, times, loop, read)
+    ops = [n for n in run if isinstance(n, Op)]
+    of_cell = inside and any(o.rule.family == "cell" for o in ops)
+    kernel = partial(_cell, _summed(ops)) if of_cell else _work
+    for (name, _), group in groupby(ordered(run, execution), key=itemgetter(1)):
+        neighbours = [node for node, _ in group]
+        fused = [node for node in neighbours if name and isinstance(node, Op)]
+        if not all(o.rule.view for o in fused):
+            yield kernel(fused, dtype, execution, times, read)
+        for node in () if name else neighbours:
+            if isinstance(node, Block) and execution != "eager" and node.inline and node.shared:
+                yield _looped(node, dtype, times, read)
+            elif isinstance(node, Block):
+                first = once if node.keeps == NOTHING else once * node.count
+                yield from works(
+                    node.body, dtype, execution, times * node.count, read, inside=True, once=first
+                )
+            elif not (node.rule.view or (node.kind == "cast" and launches.is_float32(node, dtype))):
+                often = once if node.tag == FIRST else times
+                yield kernel([node], dtype, execution, often, read)
+                if execution == "eager" and not of_cell:
+                    yield from _around(node, dtype, often)
 
 
 def _biased(o: Op) -> tuple[Tensor, ...]:
@@ -165,32 +165,34 @@ def _looped(node: Block, dtype: str, times: Size, read: Reads) -> Work:
         return t._replace(on_chip=True) if t.name in state else t
 
     ops = [o._replace(ins=tuple(map(within, o.ins)), outs=tuple(map(within, o.outs))) for o in body]
-    one = _work(ops, dtype, "graph", times, None, read)
+    one = _work(ops, dtype, "graph", times, read)
     many = {f: getattr(one, f) * node.count for f in ("contraction", "pointwise", "bytes", "again", "spared")}
     return one._replace(**many)
 
 
+def _summed(ops: Iterable[Op]) -> set[str]:
+    """The weights whose gradients a loop sums up, step by step."""
+    return {o.out.of for o in ops if o.kind == "accumulate" and o.out.role == WEIGHT}
+
+
+def _cell(summed: set[str], ops: list[Op], dtype: str, execution: str, times: Size, read: Reads) -> Work:
+    """One kernel of a recurrent cell's loop, in which the weights stay in a cache. summed: see `_summed`."""
+    work = _work(ops, dtype, execution, times, read, alone=True)
+    sums = any(o.out.of in summed for o in ops)
+    return work._replace(form="recurrent", own="", weights=0, summed=sums)
+
+
 def _work(
-    ops: list[Op],
-    dtype: str,
-    execution: str,
-    times: Size,
-    loop: frozenset[str] | None,
-    read: Reads = NOBODY,
+    ops: list[Op], dtype: str, execution: str, times: Size, read: Reads, *, alone: bool = False
 ) -> Work:
-    """One kernel of some operators. loop: in a recurrent cell's loop, the weights whose gradients it sums
-    up.
-    """
-    native = loop is not None
+    """One kernel of some operators. alone: no kernel is started beside it."""
     first = ops[0] if len(ops) == 1 else next((o for o in ops if o.rule.family != "dequantize"), ops[0])
     fused = len(ops) > 1 or (execution != "eager" and first.phase != "optimizer")
-    started = 1 if native else launches.fused(ops, first) if fused else launches.eager(first, dtype)
+    started = 1 if alone else launches.fused(ops, first) if fused else launches.eager(first, dtype)
     apart = launches.behind_norms(ops) if execution == "fused" and not first.kernel else 1
     tensors = first.sizes.get("tensors", 1) if first.phase == "optimizer" else 1  # updated one by one
     traffic, host, weights = moved(ops, first, dtype, read)
-    if native:
-        weights = 0  # of a recurrent cell: they stay in a cache
-    elif first.phase == "optimizer":
+    if first.phase == "optimizer":
         weights = traffic
     if started > 1 and not fused:
         traffic = maximum(traffic, in_between(first, dtype))
@@ -209,10 +211,10 @@ def _work(
         contraction=contraction,
         pointwise=pointwise,
         bytes=traffic,
-        launches=(started + apart - 1 + sum(beside)) * tensors + (0 if native or fused else first.beside[0]),
+        launches=(started + apart - 1 + sum(beside)) * tensors + (0 if alone or fused else first.beside[0]),
         times=times,
-        form="recurrent" if native else form(ops, kind, fused=bool(products)),
-        own=first.kind if kind == "pointwise" and not fused and not native else "",
+        form=form(ops, kind, fused=bool(products)),
+        own=first.kind if kind == "pointwise" and not fused else "",
         gemm=_gemm(products, main, kind) if products else None,
         narrow=_narrow(main),
         host=host,
@@ -224,7 +226,6 @@ def _work(
         unpacked=unpacked(products, dtype) if kind == "matmul" else 0,
         formats=by_format(products) if kind == "matmul" else of_cache(ops) if kind == "attention" else (),
         spared=sum([contraction_flops(o) * spared(o) for o in single]),
-        summed=loop is not None and any(o.out.of in loop for o in ops),
     )
 
 
