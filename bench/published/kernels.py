@@ -23,6 +23,7 @@ from budget.named import Any, NamedTuple
 from .measured import Case, Kernels, together
 
 Alone = Callable[[KernelClass, float], Any]  # a kernel's seconds by part: its numbers, a byte's seconds
+OF_PARTS = ("times", "stretch", "waits", "sequences")  # fields of Kernels, of which a Batch has arrays
 
 
 class Batch(NamedTuple):
@@ -76,22 +77,19 @@ def _batch(c: Case, parts: Sequence[tuple[int, Kernels]], common: Profile) -> Ba
     # The host's seconds come before an operator, those of an optimizer before each of its kernels.
     calls = {"forward": "calls", "backward": "calls", "optimizer": "launches"}
     return Batch(
-        c.stack,
-        c.version,
-        c.device,
-        c.dtype,
-        execution,
-        c.attention,
-        c.mode,
-        tuple((*_kernel(w, place, parts, r), w.phase == "optimizer") for w, place in works),
-        each(lambda w: starts(w, r.forms[w.form])),
-        tuple(each(attrgetter(size), phase) for phase, size in calls.items()),
-        each(lambda w: float(r.forms[w.form].waits)) > 0,
-        np.array([i for i, _ in parts]),
-        *(
-            np.array([getattr(part, f) for _, part in parts])
-            for f in ("times", "stretch", "waits", "sequences")
-        ),
+        stack=c.stack,
+        version=c.version,
+        device=c.device,
+        dtype=c.dtype,
+        execution=execution,
+        attention=c.attention,
+        mode=c.mode,
+        kernels=tuple((*_kernel(w, place, parts, r), w.phase == "optimizer") for w, place in works),
+        starts=each(lambda w: starts(w, r.forms[w.form])),
+        calls=tuple(each(attrgetter(size), phase) for phase, size in calls.items()),
+        alternate=each(lambda w: float(r.forms[w.form].waits)) > 0,
+        rows=np.array([i for i, _ in parts]),
+        **{f: np.array([getattr(part, f) for _, part in parts]) for f in OF_PARTS},
     )
 
 

@@ -26,7 +26,7 @@ from budget.table import DATA
 from . import measured
 from ._terms import WITHOUT
 from .fit import Numbers, base, fit, fitted, predictions, start
-from .intervals import ELSEWHERE, Widths, as_others, held, intervals, widths
+from .intervals import ELSEWHERE, Errors, Widths, as_others, held, intervals, widths
 from .kernels import batches
 from .left_out import left_out
 from .measured import Case
@@ -54,14 +54,14 @@ def main(argv: list[str]) -> int:
     print("\n".join(_lines(cases, numbers, errors["fitted"], options.rows)))
     for name, together in LEFT_OUT.items() if not options.quick else ():
         errors[name] = left_out(cases, together, begin, numbers)
-    for name, of in errors.items():
-        print(_score(name, list(of.values())))
-    asked = [] if options.quick else [*targets(cases, errors)]
-    if asked:
-        print("\n".join(asked))
+    for name, of_rows in errors.items():
+        print(_score(name, list(of_rows.values())))
+    table = [] if options.quick else [*targets(cases, errors)]
+    if table:
+        print("\n".join(table))
     terms = list(_terms(options.tables, begin)) if options.terms else []
-    for name, of in terms:
-        print(_score(name, list(of.values())))
+    for name, of_rows in terms:
+        print(_score(name, list(of_rows.values())))
     judges = list(measured.cases(options.tables, several=True))
     judged = _errors(judges, numbers)
     print(_score("one batch on several devices", list(judged.values())))
@@ -71,7 +71,7 @@ def main(argv: list[str]) -> int:
         rows = as_others([*judges, *serving], {**errors[next(iter(LEFT_OUT))], **judged}, within.prompt)
         several = widths([*judges, *serving], rows, ELSEWHERE)
         write(cases, numbers, within, several)
-        page(cases, errors, asked, terms)
+        page(cases, errors, table, terms)
     return 0
 
 
@@ -92,7 +92,7 @@ def _terms(tables: Sequence[str], begin: Numbers) -> Iterator[tuple[str, dict[st
             yield f"without {name}", left_out(cases, pair, begin, fit(cases, begin))
 
 
-def _lines(cases: Sequence[Case], numbers: Numbers, errors: Mapping[str, float], rows: bool) -> Iterator[str]:
+def _lines(cases: Sequence[Case], numbers: Numbers, errors: Errors, rows: bool) -> Iterator[str]:
     """What was fitted, by pair, with its errors."""
     yield "  ".join(f"{n[0]} {v:.3g}" for n, v in numbers.items() if len(n) == 1)
     for stack, generation in sorted({(c.stack, c.generation) for c in cases}):
@@ -129,7 +129,7 @@ def write(cases: Sequence[Case], numbers: Numbers, within: Widths, several: Mapp
         if own:
             generations = sorted({c.generation for c in own})
             reached = fitted(name, numbers, generations).reached
-            about["reached"] = {g: _factors(of, reached[""] if g else {}) for g, of in reached.items()}
+            about["reached"] = {g: _factors(here, reached[""] if g else {}) for g, here in reached.items()}
             ends = within.on(name)
             if name in several:
                 ends[SEVERAL] = (1 / several[name], several[name])
@@ -137,9 +137,9 @@ def write(cases: Sequence[Case], numbers: Numbers, within: Widths, several: Mapp
         replace(path, json.dumps(about, indent=2) + "\n")
 
 
-def _factors(of: Mapping[str, float], usual: Mapping[str, float]) -> dict[str, float]:
+def _factors(reached: Mapping[str, float], usual: Mapping[str, float]) -> dict[str, float]:
     """Factors as a file has them: those that are as usual are left out."""
-    return {c: _short(v) for c, v in of.items() if abs(v / usual.get(c, 1.0) - 1) > 0.005}
+    return {c: _short(v) for c, v in reached.items() if abs(v / usual.get(c, 1.0) - 1) > 0.005}
 
 
 DOCS = os.path.join(os.path.dirname(os.path.dirname(DATA)), "docs")
@@ -149,41 +149,41 @@ BEGIN, END = "<!-- published: bench/published/scoreboard.py writes this -->", "<
 
 def page(
     cases: Sequence[Case],
-    errors: Mapping[str, Mapping[str, float]],
-    asked: Sequence[str],
-    terms: Sequence[tuple[str, Mapping[str, float]]],
+    errors: Mapping[str, Errors],
+    table: Sequence[str],
+    terms: Sequence[tuple[str, Errors]],
 ) -> None:
-    """Write the section of docs/accuracy.md, and its picture. asked: the lines of `targets`."""
+    """Write the section of docs/accuracy.md, and its picture. table: the lines of `targets`."""
     with open(PAGE, encoding="utf-8") as file:
         before, _, rest = file.read().partition(BEGIN)
-    lines = "\n".join(_page(cases, errors, asked, terms))
+    lines = "\n".join(_page(cases, errors, table, terms))
     replace(PAGE, f"{before}{BEGIN}\n\n{lines}\n\n{END}{rest.partition(END)[2]}")
     replace(PICTURE, picture(cases, errors) + "\n")
 
 
 def _page(
     cases: Sequence[Case],
-    errors: Mapping[str, Mapping[str, float]],
-    asked: Sequence[str],
-    terms: Sequence[tuple[str, Mapping[str, float]]],
+    errors: Mapping[str, Errors],
+    table: Sequence[str],
+    terms: Sequence[tuple[str, Errors]],
 ) -> Iterator[str]:
     yield "| | rows | median error | 90th percentile | predicted / measured |"
     yield "|---|---:|---:|---:|---:|"
-    for name, of in errors.items():
-        yield _row(name if name == "fitted" else f"{name} left out", list(of.values()))
-    yield from (_row(name, list(of.values())) for name, of in terms)
+    for name, of_rows in errors.items():
+        yield _row(name if name == "fitted" else f"{name} left out", list(of_rows.values()))
+    yield from (_row(name, list(of_rows.values())) for name, of_rows in terms)
     yield ""
-    yield from asked
+    yield from table
     yield ""
-    first, of = next(iter(LEFT_OUT.items()))
-    known = held(cases, errors[first], of, tuple(errors[name] for name in LEFT_OUT))
+    first, together = next(iter(LEFT_OUT.items()))
+    inside = held(cases, errors[first], together, tuple(errors[name] for name in LEFT_OUT))
     kinds = list(errors)
     yield f"| stack, generation | rows | {' | '.join(kinds)} | inside |"
     yield "|---|---:|" + "---:|" * (len(kinds) + 1)
     for stack, generation in sorted({(c.stack, c.generation) for c in cases}):
         keys = [c.key for c in cases if (c.stack, c.generation) == (stack, generation)]
         cells = " | ".join(spread([errors[kind][k] for k in keys], ", ", 0) for kind in kinds)
-        yield f"| {stack}, {generation} | {len(keys)} | {cells} | {share(known[k] for k in keys)} |"
+        yield f"| {stack}, {generation} | {len(keys)} | {cells} | {share(inside[k] for k in keys)} |"
 
 
 def _row(name: str, errors: Sequence[float]) -> str:
