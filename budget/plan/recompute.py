@@ -10,7 +10,7 @@ Sources: flash-attention-2, korthikanti-2022, chen-2016.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 
 from ..errors import unknown
@@ -60,7 +60,6 @@ CHOICES: dict[str, Lost] = {
     "full": lambda o, t, inner: True,
     **{policy: (lambda o, t, inner: True) for policy in POLICIES},
 }
-NAMES = {lost: choice for choice, lost in CHOICES.items()}
 
 
 def recompute(model: Model, choice: str) -> Model:
@@ -72,55 +71,80 @@ def recompute(model: Model, choice: str) -> Model:
         raise unknown("recompute", choice, CHOICES)
     forward = [node for node in model.nodes if _phase(node) == "forward"]
     back = [node for node in model.nodes if _phase(node) != "forward"]
-    return model._replace(nodes=(*forward, *_again(forward, back, CHOICES[choice], top=True)))
+    return model._replace(nodes=(*forward, *_again(forward, back, choice, top=True)))
 
 
 def _phase(node: Node) -> str:
     return node.phase if isinstance(node, Op) else "backward" if node.mirrors else "forward"
 
 
-def _again(forward: Iterable[Node], back: Iterable[Node], lost: Lost, top: bool = False) -> Iterator[Node]:
+def _again(forward: Iterable[Node], back: Iterable[Node], choice: str, top: bool = False) -> Iterator[Node]:
     """Backward nodes, each after the recomputation that it needs, level by level."""
     forward, back = tuple(forward), tuple(back)
     blocks = {node.name: node for node in forward if isinstance(node, Block)}
     ops = [node for node in forward if isinstance(node, Op)]
     # Outside the repeated layers only what stays on chip is lost.
-    gone = CHOICES["none"] if top else lost
+    here = "none" if top else choice
+    again = _Recomputation(ops, _makers(ops, CHOICES[here]))
+    for node in _with_arguments(ops, back, selective=here == "selective"):
+        if isinstance(node, Op):
+            yield from again.before(node)
+            yield again.holding_copies(node)
+        elif inner := blocks.get(node.mirrors):
+            yield node._replace(body=tuple(_inside(inner, node, choice)))
+        else:
+            yield node
+
+
+def _makers(ops: Sequence[Op], lost: Lost) -> dict[str, Op]:
+    """The tensors that are lost, by name, each with the operator that makes it."""
     outside = {t.name for o in ops if o.group not in ATTENTION for t in o.ins}
     others = {t.name for o in ops if o.keeps != INPUT_ONLY for t in o.ins}
-    makers = {
+    return {
         t.name: o
         for o in ops
         for t in o.outs
-        if gone(o, t, t.name not in (others if o.keeps == INPUT_ONLY else outside))
+        if lost(o, t, t.name not in (others if o.keeps == INPUT_ONLY else outside))
     }
-    places = {t.name: i for i, o in enumerate(ops) for t in o.outs} if makers else {}
-    done: set[str] = set()
-    heads_first = all(batch_leads(o, o.ins[0]) for o in ops if o.tag == SCORES)
-    in_order = {*makers, *(o.out.name for o in ops if o.kind == "repeat")}
-    copies: dict[str, str] = {}  # of operands that stayed
-    for node in _with_arguments(ops, back, selective=NAMES[gone] == "selective"):
-        if isinstance(node, Block):
-            inner = blocks.get(node.mirrors)
-            yield node if inner is None else node._replace(body=tuple(_inside(inner, node, lost)))
-            continue
+
+
+class _Recomputation:
+    """Forward operators that run again, each before the first backward one that reads what it makes."""
+
+    def __init__(self, ops: Sequence[Op], makers: Mapping[str, Op]):
+        self.ops, self.makers = ops, makers
+        self.places = {t.name: i for i, o in enumerate(ops) for t in o.outs} if makers else {}
+        self.done: set[str] = set()  # the tensors that were made again
+        self.copies: dict[str, str] = {}  # of operands that stayed
+        self.heads_first = all(batch_leads(o, o.ins[0]) for o in ops if o.tag == SCORES)
+        self.in_order = {*makers, *(o.out.name for o in ops if o.kind == "repeat")}
+
+    def before(self, node: Op) -> Iterator[Op]:
+        """What runs again before a backward operator."""
+        wanted = self._wanted(node)
+        self.done |= wanted
+        for o in [self.ops[i] for i in sorted({self.places[name] for name in wanted})]:
+            # Apart from its output, an operator that runs again makes only the saved tensors that were lost.
+            outs = (o.out, *(t for t in o.outs[1:] if t.name in wanted))
+            cast = {t.of: t for t in o.outs[1:] if t.part == COPY and t.name not in wanted}
+            again = _rerun(o)._replace(ins=tuple(cast.get(t.name, t) for t in o.ins), outs=outs)
+            plain = self.heads_first or o.kernel
+            strided = [] if plain else [t for t in o.ins if t.name not in self.in_order]
+            yield from _contiguous(again, strided, self.copies)
+
+    def _wanted(self, node: Op) -> set[str]:
+        """The lost tensors that a backward operator reads, and those that they are computed from."""
         reads, wanted = [*[t.name for t in node.ins], *node.holds], set[str]()
-        if not makers.keys().isdisjoint(reads):
-            _lead(reads, makers, done, wanted)
-            modules = [makers[name] for name in wanted if makers[name].keeps]
-            wanted |= {t.name for o in modules for t in o.outs if t.name in makers}  # made at once
-        if wanted:
-            done |= wanted
-            for o in [ops[i] for i in sorted({places[name] for name in wanted})]:
-                # Apart from its output, an operator that runs again makes only the saved tensors that were
-                # lost.
-                outs = (o.out, *(t for t in o.outs[1:] if t.name in wanted))
-                cast = {t.of: t for t in o.outs[1:] if t.part == COPY and t.name not in wanted}
-                again = _rerun(o)._replace(ins=tuple(cast.get(t.name, t) for t in o.ins), outs=outs)
-                strided = [] if heads_first or o.kernel else [t for t in o.ins if t.name not in in_order]
-                yield from _contiguous(again, strided, copies)
-        held = [copies[t.name] for t in node.ins if t.name in copies] if copies else ()
-        yield node._replace(holds=(*node.holds, *held)) if held else node
+        if self.makers.keys().isdisjoint(reads):
+            return wanted
+        _lead(reads, self.makers, self.done, wanted)
+        modules = [self.makers[name] for name in wanted if self.makers[name].keeps]
+        return wanted | {t.name for o in modules for t in o.outs if t.name in self.makers}  # made at once
+
+    def holding_copies(self, node: Op) -> Op:
+        """A backward operator that holds the copies that were made of its operands."""
+        held = [self.copies[t.name] for t in node.ins if t.name in self.copies] if self.copies else ()
+        return node._replace(holds=(*node.holds, *held)) if held else node
 
 
 def _with_arguments(ops: Sequence[Op], back: Sequence[Node], *, selective: bool) -> Iterator[Node]:
@@ -162,11 +186,11 @@ def _contiguous(o: Op, operands: Iterable[Tensor], copies: dict[str, str]) -> It
     yield o
 
 
-def _inside(forward: Block, back: Block, lost: Lost) -> Iterator[Node]:
+def _inside(forward: Block, back: Block, choice: str) -> Iterator[Node]:
     """The body of a backward block; a layer that kept only its input is first recomputed as a whole."""
     if forward.keeps == ALL:
-        lost = CHOICES["none"]
-    elif NAMES[lost] in ("full", *POLICIES) and (forward.keeps == INPUT_ONLY or _is_layer(forward)):
+        choice = "none"
+    elif choice in ("full", *POLICIES) and (forward.keeps == INPUT_ONLY or _is_layer(forward)):
         group = forward.keeps == INPUT_ONLY
         body = forward.body if group else _until_needed(forward.body, back.body)
         made = {t.name for node in body[:-1] if isinstance(node, Op) for t in node.outs}
@@ -175,15 +199,15 @@ def _inside(forward: Block, back: Block, lost: Lost) -> Iterator[Node]:
         held = _arguments(body)
         if group:  # a reentrant checkpoint holds its results and their gradients too
             held += (*(c.leave for c in forward.carry), *(c.enter for c in back.carry))
-        if NAMES[lost] in POLICIES:
+        if choice in POLICIES:
             from ._policies import without_kept
 
-            body, more = without_kept(forward.body, body, NAMES[lost])
+            body, more = without_kept(forward.body, body, choice)
             held += more
         made = {t.name for o, _ in walk(body) for t in o.outs} | set(held)
         again = rewrite(body, lambda o: (_rerun(o, made),))
         after = back.body if group else _letting_go(body, back.body)
-        passes = tuple(holding(_again(forward.body, after, CHOICES["none"]), held))
+        passes = tuple(holding(_again(forward.body, after, "none"), held))
         first = 0 if group else _first_unpacking(forward.body, passes)
         yield from passes[:first]
         yield from again[:-1]
@@ -191,7 +215,7 @@ def _inside(forward: Block, back: Block, lost: Lost) -> Iterator[Node]:
             yield last._replace(callers=(*last.callers, *sorted(unread))) if isinstance(last, Op) else last
         yield from passes[first:]
         return
-    yield from _again(forward.body, back.body, lost)
+    yield from _again(forward.body, back.body, choice)
 
 
 def _first_unpacking(body: Sequence[Node], back: Sequence[Node]) -> int:
@@ -265,7 +289,7 @@ def _rerun(o: Op, known: Collection[str] = ()) -> Op:
     return o._replace(phase="backward", of=o.name, holds=(), callers=callers)
 
 
-def _lead(names: Iterable[str], makers: dict[str, Op], done: set[str], wanted: set[str]) -> None:
+def _lead(names: Iterable[str], makers: Mapping[str, Op], done: set[str], wanted: set[str]) -> None:
     """Collect in `wanted` the lost tensors that these tensors are computed from."""
     for name in names:
         if name in makers and name not in done and name not in wanted:
