@@ -65,23 +65,13 @@ def prefix_tuning(model: Model, n: Size, dtype: str = "") -> Model:
 
 
 def _with_prefix(nodes: Sequence[Node], n: Size, dtype: str) -> Iterator[Node]:
-    """Nodes whose attentions, the first one in each body, see their prefixes. With a cache each sequence has
-    a mask of its own, and so has the sum of this mask and a bias of distances.
-    """
-    ops = [node for node in nodes if isinstance(node, Op)]
-    products = [o for o in ops if o.tag in (SCORES, MIX)][:2]
-    end = ops.index(products[-1]) if products else len(ops)  # what follows is another attention
-    ops = ops[: end + 1]
-    makers = {t.name: o for o in ops for t in o.outs}
-    seen: dict[str, Tensor] = {}
-    for o in products:  # keys and values as they are made, before they are repeated for several heads
-        made = makers.get(o.ins[1].name)
-        inner = made is not None and made.group == o.group and made.kind != "view"
-        t = made.ins[0] if made is not None and inner else o.ins[1]
-        seen[t.name] = t._replace(dims=tuple(KEY_SEQ if d == SEQ else d for d in t.dims))
-    pending = bool(products)
+    """Nodes whose attentions, the first one in each body, see their prefixes."""
+    ops, products = _first_attention(nodes)
+    seen = _keys_and_values(ops, products)
     inside = [o for o in ops if products and o.group == products[0].group]
     biases = {o.out.name: o for o in inside if o.kind == "add"}  # T5's bias of distances
+    masked = {o.ins[0].name for o in inside if o.kind == "mask"}
+    pending = bool(products)
     for node in nodes:
         if isinstance(node, Block):
             yield node._replace(body=tuple(_with_prefix(node.body, n, dtype)))
@@ -90,20 +80,47 @@ def _with_prefix(nodes: Sequence[Node], n: Size, dtype: str) -> Iterator[Node]:
             yield node
             continue
         o = longer(node, n, (KEY_SEQ,))
-        if products and o.group == products[0].group and o.kind != "table":
-            if pending and any(t.name in seen for t in o.ins):
-                pending = False
-                yield from _prefix(products[0], node, seen, n, dtype)
-            ins = tuple(t._replace(name=f"{t.name}~prefixed") if t.name in seen else t for t in o.ins)
-            o = o._replace(ins=ins, window=o.sizes[KEY_SEQ])
-            if o.out.name in biases and any(u.ins[0].name == o.out.name and u.kind == "mask" for u in inside):
-                continue
-            if o.kind == "mask" and o.ins[0].name in biases:
-                add = biases[o.ins[0].name]
-                both = Tensor(f"{o.name}~both", o.out.dims)
-                yield Op(f"{o.name}.both", "add", (add.ins[1], o.ins[1]), (both,), o.sizes)
-                o = o._replace(ins=(add.ins[0], both))
-        yield o
+        if node not in inside or o.kind == "table":
+            yield o
+            continue
+        if pending and any(t.name in seen for t in o.ins):
+            pending = False
+            yield from _prefix(products[0], node, seen, n, dtype)
+        ins = tuple(t._replace(name=f"{t.name}~prefixed") if t.name in seen else t for t in o.ins)
+        o = o._replace(ins=ins, window=o.sizes[KEY_SEQ])
+        if o.kind == "mask" and o.ins[0].name in biases:
+            yield from _with_bias(o, biases[o.ins[0].name])
+        elif o.out.name not in biases.keys() & masked:
+            yield o
+
+
+def _first_attention(nodes: Sequence[Node]) -> tuple[list[Op], list[Op]]:
+    """The operators up to the end of the first attention, and its two products."""
+    ops = [node for node in nodes if isinstance(node, Op)]
+    products = [o for o in ops if o.tag in (SCORES, MIX)][:2]
+    end = ops.index(products[-1]) if products else len(ops)  # what follows is another attention
+    return ops[: end + 1], products
+
+
+def _keys_and_values(ops: Sequence[Op], products: Sequence[Op]) -> dict[str, Tensor]:
+    """Keys and values as they are made, before they are repeated for several heads."""
+    makers = {t.name: o for o in ops for t in o.outs}
+    seen: dict[str, Tensor] = {}
+    for o in products:
+        maker = makers.get(o.ins[1].name)
+        inner = maker is not None and maker.group == o.group and maker.kind != "view"
+        t = maker.ins[0] if maker is not None and inner else o.ins[1]
+        seen[t.name] = t._replace(dims=tuple(KEY_SEQ if d == SEQ else d for d in t.dims))
+    return seen
+
+
+def _with_bias(mask: Op, bias: Op) -> Iterator[Op]:
+    """A mask behind its sum with a bias of distances: with a cache each sequence has a mask of its own, and
+    so has the sum.
+    """
+    both = Tensor(f"{mask.name}~both", mask.out.dims)
+    yield Op(f"{mask.name}.both", "add", (bias.ins[1], mask.ins[1]), (both,), mask.sizes)
+    yield mask._replace(ins=(bias.ins[0], both))
 
 
 def _prefix(scores: Op, first: Op, seen: dict[str, Tensor], n: Size, dtype: str) -> Iterator[Op]:
