@@ -25,7 +25,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..errors import InputError
 from ..named import Any
 from ._autocast import autocasts, kernels
-from ._values import value
+from ._known import value
 
 aten = torch.ops.aten
 COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd  # torch's own kernels, made of other calls

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from ..named import Any
-from ._values import Held, most_known
+from ._known import Held, most_known
 
 # What holds no tensor of a pass; Held, the values that a factory's own input is known by, is among them.
 PLAIN = (

@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from ..errors import InputError
 from ..named import Any
-from ._values import know
+from ._known import know
 
 SPARSE = {
     torch.sparse_csr: ("crow_indices", "col_indices"),

@@ -20,14 +20,12 @@ from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ..named import Any
+from ._known import BLANK, LARGEST, Held, as_fake, know, value
 
 BY_DATA = (DataDependentOutputException, DynamicOutputShapeException)
-LARGEST = 2**22  # elements of a call's tensors: a mask of 2,048 x 2,048
-PLAIN = (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer)
 aten = torch.ops.aten
 GROUPED = aten._grouped_mm.default
 FEW = 2**12  # elements of a product's operands
-BLANK = -(2**62) - 1  # an element of a tensor of whole numbers that has not been written yet
 FILLS = ("aten::copy_", "aten::fill_", "aten::zero_", "aten::index_put_")  # write without reading
 CHOICES = {"aten::topk": 1, "aten::argmax": 0}  # and which of their results is the choice
 # Real kernels (cuDNN's and the processor's) lay out their result in the format of an input, whose place among
@@ -37,54 +35,6 @@ NORMS = {
     torch.ops.aten.native_batch_norm_backward.default: 1,
     torch.ops.aten.native_layer_norm_backward.default: None,
 }
-
-
-class Held:
-    """A real tensor: copied when it is asked for, since calls may write to it."""
-
-    def __init__(self, real: torch.Tensor):
-        self.real, self.copied = real, False
-
-    def get(self) -> torch.Tensor:
-        """The copy."""
-        if not self.copied:
-            with unset_fake_temporarily(), torch.no_grad():
-                self.real, self.copied = self.real.clone(), True
-        return self.real
-
-
-def most_known(t: torch.Tensor) -> int:
-    """The most elements of a tensor whose values are known; for a weight, one."""
-    return 1 if isinstance(t, torch.nn.Parameter) else LARGEST
-
-
-def know(fake: torch.Tensor, real: torch.Tensor) -> None:
-    """Let a fake tensor have a real one's values, where they can be known."""
-    if isinstance(real, FakeTensor):
-        if held := vars(real).get("known"):
-            vars(fake)["known"] = held
-        return
-    there = real.device.type == "cpu" and real.layout == torch.strided and not real.is_quantized
-    if there and type(real) in PLAIN and real.numel() <= most_known(real):
-        with unset_fake_temporarily(), torch.no_grad():
-            vars(fake)["known"] = Held(real.detach())  # the object itself may be swapped
-
-
-def value(t: Any, blank: bool = False) -> torch.Tensor | None:
-    """A tensor's values, if they are known; blank: even where not all of them have been written yet."""
-    if not isinstance(t, FakeTensor):
-        return t if type(t) is torch.Tensor and t.device.type == "cpu" and t.numel() <= LARGEST else None
-    held = vars(t).get("known")
-    if held is None:
-        return None
-    real = held.get()
-    storage = real.untyped_storage()
-    if getattr(storage, "lost", False):
-        return None
-    if not blank and getattr(storage, "blank", False):
-        with unset_fake_temporarily():
-            return None if bool((real == BLANK).any()) else real
-    return real
 
 
 class Values:
@@ -103,31 +53,34 @@ class Values:
         try:
             result = func(*args, **kwargs)
         except BY_DATA:
+            if known:
+                return tree_map(as_fake, self._real(func, args, kwargs))
             sized = SIZED.get(func._schema.name)
-            if not known and sized is not None and (made := sized(*args, **kwargs)) is not None:
-                return made
-            if not known:
+            if sized is None or (result := sized(*args, **kwargs)) is None:
                 raise
-            return tree_map(_fake, self._real(func, args, kwargs))
-        if getattr(result, "layout", None) is torch.sparse_coo and not result._nnz():
-            result = _stored(result, operands)
-        if func in NORMS and result[0] is not None:
-            place = NORMS[func]
-            laid_out = torch.contiguous_format if place is None else suggest_memory_format(args[place])
-            result = (torch.empty_like(result[0], memory_format=laid_out), *result[1:])
+            return result
+        result = _as_kernels_leave_it(func, args, operands, result)
         if not known and self.even and func._schema.name in CHOICES:
             _spread(func, args, kwargs, result)
+        self._keep(func, args, kwargs, operands, result, known)
+        return result
+
+    def _keep(
+        self, func: Any, args: Any, kwargs: Any, operands: list[torch.Tensor], result: Any, known: bool
+    ) -> None:
+        """Let a result have its values where its operands have theirs; what is written to otherwise loses
+        them.
+        """
         if "empty" in func._schema.name:
             _blank(result)
         elif known:
-            made = [t for t in tree_leaves(result) if isinstance(t, torch.Tensor)]
-            if sum(t.numel() for t in (*operands, *made)) <= LARGEST:
-                self._pair(func, args, kwargs, made)
+            results = [t for t in tree_leaves(result) if isinstance(t, torch.Tensor)]
+            if sum(t.numel() for t in (*operands, *results)) <= LARGEST:
+                self._pair(func, args, kwargs, results)
         elif func._schema.is_mutable:
             for t in operands:
                 if _is_written(func, args, kwargs, t) and (real := value(t, blank=True)) is not None:
                     real.untyped_storage().lost = True
-        return result
 
     def _operands(self, func: Any, args: Any, kwargs: Any) -> tuple[list[torch.Tensor], bool]:
         """A call's tensors, all of them where they are known."""
@@ -157,6 +110,17 @@ class Values:
                 held = Held(real)
                 held.copied = func._schema.name != "aten::lift_fresh"
                 vars(fake)["known"] = held
+
+
+def _as_kernels_leave_it(func: Any, args: Any, operands: list[torch.Tensor], result: Any) -> Any:
+    """The result of a fake kernel with the layout, and as many stored values, as the real one's."""
+    if getattr(result, "layout", None) is torch.sparse_coo and not result._nnz():
+        result = _stored(result, operands)
+    if func not in NORMS or result[0] is None:
+        return result
+    place = NORMS[func]
+    laid_out = torch.contiguous_format if place is None else suggest_memory_format(args[place])
+    return (torch.empty_like(result[0], memory_format=laid_out), *result[1:])
 
 
 def _stored(result: torch.Tensor, operands: list[torch.Tensor]) -> torch.Tensor:
@@ -214,7 +178,7 @@ def _packed(data: Any, lengths: Any, batch_first: bool) -> Any:
         longest = known.tolist()
         left = torch.tensor([sum(n > step for n in longest) for step in range(max(longest))])
     rows = data.transpose(0, 1) if batch_first else data
-    return data.new_empty((sum(longest), *rows.shape[2:])), _fake(left)
+    return data.new_empty((sum(longest), *rows.shape[2:])), as_fake(left)
 
 
 def _selected(data: Any, mask: Any) -> Any:
@@ -237,7 +201,7 @@ def _indexed(data: Any, indices: Any) -> Any:
         else:
             with unset_fake_temporarily():
                 rows = known.nonzero(as_tuple=True)
-            found += map(_fake, rows)
+            found += map(as_fake, rows)
     return aten.index.Tensor(data, found)
 
 
@@ -266,14 +230,6 @@ def _is_written(func: Any, args: Any, kwargs: Any, t: torch.Tensor) -> bool:
             if given is t or (isinstance(given, list | tuple) and any(x is t for x in given)):
                 return True
     return False
-
-
-def _fake(x: Any) -> Any:
-    if not isinstance(x, torch.Tensor):
-        return x
-    fake = torch.empty_strided(x.size(), x.stride(), dtype=x.dtype)
-    know(fake, x)
-    return fake
 
 
 class Knowing(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed here
