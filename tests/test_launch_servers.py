@@ -50,6 +50,7 @@ ollama run qwen3:8b
     ("text", "model", "settings"),
     [
         ("ollama run llama3", "llama3", {"quantize": "q4_k_m"}),
+        ("ollama run mistral", "mistral", {"quantize": "q4_k_m"}),  # on the hub a name in 16 bits
         ("ollama pull llama3.1:8b-instruct-q8_0", "llama-3.1-8b", {"quantize": "q8_0"}),
         ("ollama run mxbai-embed-large", "mxbai-embed-large", {}),  # in 16 bits there
         ("docker exec -it ollama ollama run gpt-oss:20b hello", "gpt-oss:20b", {"quantize": "mxfp4"}),

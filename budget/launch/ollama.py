@@ -16,9 +16,12 @@ CACHES = {"f16": "", "q8_0": "q8_0", "q4_0": "q4_0"}
 
 
 def _model(name: Any) -> Settings:
-    """A name of the library with its usual weights."""
-    form = preset.of_ollama(str(name)) if preset.known(str(name)) else ""
-    form = form and (preset.published_type(str(name)) or form)
+    """A name of the library with its usual weights. Who starts Ollama means its library by any name, with a
+    size or without: `mistral`.
+    """
+    own = str(name)
+    form = preset.of_ollama(own if ":" in own else own + preset.LATEST) if preset.known(own) else ""
+    form = form and (preset.published_type(own) or form)
     return {"model": name, **({"quantize": form} if form else {})}
 
 
