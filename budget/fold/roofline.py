@@ -106,10 +106,12 @@ def _byte(x: Size, r: Rates) -> Size:
 
 
 def _packing(g: Gemm, form: KernelClass) -> Size:
-    """How often a product moves its operands: libraries rearrange them first, unless one is a vector."""
+    """How often a product moves its operands: libraries rearrange them first, unless one is a vector, or they
+    are the small ones of a batch.
+    """
     if form.traffic == 1:
         return 1.0
-    return 1 + (form.traffic - 1) * (1 - 1 / g.m) * (1 - 1 / g.n)
+    return 1 + (form.traffic - 1) * (1 - 1 / g.m) * (1 - 1 / g.n) / g.batch
 
 
 def _unaligned(g: Gemm, aligned: int) -> Size:

@@ -152,8 +152,8 @@ def _stages(cases: Sequence[Case]) -> Iterable[Stage]:
         gathers = tuple(c for c in of("gather") if c.record.workload["ops"][0][2] == kind)
         yield Stage(names(kind, "traffic", "start_s"), gathers)
     yield Stage(names("matmul", *edges, "traffic"), of("matmul"))
-    yield Stage(names("conv", *edges), of("convolution", mode="forward"))
-    yield Stage(names("conv_backward", *edges), of("convolution", mode="train"))
+    for form, mode in (("conv", "forward"), ("conv_backward", "train")):
+        yield Stage(names(form, *edges, "traffic"), of("convolution", mode=mode))
     yield Stage(
         names("attention", "share", "vector", "start_s"), of("attention", "attention_cached", mode="forward")
     )

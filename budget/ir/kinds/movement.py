@@ -94,7 +94,14 @@ RULES: dict[str, Rule] = {
         ),
     ),  # rows of a table, added up
     "reduce": Rule(
-        1, 1, walks="first", sums=True, gradient="expand", autocast=(ANSWERS_SINGLE, ""), additive=True
+        1,
+        1,
+        walks="first",
+        sums=True,
+        gradient="expand",
+        autocast=(ANSWERS_SINGLE, ""),
+        additive=True,
+        measured=True,
     ),
     "upcast": Rule(
         casts=True, additive=True, launches=2, narrow=(1, 1)
