@@ -94,11 +94,13 @@ SMALL = [
     ("mlp-deep", FIT, mlp(*[16] * 10), {"batch": 16, "optimizer": "sgd"}),
     ("mlp-adamw", FIT, mlp(20, 30, 20, 4), {"batch": 64, "optimizer": "adamw"}),
     ("mlp-wide", FIT, mlp(256, 512, 512, 10), {"batch": 64, "optimizer": "adamw"}),
+    ("mlp-large", FIT, mlp(2048, 4096, 4096, 1000), {"batch": 32, "optimizer": "adamw"}),
     ("gpt2-tiny", FIT, {"model": gpt2(2, 32, 2, 100)}, {"batch": 1, "seq": 16}),
     ("gpt2-small", FIT, {"model": gpt2(4, 192, 6, 5000)}, {"batch": 2, "seq": 48}),
     ("bert-small", FIT, {"model": bert(3, 160, 4, 3000)}, {"batch": 2, "seq": 40}),
     ("llama-tiny", FIT, {"model": llama(2, 64, 4, 2, 128, 500)}, {"batch": 1, "seq": 24}),
     ("llama-small", FIT, {"model": llama(3, 256, 8, 8, 640, 4000)}, {"batch": 1, "seq": 96}),
+    ("llama-wide", FIT, {"model": llama(2, 1024, 16, 16, 2736, 16000)}, {"batch": 1, "seq": 48}),
     ("vit-small", FIT, {"model": vit(3, 128, 4, 96, 16)}, {"batch": 2, "image": 96}),
     (
         "resnet-small",

@@ -34,6 +34,9 @@ def pytest_addoption(parser):
     group.addoption(
         "--results", metavar="FOLDER", help="where records go, a folder for each device (bench/results)"
     )
+    group.addoption(
+        "--unsure", action="store_true", help="only cases whose two fastest runs in --results do not agree"
+    )
     group.addoption("--again", action="store_true", help="do not go on with an interrupted run")
 
 
@@ -90,8 +93,12 @@ def pytest_report_header(config):
 
 def pytest_collection_modifyitems(config, items):
     """Keep the cases and the implementations of this device and suite."""
-    where, _, mode, _, _ = config.stash[STATE]
+    where, device, mode, journal, _ = config.stash[STATE]
     kept = [i for i in items if _runs(i, where.type, mode)]
+    if config.getoption("--unsure"):
+        found = records.newest(records.find(os.path.dirname(journal.path)), profiles.key(device))
+        sure = {r.name for r in found if r.confirmed}
+        kept = [i for i in kept if i.nodeid not in sure]
     kept.sort(key=lambda i: i.path.stem in LAST)
     for item in kept:
         item.add_marker(pytest.mark.benchmark(timer=CLOCK))

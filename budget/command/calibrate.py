@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
 import subprocess
@@ -24,15 +25,16 @@ HELP = "measure this machine, so that times are measured ones"
 EXAMPLES = """examples:
   budget calibrate                 from what was measured here, now if nothing
   budget calibrate FOLDER          from records of `pytest bench/` there
-  budget calibrate --measure       measure anew: four minutes on two cores
+  budget calibrate --measure       measure anew: six minutes on two cores
   budget calibrate FOLDER --device h200 --profiles FOLDER     another machine's
 
 The profile goes to $XDG_DATA_HOME/compute-budget/profiles, if it predicts no
 worse than the one there.
 """
 # How often a processor's suite runs: others on a shared host slow it for minutes, with all measurements in
-# them.
-PASSES = 2
+# them. What two runs do not agree on (record.confirmed) is measured up to so many times.
+PASSES, MOST_PASSES = 2, 5
+NONE_LEFT = 5  # pytest's status where no test is left to run
 WORSE = 1.05  # times the old profile's errors: less is within what another run of the suite gives
 
 
@@ -60,9 +62,12 @@ def run(args: Namespace) -> int:
     folder = args.profiles or profile.user_folder()
     _no_worse(records, chosen, fitted, os.path.join(folder, f"{name}.json"))
     notes = [f"Made by `budget calibrate` from {len([r for r in records if r.split == 'fit'])} records."]
-    if again := [r.again for r in records if r.again]:
-        apart = statistics.median(again)
-        notes.append(f"The same case minutes apart: {apart:.0%} in the median, of {len(again)}.")
+    if again := [r.again for r in records if math.isfinite(r.again)]:
+        apart, sure = statistics.median(again), sum(r.confirmed for r in records)
+        notes.append(
+            f"The two fastest runs of a case, minutes apart: {apart:.0%} in the median; "
+            f"{sure} of {len(again)} within {record.CONFIRMED:.0%}."
+        )
     path = profile.save(fitted, folder, notes)
     print(render(answer(rows(records, chosen, fitted), chosen, fitted), "table"))
     print("\n".join(["", *notes[1:], f"profile written to {path}"]))
@@ -102,7 +107,8 @@ def _no_worse(records: list[record.Record], chosen: device.Device, fitted: Profi
 
 def measure(chosen: device.Device) -> None:
     """Run the quick benchmarks on this machine, a processor's in several passes, of which the least of each
-    case counts (record.newest). Raises InputError if that is not possible.
+    case counts (record.newest), the last ones of what the others do not agree on. Raises InputError if that
+    is not possible.
     """
     gpu = machine.gpu() is not None
     here = device.load("auto" if gpu and chosen.id != "cpu" else "cpu")
@@ -117,10 +123,10 @@ def measure(chosen: device.Device) -> None:
     with alone():  # the suite itself holds it from here on
         if not os.environ.get(BUSY_ANYWAY):
             idle()
-    passes = PASSES if here.id == "cpu" else 1
+    passes, most = (PASSES, MOST_PASSES) if here.id == "cpu" else (1, 1)
+    times = f", {passes} times, and up to {most} where they differ" if most > 1 else ""
     print(
-        f"measuring {chosen.name} (pytest bench/ --quick{f', {passes} times' if passes > 1 else ''}); "
-        "an interrupted run goes on where it was",
+        f"measuring {chosen.name} (pytest bench/ --quick{times}); an interrupted run goes on where it was",
         file=sys.stderr,
     )
     on = "cpu" if here.id == "cpu" else "cuda"
@@ -139,10 +145,15 @@ def measure(chosen: device.Device) -> None:
     ask += ["--benchmark-quiet", "-o", "python_files=bench_*.py", "-p", "no:cacheprovider"]
     top = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
     paths = os.pathsep.join(filter(None, (top, os.environ.get("PYTHONPATH", ""))))
-    for _ in range(passes):
+    for i in range(most):
         status = subprocess.run(  # noqa: S603 # this project's own suites
-            ask, check=False, stdout=sys.stderr, env={**os.environ, "PYTHONPATH": paths}
+            ask + ["--unsure"] * (i >= passes),
+            check=False,
+            stdout=sys.stderr,
+            env={**os.environ, "PYTHONPATH": paths},
         ).returncode
+        if i >= passes and status == NONE_LEFT:
+            return
         if status:
             raise InputError(
                 "calibrate", f"the suite ended with status {status}; what it measured is kept, run it again"

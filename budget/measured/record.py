@@ -7,6 +7,7 @@ by construction.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -19,6 +20,7 @@ ASIDE = "budget.speed/1"  # the schema of entries that are no records
 LARGEST = 500_000_000  # bytes of a results file; a full suite has one or two million
 WAITED = 0.05  # share of the best round spent waiting for a processor; a record with more is not fitted
 SPREAD = 0.5  # distance of the rounds' quartiles over the time; a record with more is not fitted
+CONFIRMED = 0.05  # a case whose two fastest runs are no further apart needs no other one
 TEXTS = ("suite", "case", "implementation", "split", "dtype")
 NEEDED = (*TEXTS, "schema", "device", "workload", "statistic")
 
@@ -35,7 +37,7 @@ class Record(NamedTuple):
     workload: Mapping[str, Any]
     seconds: float
     info: Mapping[str, Any]
-    again: float = 0.0  # how much longer the slowest other run of the case took, over the seconds
+    again: float = math.inf  # how much longer the case's second fastest run took, over the seconds
 
     @property
     def is_network(self) -> bool:
@@ -52,6 +54,11 @@ class Record(NamedTuple):
     def predicted(self) -> bool:
         """Whether the time model describes this implementation: torch's own, not compiled kernels."""
         return self.implementation == "torch"
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether a second run of the case took as long: what others slow on a shared host seldom does."""
+        return self.again <= CONFIRMED
 
     @property
     def disturbed(self) -> bool:
@@ -178,7 +185,6 @@ def newest(paths: Iterable[str], device: str) -> list[Record]:
 
 
 def _least(one: Record, other: Record) -> Record:
-    """The faster of two runs of one case, with how much longer the slowest run took."""
-    slowest = max(r.seconds * (1 + r.again) for r in (one, other))
-    least = min(one, other, key=lambda r: r.seconds)
-    return least._replace(again=slowest / least.seconds - 1)
+    """The faster of two runs of one case, with how much longer the next one took."""
+    first, second, *_ = sorted(s for r in (one, other) for s in (r.seconds, r.seconds * (1 + r.again)))
+    return min(one, other, key=lambda r: r.seconds)._replace(again=second / first - 1)
