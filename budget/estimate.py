@@ -52,7 +52,7 @@ def estimate(
     attention: Attention | None = None,
     execution: Execution | None = None,
     stack: str | Stack | None = None,
-    device: str | Device | None = "h200",
+    device: str | Device | None = None,
     reserve: float | str | None = None,
     layout: str | Mapping[str, Any] | Layout | None = None,
     devices: int | None = None,
@@ -76,6 +76,7 @@ def estimate(
     mode: train (a step), forward, prefill (a prompt) or decode (a token of each sequence). None: not said.
     batch, seq, image, sound: sizes on one device (tokens, pixels along a side, seconds); whole numbers or
     NumPy arrays of one shape.
+    device: its name, or a Device (the first that the cluster is sold with, or h200).
     layout: how a step is spread over devices, as `tp=8,pp=4,dp=16`, a table or a Layout. devices: how many;
     without a layout, the best one of a small search (budget.plan has all that it tried). cluster: what joins
     them. global_batch: samples of all devices in a step, or tokens (`4M-tokens`: the nearest number of whole
@@ -168,7 +169,8 @@ def plan(model: object, devices: int | None = None, **settings: Unpack[Each]) ->
     from .search.layouts import layouts
 
     given = without_none(settings)
-    given["device"], number = several(given.get("device", "h200"), devices)
+    usual = usual_device(given.get("cluster"))
+    given["device"], number = several(given.get("device", usual), devices)
     if number is None or "layout" in given:
         raise InputError("devices", "missing; allowed: how many devices, and no layout")
     return layouts(partial(estimate, model), number, given)
@@ -217,12 +219,13 @@ def _chosen(usual: Mapping[str, Any], asked: Mapping[str, Any], network: Named |
 
 
 def usual_device(cluster: object) -> str:
-    """The device that a cluster is sold with, where one is given. Raises InputError."""
-    if cluster is None:
-        return "h200"
-    from .cluster import named
+    """The first device that a cluster is sold with; H200 where none is given. Raises InputError."""
+    sold: tuple[str, ...] = ()
+    if cluster is not None:
+        from .cluster import named
 
-    return next(iter(named(cluster).sold), "h200")
+        sold = named(cluster).sold
+    return next(iter(sold), "h200")
 
 
 def as_device(device: object) -> Device:

@@ -60,8 +60,11 @@ def test_none_is_not_said():
 
 
 def test_a_cluster_brings_its_device():
-    found = budget.estimate("gpt2", cluster="aws-p4d", layout="dp=8", device=None)
-    assert found.device.id == "a100-40gb"
+    asked = {"cluster": "aws-p4d"}
+    spread = budget.estimate("gpt2", layout="dp=8", **asked)
+    planned = budget.plan("gpt2", 8, **asked).best.estimate
+    served = budget.serve("gpt2", context=256, users=4, layout="tp=2", **asked).full
+    assert {e.device.id for e in (spread, planned, served)} == {"a100-40gb"}
 
 
 def test_one_number_of_users_is_a_list_of_one():

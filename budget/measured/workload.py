@@ -57,7 +57,7 @@ def settings(workload: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _network(workload: Mapping[str, Any]) -> Program:
-    e = estimate(workload["model"], device="h200", **settings(workload))
+    e = estimate(workload["model"], **settings(workload))
     kernels = works(e.program.nodes, e.task.dtype, e.task.execution)
     total = e.hardware.forward + e.hardware.backward
     return _program(e.program, tuple(kernels), total, e.task.dtype, bare=False)

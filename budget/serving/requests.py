@@ -23,7 +23,7 @@ from ..cluster import joining
 from ..config import size, without_none
 from ..device import Device, several
 from ..errors import InputError, wrong
-from ..estimate import estimate
+from ..estimate import estimate, usual_device
 from ..fitting.largest import largest
 from ..layout import layout as parse
 from ..named import TYPE_CHECKING, Any
@@ -83,7 +83,8 @@ def serve(
             raise InputError(
                 f"--{field}", "serving has its own; allowed: --context, --output-tokens, --users"
             )
-    given["device"], devices = several(given.get("device", "h200"), given.pop("devices", None))
+    usual = usual_device(given.get("cluster"))
+    given["device"], devices = several(given.get("device", usual), given.pop("devices", None))
     spread = given.pop("layout", None)
     context = _context(context, answer, length, model, given)
     limits = (("--ttft", ttft, SECONDS), ("--tpot", tpot, SECONDS), ("--rate", rate, PER_SECOND))
