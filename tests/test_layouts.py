@@ -111,7 +111,7 @@ def test_a_global_batch_is_worked_through_in_micro_batches():
         ({"layout": "tp=4,etp=3"}, "layout.etp: got 3; allowed: divisors of tp, 4: 2, 4"),
         (
             {"layout": "dp=4,zero=2", "optimizer": "muon"},
-            "layout.zero: muon steps whole matrices; allowed: 0, and without ep 1",
+            "layout.zero: muon steps whole matrices; allowed: 0, or 1 without ep",
         ),
         ({"layout": "dp=4,zero=1", "optimizer": "shampoo"}, "layout.zero: shampoo steps whole matrices"),
         (

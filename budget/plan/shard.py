@@ -59,7 +59,7 @@ def owned(model: Model, layout: Layout, optimizer: str) -> Model:
     if not layout.zero or is_alone(layout) or among(layout, optimizer) is not None:
         return model
     if optimizer in SHAPED:
-        allowed = "0, and without ep 1" if optimizer == "muon" else "0"
+        allowed = "0, or 1 without ep" if optimizer == "muon" else "0"
         raise InputError("layout.zero", f"{optimizer} steps whole matrices; allowed: {allowed}")
     if layout.zero == 3:  # divided already
         return model
