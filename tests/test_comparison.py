@@ -169,4 +169,9 @@ def test_a_batch_is_said_to_be_a_replica_s_where_more_devices_take_more_samples(
     output = printed(capsys, *args, "--batch", "8")
     assert "a batch is one replica's: steps are of 8, 64 samples (the same: --global-batch)" in output
     assert "replica's" not in printed(capsys, *args, "--global-batch", "64")
+    searched = printed(
+        capsys, "compare", "gpt2", "--device", "2xa100,3xh100", "--global-batch", "65536-tokens"
+    )
+    assert re.search(r"steps are of 64, 6\d samples$", searched, re.MULTILINE)
+    assert "accumulate" not in searched
     assert "replica's" not in printed(capsys, *args, "--mode", "decode")

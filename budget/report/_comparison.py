@@ -162,7 +162,11 @@ def _each(estimates: Sequence[Estimate]) -> str:
     if _same(MANY, estimates) or len(several) < 2:
         return ""
     of_steps = ", ".join(f"{samples:,}" for samples in several)
-    return f"a batch is one replica's: steps are of {of_steps} samples (the same: --global-batch)"
+    asked = any(
+        "accumulate" in e.task.techniques.used for e in estimates
+    )  # as a global batch is worked through
+    same = "" if asked else " (the same: --global-batch)"
+    return f"a batch is one replica's: steps are of {of_steps} samples{same}"
 
 
 def _narrowly(estimates: Sequence[Estimate]) -> str:

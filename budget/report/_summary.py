@@ -149,9 +149,13 @@ def dtypes(e: Estimate) -> str:
 
 
 def techniques(e: Estimate) -> str:
-    """Its techniques and their values, but for what the stack does anyway, which goes without saying."""
+    """Its techniques and their values, but for what goes without saying: what the stack does anyway, and the
+    micro-batches of a layout that was searched for.
+    """
     w = e.task.workload
     usual = e.stack.settings(w.mode, e.task.recompute, e.task.precision, w.seq)
+    if e.searched:
+        usual = {**usual, "accumulate": e.task.techniques.used.get("accumulate")}
     return ", ".join(f"{k} {v}" for k, v in e.task.techniques.used.items() if usual.get(k) != v)
 
 
