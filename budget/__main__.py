@@ -66,7 +66,7 @@ def _run(args: list[str]) -> int:
         lines = (f"  {name:<12}{command.load(name).HELP}" for name in command.names())
         print(INTRO.format(commands="\n".join(lines)))
         return 0
-    if args[0] == "--version":
+    if args[0] in ("--version", "-V", "version"):
         from . import __version__
 
         print(f"compute-budget {__version__}")

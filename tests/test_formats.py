@@ -100,7 +100,7 @@ def test_a_new_file_is_a_format_of_every_command(capsys, monkeypatch):
 @pytest.mark.parametrize("name", ["estimate", "compare", "fit", "list", "validate"])
 def test_an_unknown_format_is_known_before_anything_is_worked_out(capsys, name):
     assert main([name, "--format", "pdf"]) == 2
-    assert "--format: invalid choice: 'pdf' (choose from 'csv'" in capsys.readouterr().err
+    assert "--format: got 'pdf'; allowed: 'csv'" in capsys.readouterr().err
 
 
 def test_the_breakdown_over_time_has_the_estimate_s_picture(capsys):

@@ -131,10 +131,10 @@ def test_more_money_buys_a_lower_loss():
 
 
 BAD = [
-    ({}, "budget: got none"),
-    ({"compute": 1e20, "usd": 5}, "budget: got compute and usd"),
-    ({"devices": 8}, "budget: got none"),
-    ({"devices": 8, "days": 30, "usd": 5}, "budget: devices with days"),
+    ({}, "plan: got no budget"),
+    ({"compute": 1e20, "usd": 5}, "plan: got compute and usd"),
+    ({"devices": 8}, "plan: got no budget"),
+    ({"devices": 8, "days": 30, "usd": 5}, "plan: got usd, and devices with days"),
     ({"devices": 1.5, "days": 30}, "devices: got 1.5"),
     ({"compute": 0}, "compute: got 0"),
     ({"compute": float("nan")}, "compute: got nan"),
@@ -149,7 +149,7 @@ BAD = [
     ({"loss": 5e6}, "loss: got 5e.06; allowed: below"),
     ({"loss": 2, "params": 1e9}, "loss: got 2; allowed: above 2.17"),
     ({"loss": 2, "law": "kaplan"}, "law: kaplan says nothing of a loss"),
-    ({"loss": 2, "usd": 1e6}, "budget: got usd and loss"),
+    ({"loss": 2, "usd": 1e6}, "plan: got usd and loss"),
     ({"compute": 1e20, "pue": 0.5}, "pue: got 0.5"),
     ({"compute": 1e20, "grid": "Atlantis"}, "grid: unknown name"),
     ({"compute": 1e20, "dtype": "fp3"}, "dtype"),

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from importlib import import_module
 
+from .. import device
 from ..errors import InputError, nearest, unknown
 from ._parser import Parser
 
@@ -47,5 +48,7 @@ def of_another(flag: str) -> str:
 def too_many(word: str) -> InputError:
     """The error for a word that nothing takes, which may be one of a list."""
     number = f"; a number has a flag, as --devices {word}" if word.isdecimal() else ""
+    if device.find(word):
+        number = f"; a device has a flag, --device {word}"
     way = "; a list is one word: 784,256,10 or tp=8,pp=2" if re.fullmatch(r"(\w+=)?\d+", word) else ""
     return InputError("usage", f"{word!r} is one argument too many{number}{way}")

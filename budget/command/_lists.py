@@ -26,6 +26,10 @@ def sizes(field: str, text: str | None) -> Any:
     numbers: list[Any] = []
     if re.search(r",0\d\d(?!\d)", text):
         raise InputError(field, f"got {text}, a list with thousands in it; allowed: {text.replace(',', '')}")
+    if re.fullmatch(r"\d{1,3},\d{3}", text) and (whole := int(text.replace(",", ""))).bit_count() == 1:
+        raise InputError(
+            field, f"got {text}, which may be a list; allowed: {whole}, or '{text.replace(',', ', ')}'"
+        )
     for part in text.split(","):
         low, dots, high = part.partition("..")
         numbers += _doubled(field, size(low), size(high)) if dots else [size(part)]

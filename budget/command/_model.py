@@ -15,6 +15,7 @@ from ..errors import InputError, unknown
 from ..estimate import usual_device
 from ..named import Any
 from ..plan import fields
+from ..read import preset
 from ..read.source import resolve
 from ..size import number
 from ..stack import usual
@@ -144,10 +145,19 @@ def source(args: Namespace, rest: list[str]) -> tuple[str, list[str]]:
     if len(named) > 1:
         raise InputError("model", "name one of PRESET, --arch and --config, not several")
     if args.arch is not None and args.arch not in architectures.names():
-        raise unknown("--arch", args.arch, architectures.names(), "`budget list architectures` has the names")
+        raise _no_architecture(args.arch)
     if args.config is not None:
         return os.path.join(".", args.config) if os.sep not in args.config else str(args.config), flags
     return str(named[0]) if named else DEFAULT_ARCH, flags
+
+
+def _no_architecture(name: str) -> InputError:
+    """The error for a name that is no architecture's; it may be a preset's."""
+    try:
+        preset.look_up(name)
+    except InputError:
+        return unknown("--arch", name, architectures.names(), "`budget list architectures` has the names")
+    return InputError("--arch", f"{name!r} is the name of a model; allowed: the name alone, without --arch")
 
 
 def from_file(spec: str, args: Namespace) -> tuple[Any, dict[str, Any]]:

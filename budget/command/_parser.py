@@ -92,6 +92,7 @@ class Parser(ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise what argparse would print."""
         field, _, problem = message.removeprefix("argument ").partition(": ")
+        problem = re.sub(r"invalid choice: (.+) \(choose from (.+)\)", r"got \1; allowed: \2", problem)
         if problem.startswith("expected") and (allowed := self.meanings().get(field[2:])):
             problem = f"{problem}: {allowed}"
         raise (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from argparse import Namespace
 
+from .. import device
 from ..comparison import compare
 from ..errors import InputError
 from ..report._comparison import answer
@@ -41,6 +42,9 @@ def run(args: Namespace, rest: list[str]) -> int:
     models = [name for word in models for name in ([word] if os.path.exists(word) else word.split(","))]
     if any(word.partition("=")[0] == "--run" for word in rest):
         raise InputError("--run", "compare takes models; allowed: budget estimate --run FILE --device A,B")
+    if boards := [name for name in models if device.find(name)]:
+        problem = "is a device; it has a flag, in one word"
+        raise InputError("usage", f"{boards[0]!r} {problem}: --device h100,{boards[0]}")
     if not models and not args.module:
         raise InputError("usage", "name the models to compare")
     if rest and not models:

@@ -100,9 +100,14 @@ def _architectures(name: str | None) -> Answer:
         return _listed(Table(columns, fields), f"{name}: {_first_line(module)}\n\n{flags.rstrip()}")
     rows = [(n, _first_line(architectures.load(n))) for n in _with(name, architectures.names())]
     width = 2 + max(map(len, architectures.names()))
-    lines = [f"{n:<{width}}{text}"[:79] for n, text in rows]
+    lines = [_cut(f"{n:<{width}}{text}") for n, text in rows]
     table = Table((Column("name", "architecture"), Column("what", "what")), rows, lines=lambda: lines)
     return _listed(table, foot="flags of one: budget list architectures NAME")
+
+
+def _cut(line: str, most: int = 79) -> str:
+    """A line without its last words, where there is no room for them."""
+    return line if len(line) <= most else f"{line[: most - 3].rpartition(' ')[0]} ..."
 
 
 def _first_line(module: object) -> str:
@@ -117,7 +122,7 @@ def _families(word: str | None) -> Answer:
         return _fields([*about.items(), *family["classes"].items()], str(word), "families")
     families = [(n, hf_families.load(n)) for n in _having(word, "families")]
     rows = [(n, of["arch"], len(of["classes"]), of.get("note", "")) for n, of in families]
-    lines = [f"{n:<27}{arch:<17}{classes:>2}  {note}"[:79].rstrip() for n, arch, classes, note in rows]
+    lines = [_cut(f"{n:<27}{arch:<17}{classes:>2}  {note}".rstrip()) for n, arch, classes, note in rows]
     columns = tuple(Column(x, x) for x in ("family", "architecture", "classes", "note"))
     return _listed(
         Table(columns, rows, lines=lambda: lines), foot="classes of one: budget list families NAME"

@@ -130,8 +130,13 @@ def _folder(folder: str) -> Mapping[str, Any]:
     files = sorted(name for name in os.listdir(folder) if name.endswith(".gguf"))
     if len(files) == 1:
         return load(os.path.join(folder, files[0]))
-    problem = f"{as_path(folder)} has no config.json, and {len(files)} files of .gguf; allowed: one"
-    raise InputError("config", problem)
+    if files:
+        raise InputError(
+            "config", f"{as_path(folder)} has {len(files)} files of .gguf; allowed: one, by its name"
+        )
+    raise InputError(
+        "config", f"{as_path(folder)} has no config.json and no .gguf; allowed: a folder that has one"
+    )
 
 
 def load_json(path: str) -> Mapping[str, Any]:

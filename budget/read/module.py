@@ -84,9 +84,8 @@ def check(model: Any, mode: str, requested: Mapping[str, Any], config: Iterable[
         raise InputError("attention", "a torch module calls its own; allowed: nothing here")
     nameless = unnamed() if techniques else ()
     for name in (*config, *(name for name in techniques if name not in nameless)):
-        raise InputError(
-            name, "a torch module's dimensions have no names; allowed: with a built-in architecture"
-        )
+        problem = "a torch module's dimensions have no names, nor a captured class's"
+        raise InputError(name, f"{problem}; allowed: with a built-in architecture")
     if techniques.get("precision", "pure") not in ("pure", "master"):
         raise InputError(
             "precision", "a torch module casts by itself, in torch.autocast; allowed: pure, master"

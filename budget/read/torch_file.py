@@ -31,9 +31,7 @@ def load(spec: str) -> tuple[Any, Any]:
     if not path or not name.isidentifier():
         raise InputError("--module", f"got {as_path(spec)}; allowed: path/file.py:factory")
     if not os.path.isfile(path):
-        way = (
-            "; allowed: a file whose function returns the module" if "." in path and ".py" not in path else ""
-        )
+        way = "" if path.endswith(".py") else "; allowed: path/file.py:factory, which returns the module"
         raise InputError("--module", f"no file {as_path(path)}{way}")
     factory = _attribute(path, name)
     network = factory if isinstance(factory, torch.nn.Module) else _make(factory, f"{name} in {path}")

@@ -141,13 +141,12 @@ def _one_budget(given: dict[str, float]) -> dict[str, float]:
     both = "devices" in given and "days" in given
     if not spent and not sizes and not both:
         allowed = f"{', '.join(SPENT)}, params, tokens, or devices with days"
-        raise InputError("budget", f"got none; allowed: one of {allowed}")
+        raise InputError("plan", f"got no budget; allowed: one of {allowed}")
     if len(spent) > 1 or (spent and len(sizes) > 1):
-        raise InputError("budget", f"got {' and '.join([*spent, *sizes])}; allowed: one of them")
+        raise InputError("plan", f"got {' and '.join([*spent, *sizes])}; allowed: one of them")
     if both and (spent or len(sizes) > 1):
-        raise InputError(
-            "budget", f"devices with days is one, {spent[0] if spent else 'params and tokens'} another"
-        )
+        other = spent[0] if spent else "params and tokens"
+        raise InputError("plan", f"got {other}, and devices with days; allowed: one of the two")
     return given
 
 
