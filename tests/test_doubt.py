@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import budget
+from budget.answer.unsaid import unsure
 from budget.fold.doubt import WITHIN, both, carrying
 
 ON = {"batch": 4, "seq": 512, "precision": "autocast"}
@@ -18,7 +19,7 @@ def width(found):
 
 def test_one_device_has_its_kernels_own():
     e = budget.estimate("gpt2", device="h100", **ON)
-    assert e.interval == (e.profile.low, e.profile.high)
+    assert e.interval == tuple(end ** unsure(e) for end in (e.profile.low, e.profile.high))
 
 
 def test_links_between_boards_of_a_desktop_are_less_sure_than_nvlink():
@@ -36,7 +37,7 @@ def test_it_is_what_slower_and_faster_links_take(layout):
             "gpt2", device="4090", layout=layout, global_batch=8, cluster=carrying(e.cluster, sign), **ON
         )
         other = abs(math.log(moved.times.step / e.times.step))
-        assert math.log(end) == pytest.approx(math.hypot(math.log(own), other))
+        assert math.log(end) == pytest.approx(math.hypot(math.log(own) * unsure(e), other))
 
 
 def test_independent_factors():

@@ -15,7 +15,17 @@ from budget.bench.published import fit as fitting
 from budget.bench.published import inference, measured
 from budget.bench.published._terms import WITHOUT
 from budget.bench.published.fit import NORMS, fit, predictions, start
-from budget.bench.published.intervals import COVERAGE, KNOWN, PROMPT, Widths, held, holding, intervals, widths
+from budget.bench.published.intervals import (
+    COVERAGE,
+    KNOWN,
+    PROMPT,
+    Powers,
+    Widths,
+    held,
+    holding,
+    intervals,
+    widths,
+)
 from budget.bench.published.kernels import batches, seconds
 from budget.bench.published.measured import cases
 from budget.bench.published.picture import picture
@@ -216,12 +226,14 @@ def test_an_interval_knows_nothing_of_what_is_left_out_with_a_row():
 def test_left_out_and_asked_by_a_user_a_pair_has_one_interval():
     """What the judge of pairs left out takes is what an answer of a file with these intervals says."""
     row = next(c for c in some() if c.stack == "gpt-fast" and c.quantity == "tpot_s")
-    within = Widths({("gpt-fast", "sm80"): 2.0, ("gpt-fast", "sm90"): 1.4}, {"gpt-fast": 1.5}, 3.0, 2.0)
+    within = Widths(
+        {("gpt-fast", "sm80"): 2.0, ("gpt-fast", "sm90"): 1.4}, {"gpt-fast": 1.5}, 3.0, Powers(2.0)
+    )
     answer = budget.estimate("gpt2", mode="decode", seq=128, device="h100", stack="gpt-fast")
     stack = answer.stack._replace(intervals=within.on("gpt-fast"))
     for generation, width in (("sm80", 2.0), ("sm90", 1.4), ("of nobody's", 2.0)):
         device = answer.device._replace(generation=generation)
-        shared = answer.profile._replace(prompt=within.prompt)
+        shared = answer.profile._replace(prompt=within.powers.prompt)
         for mode, quantity, wide in (("decode", "tpot_s", width), ("prefill", "ttft_s", width**2)):
             asked = software.profile(shared, device, stack, "bfloat16", mode=mode)
             assert (asked.low, asked.high) == pytest.approx((1 / wide, wide))
@@ -235,10 +247,31 @@ def test_prompts_have_wider_intervals_by_as_much_as_they_are_further_off():
     rows = [c._replace(id=f"{c.id} {k}", source=str(k)) for k in range(9) for c in some()]
     errors = {c.key: drawn.normal(0, 0.3 if c.quantity == PROMPT else 0.1) for c in rows}
     within = intervals(rows, errors, errors, errors, errors)
-    assert within.prompt == pytest.approx(3, rel=0.2)
+    assert within.powers.prompt == pytest.approx(3, rel=0.2)
     for quantity in {c.quantity for c in rows}:
         inside = [abs(errors[c.key]) <= math.log(within.of(c)) for c in rows if c.quantity == quantity]
         assert np.mean(inside) == pytest.approx(COVERAGE, abs=0.05)
+
+
+def test_the_longer_a_device_waits_for_its_host_the_wider_is_the_interval():
+    """By as much as such rows are further off, and judged as it is answered: a model of a few small layers,
+    eager, waits for most of a token, a large one for little of its prompt.
+    """
+    drawn = np.random.default_rng(0)
+    rows = [c._replace(id=f"{c.id} {k}", source=str(k), host=k % 3 / 2) for k in range(36) for c in some()]
+    errors = {c.key: drawn.normal(0, 0.1 * (1 + c.host)) for c in rows}
+    within = intervals(rows, errors, errors, errors, errors)
+    assert within.powers.host == pytest.approx(2, rel=0.25)
+    for host in {c.host for c in rows}:
+        inside = [abs(errors[c.key]) <= math.log(within.of(c)) for c in rows if c.host == host]
+        assert np.mean(inside) == pytest.approx(COVERAGE, abs=0.05)
+    asked = {"device": "h100", "stack": "transformers", "batch": 1}
+    token = budget.estimate("gpt2", mode="decode", seq=128, **asked)
+    prompt = budget.estimate("qwen3-8b", mode="prefill", seq=8192, **asked)
+    for e in (token, prompt):
+        row = rows[0]._replace(quantity="tpot_s", host=float(e.times.overhead / e.times.step))
+        assert e.interval[1] == pytest.approx(e.profile.high ** Powers(host=e.profile.host).of(row))
+    assert token.times.overhead > 0.5 * token.times.step and token.interval[1] > prompt.interval[1]
 
 
 def test_nine_of_ten_of_each_kind_are_held_of_what_trains_and_of_what_serves():

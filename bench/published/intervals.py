@@ -6,6 +6,8 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+import numpy as np
+
 from budget.device.generation import interval_on
 from budget.measured.calibration import interval
 from budget.named import Any, NamedTuple
@@ -34,15 +36,28 @@ KNOWN = Group(lambda c: (c.stack, c.generation), lambda c: c.key)
 ELSEWHERE = Group(lambda c: c.stack, lambda c: c.generation)
 
 
+class Powers(NamedTuple):
+    """By how much more than others an answer is off, as powers of its interval's ends: a prompt's, and one
+    whose time is all the host's.
+    """
+
+    prompt: float = 1.0
+    host: float = 1.0
+
+    def of(self, c: Case) -> float:
+        """A row's."""
+        return (self.prompt if c.quantity == PROMPT else 1.0) * (1 + (self.host - 1) * c.host)
+
+
 class Widths(NamedTuple):
     """Factors within which nine of ten measured times lie: of a pair of a stack and a generation that was
-    measured, of a stack on any other generation, of any other stack. prompt: the power of all for a prompt.
+    measured, of a stack on any other generation, of any other stack; and the powers of all of them.
     """
 
     here: Mapping[Any, float]
     elsewhere: Mapping[Any, float]
     anywhere: float
-    prompt: float
+    powers: Powers
 
     def on(self, stack: str) -> dict[str, tuple[float, float]]:
         """A stack's intervals, as its file has them."""
@@ -54,7 +69,7 @@ class Widths(NamedTuple):
         """What an answer like this row has."""
         known = interval_on(self.on(c.stack), c.generation)
         width = known[1] if known else self.anywhere
-        return width**self.prompt if c.quantity == PROMPT else width
+        return width ** self.powers.of(c)
 
 
 def intervals(found: Sequence[Case], rows: Errors, pairs: Errors, sources: Errors, stacks: Errors) -> Widths:
@@ -63,8 +78,8 @@ def intervals(found: Sequence[Case], rows: Errors, pairs: Errors, sources: Error
     No pair that trains is surer than all together, by sources left out: how far off a page is that nobody had
     read does not follow from how well its pair's rows fit (552 such rows: a rank correlation of 0.05).
     """
-    prompt = less_sure(found, sources)
-    rows, pairs, sources, stacks = (as_others(found, of, prompt) for of in (rows, pairs, sources, stacks))
+    powers = less_sure(found, sources)
+    rows, pairs, sources, stacks = (as_others(found, of, powers) for of in (rows, pairs, sources, stacks))
     counts = Counter(map(KNOWN.of, found))
     trained = {KNOWN.of(c) for c in found if c.trains}
     least = interval([sources[c.key] for c in found if c.trains], COVERAGE)
@@ -74,21 +89,33 @@ def intervals(found: Sequence[Case], rows: Errors, pairs: Errors, sources: Error
         if counts[g] >= FEWEST
     }
     anywhere = interval([stacks[c.key] for c in found], COVERAGE)
-    return Widths(here, widths(found, pairs, ELSEWHERE, sources), anywhere, prompt)
+    return Widths(here, widths(found, pairs, ELSEWHERE, sources), anywhere, powers)
 
 
-def less_sure(found: Sequence[Case], errors: Errors) -> float:
-    """How many times as large as the other errors of what serves those of prompts are in the mean."""
+def less_sure(found: Sequence[Case], errors: Errors) -> Powers:
+    """How many times as large as other errors of what serves those of prompts are in the mean, and of these
+    two, those of what waits for the host for all of its time.
+    """
     serving = [c for c in found if not c.trains]
-    prompts, others = (
-        [abs(errors[c.key]) for c in serving if (c.quantity == PROMPT) == is_one] for is_one in (True, False)
-    )
-    return _mean(prompts) / _mean(others) if prompts and others else 1.0
+    prompt = _times(serving, errors, lambda c: float(c.quantity == PROMPT))
+    host = _times(serving, as_others(serving, errors, Powers(prompt)), lambda c: c.host)
+    return Powers(prompt, max(host, 1.0))
 
 
-def as_others(found: Iterable[Case], errors: Errors, prompt: float) -> dict[str, float]:
-    """The errors, with those of prompts as large as others'."""
-    return {c.key: errors[c.key] / (prompt if c.quantity == PROMPT else 1.0) for c in found}
+def _times(found: Sequence[Case], errors: Errors, part: Callable[[Case], float]) -> float:
+    """How many times as large as those of none of a kind the errors are of what is all of it, by the line
+    through the errors of rows that are of it in part.
+    """
+    shares, sizes = [part(c) for c in found], [abs(errors[c.key]) for c in found]
+    if len({*shares}) < 2:
+        return 1.0
+    slope, none = np.polyfit(shares, sizes, 1)
+    return float((none + slope) / none) if none > 0 else 1.0
+
+
+def as_others(found: Iterable[Case], errors: Errors, powers: Powers) -> dict[str, float]:
+    """The errors, with those of prompts, and of what waits for the host, as large as others'."""
+    return {c.key: errors[c.key] / powers.of(c) for c in found}
 
 
 def widths(

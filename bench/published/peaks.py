@@ -14,7 +14,6 @@ import argparse
 import json
 import math
 import os
-import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,7 +27,7 @@ from budget.named import Any, NamedTuple
 from budget.table import DATA
 
 from .intervals import COVERAGE, parts
-from .measured import publication
+from .measured import first, publication
 from .predict import predict
 from .table import read
 
@@ -42,7 +41,6 @@ ABOUT = {
 ANY = ""  # a stack that no publication has
 ELSE = math.log(3)
 OTHERS = 8  # as many publications of other software are mixed with a stack's own: of few, one would rule
-FIRST = re.compile(r"\bfirst (?:([+-][\d.]+)%|([\d.]+) of measured)")  # predicted, in a true test's notes
 
 
 class Peak(NamedTuple):
@@ -94,9 +92,8 @@ def peaks(tables: Iterable[str]) -> Iterator[Peak]:
 
 def _error(ratio: float, notes: str) -> float:
     """The logarithm of measured over predicted: over what was predicted first, where notes say it."""
-    match = FIRST.search(notes)
-    first = -math.log(1 + float(match[1]) / 100 if match[1] else float(match[2])) if match else math.inf
-    return first if abs(first) <= ELSE else math.log(ratio)
+    then = first(notes)
+    return math.log(ratio) if then is None or abs(then) > ELSE else -then
 
 
 def intervals(rows: Sequence[Peak]) -> dict[tuple[str, str, str], Ends]:

@@ -68,7 +68,8 @@ def _predict(row: Row, a: Asked) -> Predicted:
         of = kind(estimates[0].task.workload.mode)
         return Predicted(row, a, value, value * low, value * high, stack=stack, mode=of)
     time = sum(seconds(p, e) for p, e in zip(a.parts, estimates, strict=True))
-    low, high = estimates[0].interval
+    longest = max(zip(a.parts, estimates, strict=True), key=lambda part: seconds(*part))
+    low, high = longest[1].interval
     if a.work:
         return Predicted(row, a, a.work / time, a.work / (time * high), a.work / (time * low), stack=stack)
     return Predicted(row, a, time, time * low, time * high, stack=stack)

@@ -68,7 +68,7 @@ def main(argv: list[str]) -> int:
     if options.write:
         serving = [c for c in cases if c.quantity == "tpot_s" and c.parts[0].waits > 0]
         within = intervals(cases, *(errors[name] for name in LEFT_OUT))
-        rows = as_others([*judges, *serving], {**errors[next(iter(LEFT_OUT))], **judged}, within.prompt)
+        rows = as_others([*judges, *serving], {**errors[next(iter(LEFT_OUT))], **judged}, within.powers)
         several = widths([*judges, *serving], rows, ELSEWHERE)
         write(cases, numbers, within, several)
         page(cases, errors, table, terms)
@@ -116,9 +116,8 @@ def write(cases: Sequence[Case], numbers: Numbers, within: Widths, several: Mapp
     several: by stack, the factor of an interval on several devices.
     """
     least, most = 1 / within.anywhere, within.anywhere
-    profile = base(numbers)._replace(
-        low=least, high=most, kernels=(least, most), prompt=_short(within.prompt)
-    )
+    powers = {name: _short(power) for name, power in within.powers._asdict().items()}
+    profile = base(numbers)._replace(low=least, high=most, kernels=(least, most), **powers)
     save(profile, FOLDER, NOTES)
     for name in stacks.names():
         path = os.path.join(DATA, "stacks", f"{name}.json")

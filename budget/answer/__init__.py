@@ -26,7 +26,7 @@ from ..size import is_zero
 from ..stack import Stack
 from .face import Shown
 from .held import Held, ranges
-from .unsaid import faster, slower
+from .unsaid import faster, slower, unsure
 
 if TYPE_CHECKING:
     from ..cluster import Cluster
@@ -100,7 +100,8 @@ class Estimate(Shown, _Estimate):
     @cached_property
     def interval(self) -> tuple[Any, Any]:
         """The factors of a time within which nine of ten measured ones lie."""
-        own = self.profile.low * faster(self), self.profile.high * slower(self)
+        low, high, power = self.profile.low, self.profile.high, unsure(self)
+        own = low**power * faster(self), high**power * slower(self)
         if self.spread is None or self.cluster is None:
             return own
         from ..fold.doubt import interval  # not for one device

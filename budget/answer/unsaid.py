@@ -38,6 +38,13 @@ def faster(e: Estimate) -> Size:
     return minimum(_times(e, e.device, e.profile._replace(dispatch=dispatch)), 1.0)
 
 
+def unsure(e: Estimate) -> Size:
+    """The power of both ends of its interval: the longer the device waits for a host of which nobody says how
+    fast it is, the less sure the time is.
+    """
+    return 1 + (e.profile.host - 1) * e.times.overhead / e.times.step
+
+
 def _is_known(e: Estimate) -> bool:
     """Whether its machine was measured as it runs, or is one of several, whose intervals are their own."""
     return e.spread is not None or e.profile.provenance == "measured"

@@ -107,6 +107,7 @@ class Profile(NamedTuple):
     low: float  # the ends of a 90 % interval, as multiples of the predicted time
     high: float
     prompt: float = 1.0  # the power to which both are raised for a prompt
+    host: float = 1.0  # the same where all of the time is the host's
     kernels: tuple[float, float] = (1.0, 1.0)  # the same for a single kernel
     dtypes: tuple[str, ...] = ()  # those that were measured; none: any
     source: str = ""

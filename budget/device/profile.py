@@ -143,6 +143,7 @@ def parse(about: Any, file: str) -> Profile:
         low=field("low", checked.number, LEAST, 1),
         high=field("high", checked.number, 1, MOST),
         prompt=field("prompt", checked.number, LEAST, MOST),
+        host=field("host", checked.number, LEAST, MOST),
         kernels=field("kernels", _row, 2, LEAST),
         dtypes=field("dtypes", checked.texts),
         source=field("source", checked.text),
