@@ -74,6 +74,18 @@ def test_a_stack_without_tensor_units_has_the_ordinary_ones_rate(tmp_path):
     assert slower == pytest.approx(attention * device.rate("vector") / device.rate("fp16"))
 
 
+def test_torch_multiplies_float16_as_float32_where_pairs_add_up_in_float16():
+    """A P100: torch asks for sums in float32, so convolutions gain nothing from its packed float16."""
+    device = load("p100")
+    rates = {
+        (name, dtype): profile_for(device, dtype, stack.load(name)).forms["conv"].share * device.rate(dtype)
+        for name in ("diffusers", "tensorrt")
+        for dtype in ("fp16", "fp32")
+    }
+    assert rates["diffusers", "fp16"] == pytest.approx(rates["diffusers", "fp32"])
+    assert rates["tensorrt", "fp16"] > 1.5 * rates["tensorrt", "fp32"]
+
+
 @pytest.mark.parametrize(
     ("network", "short", "long"), [("qwen3.5-27b", 974.38, 659.45), ("gemma-4-31b", 743.82, 467.26)]
 )

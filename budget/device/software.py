@@ -41,6 +41,9 @@ WHOLE = 64.0
 # Seconds to start a kernel from a recurrent layer's own loop: half a step of an LSTM of 40 units. Source:
 # cudnn-rnn.
 LOOP_S = 3.3e-6
+# Generations that have no tensor units and multiply float16 in pairs, at twice float32's rate, with sums in
+# float16. Sources: techpowerup, aten-cudnn.
+PAIRS = ("sm53", "sm60", "sm62")
 COPIES = 25 / 31.5  # the fraction of a host link's rate that copies reach. Source: pcie
 
 
@@ -136,14 +139,22 @@ def _as_tf32(base: Profile, device: Device, stack: Stack, dtype: str, kind: str)
 
 
 def _kind(stack: Stack, device: Device, dtype: str) -> str:
-    """The format of the units that compute a stack's products: fp32 without tensor units."""
-    return dtype if stack.tensor_units_on(device.generation) else "fp32"
+    """The format of the units that compute a stack's products: fp32 on ordinary units."""
+    return "fp32" if _ordinary(stack, device, dtype) else dtype
 
 
 def _units(stack: Stack, device: Device, dtype: str) -> float:
     """The rate of the units that compute a stack's products, over the peak in a dtype."""
     kind = short_name(dtype)
-    return device.rate(kind if stack.tensor_units_on(device.generation) else "vector") / device.rate(kind)
+    return device.rate("vector" if _ordinary(stack, device, dtype) else kind) / device.rate(kind)
+
+
+def _ordinary(stack: Stack, device: Device, dtype: str) -> bool:
+    """Whether a stack's products are computed as float32's: where it leaves tensor units alone, and torch's
+    where only pairs are faster that add up in float16, as torch asks for sums in float32.
+    """
+    pairs = device.generation in PAIRS and short_name(dtype) == "fp16" and stack.allocator == "torch"
+    return pairs or not stack.tensor_units_on(device.generation)
 
 
 def _matmuls(
