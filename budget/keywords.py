@@ -105,6 +105,7 @@ Quantize = Literal[
     "ud_q4_k_xl",
     "ud_q3_k_xl",
     "ud_q2_k_xl",
+    "ud_iq4_xs",
 ]
 
 

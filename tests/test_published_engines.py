@@ -21,7 +21,7 @@ def test_torch_s_names_of_number_formats_are_those_of_others(word, same):
         ("INT8 (W8A8)", "W8A8"), ("SmoothQuant INT8", "W8A8"), ("W8A8-FP8", "fp8"), ("INT8 W8A16", "W8A16"),
         ("weight-only int8", "int8"), ("bnb-4bit", "nf4"), ("BitsAndBytes 8-bit", "int8"), ("none", ""),
         ("AutoRound", "W4A16"), ("unquantized", ""), ("16-bit", ""), ("UD-Q4_K_XL", "ud_q4_k_xl"),
-        ("UD-Q2_K_XL", "ud_q2_k_xl"), ("UD-IQ4_XS", "iq4_xs"), ("Q4_K - Medium", "Q4_K_M"),
+        ("UD-Q2_K_XL", "ud_q2_k_xl"), ("UD-IQ4_XS", "ud_iq4_xs"), ("Q4_K - Medium", "Q4_K_M"),
     ],
 )  # fmt: skip
 def test_what_is_multiplied_in_eight_bits_is_said_by_any_word_of_several(word, same):

@@ -60,6 +60,7 @@ FORMATS = (
     "q3_k_m", "q3_k_s", "q2_k", "q2_k_s", "iq4_nl", "iq4_xs", "iq3_m", "iq3_s", "iq3_xs", "iq3_xxs", "iq2_m",
     "iq2_s", "iq2_xs", "iq2_xxs", "iq1_m", "iq1_s", "mxfp4_moe", "q6_k_l", "q6_k_xl", "q5_k_l", "q4_k_l",
     "q3_k_xl", "q2_k_l", "ud_q5_k_xl", "ud_q4_k_xl", "ud_q3_k_xl", "ud_q2_k_xl",
+    "ud_iq4_xs",
 )  # fmt: skip
 ATTENTION = {QUERY: "query", KEY: "key", VALUE: "value", OUTPUT: "output", QKV: "qkv"}
 DENSE = {GATED: "up", UP: "up", DOWN: "down"}
@@ -139,8 +140,7 @@ def gguf(model: Model, form: str, *, train: bool = False, widened: bool = False,
     if train:
         raise InputError("quantize", f"got {form}, which is for inference; allowed: nf4, nf4-dq, int8")
     untrained(model, "quantize")
-    mix = {**_mix(form), **({"expert": experts} if experts else {})}
-    rest = _rest(model, mix)
+    mix, rest = _parted(model, {**_mix(form), **({"expert": experts} if experts else {})})
     types = _types(model, mix, rest)
     heads, tables = (
         {t.name for o, _ in walk(model.nodes) if o.tag == tag for t in o.weights} for tag in (HEAD, EMBED)
@@ -183,12 +183,14 @@ def _mix(form: str) -> Mapping[str, Any]:
     return {**_mix(own["like"]), **own} if "like" in own else own
 
 
-def _rest(model: Model, mix: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The rule of what every token reads: where layers with states and experts are in a network, a type for
-    these alone in some formats (`hybrid`).
+def _parted(model: Model, mix: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """The rules of experts that tokens pick and of the rest. Where a network has both layers with states and
+    experts, some formats (`hybrid`) have another type for the rest, and may have others for experts.
     """
-    has = {SSM_IN, EXPERT_DOWN} <= {o.tag for o, _ in walk(model.nodes)}
-    return {"most": mix["hybrid"], "head": mix["hybrid"]} if has and "hybrid" in mix else mix
+    if "hybrid" not in mix or not {SSM_IN, EXPERT_DOWN} <= {o.tag for o, _ in walk(model.nodes)}:
+        return mix, mix
+    rest = mix["hybrid"]["rest"]
+    return {**mix, **mix["hybrid"]}, {"most": rest, "head": rest}
 
 
 def _with_more(o: Op, types: Sequence[str]) -> Op:
