@@ -66,47 +66,47 @@ class Lifetimes:
         """Write down the events of steps. `scopes`: what is known here, then in the blocks around it; `home`:
         where gradients of weights stay.
         """
-        here, events, last, storages = scopes[0], self.events, self.last, self.storages
+        here, events, last = scopes[0], self.events, self.last
         for step in nodes:
             if isinstance(step, Repeat):
                 self.repeat(step, scopes, home)
                 continue
-            o, reads, inputs, writes, extra, let_go = step
             now = len(events)
-            for name, size in inputs:
+            for name, size in step.inputs:
                 if name not in here:
                     self.put(name, size, scopes)
-            for name in reads:
+            for name in step.reads:
                 if name in here:
                     last[here[name]] = now
-            if let_go in here:  # a network's last operator has it from outside
-                self.arrived[now] = here[let_go]
+            if step.let_go in here:  # a network's last operator has it from outside
+                self.arrived[now] = here[step.let_go]
             made: list[int] = []
-            for name, source, kind, size in writes:
+            for name, source, kind, size in step.writes:
                 if source in here:
-                    here[name] = shared = here[source]
-                    last[shared] = now
-                    continue
-                storage = len(storages)
-                if kind not in STAYS:
-                    storages.append((kind, size))
-                elif kind == "gradients" and name in home:  # there already: the new one is added to it
-                    storages.append(("temporaries", 0 if o.tag == ADDS else size))
-                    if name in reads and here.get(name) == home[name]:  # in whose place the sum is
-                        made.append(storage)
-                        last[storage] = now
-                        continue
+                    here[name] = storage = here[source]
                 else:
-                    adds = o.tag == ADDS
-                    there = adds or (self.resident and kind == "kv_cache")
-                    self.buffers = self.buffers + size * self.times if adds else self.buffers
-                    storages.append((kind, 0 if there else size))
-                    home[name] = storage
-                    self.keep.add(storage)
-                here[name] = storage
-                made.append(storage)
+                    storage = self.write(step, name, kind, size, here, home)
+                    made.append(storage)
                 last[storage] = now
-            events.append((o, made, [], extra, None))
+            events.append((step.op, made, [], step.extra, None))
+
+    def write(self, step: Step, name: str, kind: str, size: Size, here: Scope, home: Scope) -> int:
+        """The storage of a tensor that a step makes."""
+        storage, adds = len(self.storages), step.op.tag == ADDS
+        if kind not in STAYS:
+            self.storages.append((kind, size))
+        elif kind == "gradients" and name in home:  # there already: the new one is added to it
+            self.storages.append(("temporaries", 0 if adds else size))
+            if name in step.reads and here.get(name) == home[name]:  # in whose place the sum is
+                return storage
+        else:
+            there = adds or (self.resident and kind == "kv_cache")
+            self.buffers = self.buffers + size * self.times if adds else self.buffers
+            self.storages.append((kind, 0 if there else size))
+            home[name] = storage
+            self.keep.add(storage)
+        here[name] = storage
+        return storage
 
     def put(self, name: str, size: Size, scopes: Iterable[Scope]) -> None:
         """Write down an input of the network: it is there from the start to the end, in all blocks."""

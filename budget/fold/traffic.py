@@ -106,9 +106,9 @@ def moved(ops: Sequence[Op], first: Op, dtype: str, read: Reads) -> tuple[Size, 
     root = read.root
     movers, made = handed(ops, read)
     for o in movers:
-        rule, ins = o.rule, [t.name for t in o.ins]
+        part = o.rule.part
         # Into what is there a part is written; nothing of it is read.
-        for t in o.ins[:-1] if rule.part and rule.updates else o.ins:
+        for t in o.ins[:-1] if part and o.rule.updates else o.ins:
             name = t.name
             if t.role == HOST:
                 host = host + moved_bytes(t, o, dtype)
@@ -119,17 +119,20 @@ def moved(ops: Sequence[Op], first: Op, dtype: str, read: Reads) -> tuple[Size, 
                 if t.role in WEIGHTS and o.kind == "contract":
                     weights = weights + size
         for t in o.outs:
-            name = t.name
             if t.role == HOST:
                 host = host + moved_bytes(t, o, dtype)
-            elif not (t.on_chip or name in widened or made.get(name)):
-                if name in ins:  # what is read and written moves twice, but for what only takes a part
-                    name = f"{name}'"
-                elif rule.part:  # which is not all of it
-                    name = f"{name}+"
-                if name not in moved:
-                    moved[name] = moved_bytes(o.ins[0] if rule.part else t, o, dtype)
+            elif not (t.on_chip or t.name in widened or made.get(t.name) or (write := _write(o, t)) in moved):
+                moved[write] = moved_bytes(o.ins[0] if part else t, o, dtype)
     return sum(moved.values()), host, weights
+
+
+def _write(o: Op, t: Tensor) -> str:
+    """The name under which what is written counts beside what is read: all of it moves twice, but where only
+    a part is written, that part.
+    """
+    if any(t.name == u.name for u in o.ins):
+        return f"{t.name}'"
+    return f"{t.name}+" if o.rule.part else t.name
 
 
 def unpacked(ops: Sequence[Op], dtype: str) -> Size:
