@@ -93,6 +93,16 @@ def test_devices_of_one_model_have_a_price():
     assert "usd_per_million" not in [c.key for c in answer(compare("gpt2", batch=[1, 2])).tables()[0].columns]
 
 
+def test_whole_runs_have_the_price_of_each_device_their_ranges_and_pictures(capsys):
+    args = ["compare", "gpt2", "--device", "h100,a100", "--tokens", "1T"]
+    output = printed(capsys, *args, "--price", "2,1", "--format", "json")
+    for run, price in zip(json.loads(output), (2, 1), strict=True):
+        assert run["job"]["usd"] == pytest.approx(run["job"]["device_hours"] * price)
+    low, high = (json.loads(output)[1]["job"][f"days_{end}"] for end in ("low", "high"))
+    assert f"{low:.3g} days to {high:.3g} days" in printed(capsys, *args)
+    assert "H100 SXM 80GB" in printed(capsys, *args, "--format", "svg")
+
+
 def test_the_knee_is_the_first_batch_near_the_highest_rate():
     found = compare("gpt2", mode="decode", batch=[2**i for i in range(10)])
     best = max(e.rate[0] for e in found if e.fits)

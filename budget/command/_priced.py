@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 
 from ..answer import Estimate
+from ..errors import InputError
 
 LENGTH = {
     "tokens": ("N", "tokens of a whole run, as 15T: days, dollars, kWh"),
@@ -26,7 +28,16 @@ def priced_flags(parser: ArgumentParser) -> None:
         group.add_argument(f"--{name}", metavar=metavar, help=text)
 
 
-def priced(e: Estimate, args: Namespace) -> Estimate:
-    """The estimate with them. Raises InputError."""
+def priced(estimates: Sequence[Estimate], args: Namespace) -> list[Estimate]:
+    """The estimates with them; a list of prices has one for each device. Raises InputError."""
     given = {name: getattr(args, name) for name in (*LENGTH, *TERMS)}
-    return e.priced(**given) if any(v is not None for v in given.values()) else e
+    if all(v is None for v in given.values()):
+        return list(estimates)
+    boards = list(dict.fromkeys(e.device.id for e in estimates))
+    prices = [None] if args.price is None else args.price.split(",") if len(boards) > 1 else [args.price]
+    if len(prices) == 1:
+        prices *= len(boards)
+    if len(prices) != len(boards):
+        raise InputError("--price", f"got {args.price}; allowed: one, or one for each of {', '.join(boards)}")
+    price_of = dict(zip(boards, prices, strict=True))
+    return [e.priced(**{**given, "price": price_of[e.device.id]}) for e in estimates]

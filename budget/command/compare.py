@@ -22,6 +22,7 @@ EXAMPLES = """examples:
   budget compare resnet50 --device v100,a100,h100 --batch 256
   budget compare llama-3-8b --mode decode --batch 1..256 --seq 8k
   budget compare llama-3-8b --mode decode --quantize q8_0,q4_k_m --device 4090
+  budget compare llama-3-8b --device 64xh100,32xb200 --tokens 1T --price 2.1,4.5
   budget compare gpt2 gpt2-medium gpt2-large gpt2-xl --format json
   budget compare gpt2 --module path/file.py:factory --module path/file.py:other
 """
@@ -51,7 +52,7 @@ def run(args: Namespace, rest: list[str]) -> int:
         raise InputError("--module", "a file's module has no flags of its own")
     named = [(name, settings_from(name, args, rest)) for name in models]
     named += [from_file(spec, args) for spec in args.module]
-    estimates = [priced(e, args) for model, settings in named for e in compare(model, **settings)]
+    estimates = priced([e for model, settings in named for e in compare(model, **settings)], args)
     heeded(args, *estimates)
     write(answer(estimates), args)
     return 0

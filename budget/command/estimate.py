@@ -59,11 +59,11 @@ def run(args: Namespace, rest: list[str]) -> int:
         if len(each := cases(settings)) > 1:
             from ..report._comparison import answer as comparison
 
-            several = [priced(compute(model, **one), args) for one in each]
+            several = priced([compute(model, **one) for one in each], args)
             heeded(args, *several)
             write(comparison(several), args)
             return 0
-    e = priced(compute(model, **settings), args)
+    (e,) = priced([compute(model, **settings)], args)
     heeded(args, e)
     shown = answer(e, args.by)
     if not e.fits:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ..answer import Estimate
-from ._comparison import table
+from ._comparison import apart
 from ._draw import COLOUR, RIGHT, WIDTH, across, drawing, line, text
 from ._summary import shorten
 from ._units import memory, seconds
@@ -93,9 +93,8 @@ def _bar(x: float, y: float, width: float, colour: str, opacity: float = 0.85) -
 
 def _names(estimates: Sequence[Estimate]) -> list[str]:
     """A name for each estimate: the columns of the comparison's table that tell it from the others."""
-    shown = table(estimates)
-    last = [c.key for c in shown.columns].index("peak")
-    kept = [i for i, c in enumerate(shown.columns[:last]) if c.key not in ("params", "step")] or [0]
+    shown = apart(estimates)
+    kept = [i for i, c in enumerate(shown.columns) if c.key not in ("params", "step")] or [0]
     rows = shown.cells()
     sizes = {i: f"{shown.columns[i].key} " for i in kept if shown.columns[i].key in SIZES}
     return [", ".join(sizes.get(i, "") + row[i] for i in kept) for row in rows]

@@ -96,7 +96,7 @@ def answer(estimates: Sequence[Estimate]) -> Answer:
         ),
         text=lambda: heading(estimates),
         tables=lambda: (table(estimates),),
-        foot="\n".join(filter(None, (knee(estimates), _each(estimates), _narrowly(estimates)))),
+        foot="\n".join(filter(None, (f(estimates) for f in (knee, _within, _each, _narrowly)))),
         estimates=estimates,
     )
 
@@ -112,10 +112,18 @@ def heading(estimates: Sequence[Estimate]) -> str:
     return ", ".join(f.shared(value) for f, value in values)
 
 
+def apart(estimates: Sequence[Estimate]) -> Table:
+    """What tells the estimates apart."""
+    return _table(estimates, _apart(estimates))
+
+
+def _apart(estimates: Sequence[Estimate]) -> list[Figure]:
+    first = [MODEL] if _alone(estimates) or not _same(MODEL, estimates) else []
+    return [*first, *(f for f in _asked(estimates) if not _same(f, estimates))]
+
+
 def table(estimates: Sequence[Estimate]) -> Table:
     """What tells the estimates apart, and what was found of each."""
-    asked = [f for f in _asked(estimates) if not _same(f, estimates)]
-    first = [MODEL] if _alone(estimates) or not _same(MODEL, estimates) else []
     units = {e.rate[1] for e in estimates}
     rate = RATE._replace(heading=f"{units.pop()}/s") if len(units) == 1 else EACH_RATE
     decodes = all(e.task.workload.mode == "decode" for e in estimates)
@@ -125,7 +133,7 @@ def table(estimates: Sequence[Estimate]) -> Table:
         columns.append(DOLLARS)
     whole = _whole(estimates)
     fields = [
-        f for f in (*first, *asked, *columns) if not whole or f.key not in SPEED
+        f for f in (*_apart(estimates), *columns) if not whole or f.key not in SPEED
     ]  # there is room for either
     return _table(estimates, (*fields, *whole))
 
@@ -154,6 +162,15 @@ def _asked(estimates: Sequence[Estimate]) -> Sequence[Figure]:
 
 def _table(estimates: Sequence[Estimate], figures: Sequence[Figure]) -> Table:
     return Table([f.column for f in figures], [[f.get(e) for f in figures] for e in estimates])
+
+
+def _within(estimates: Sequence[Estimate]) -> str:
+    """How long the whole runs may take, row by row."""
+    jobs = [e.job for e in estimates if e.job]
+    if len(jobs) < len(estimates):
+        return ""
+    ranges = "; ".join(f"{seconds(job.low)} to {seconds(job.high)}" for job in jobs)
+    return f"by the intervals of their steps the runs take {ranges}"
 
 
 def _each(estimates: Sequence[Estimate]) -> str:
