@@ -31,7 +31,7 @@ def _allowed(names: Iterable[str]) -> str:
 
 def each(where: str, values: Any, check: Callable[[str, Any], Any]) -> dict[str, Any]:
     """A table whose values are alike, as by generation of devices."""
-    return {name: check(f"{where}.{name[:20]}", of) for name, of in table(where, values).items()}
+    return {name: check(f"{where}.{name[:20]}", item) for name, item in table(where, values).items()}
 
 
 def listed(where: str, value: Any) -> list[Any]:
@@ -99,10 +99,10 @@ def numbers(
     return {name: number(f"{where}.{name}", value, least, most) for name, value in own.items()}
 
 
-def pair(where: str, value: Any, least: float, most: float, of: str) -> tuple[float, float]:
-    """A low and a high number. of: what they are."""
+def pair(where: str, value: Any, least: float, most: float, what: str) -> tuple[float, float]:
+    """A low and a high number. what: what they are."""
     if isinstance(value, list) and len(value) == 2:
         low, high = (number(where, x, least, most) for x in value)
         if low <= high:
             return low, high
-    raise wrong(where, value, f"a low and a high {of}")
+    raise wrong(where, value, f"a low and a high {what}")

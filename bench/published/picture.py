@@ -62,12 +62,12 @@ def _inside(y: Axis, logarithm: float) -> float:
     return y.at(min(max(math.exp(logarithm), y.low), y.high))
 
 
-def _within(of: Mapping[str, Sequence[float]]) -> Iterator[str]:
+def _within(lines: Mapping[str, Sequence[float]]) -> Iterator[str]:
     """For each kind of errors a line: the share of rows that are at most so far off."""
     x, y = Axis(0.01, 1.0, 476, WIDTH - RIGHT), Axis(0.0, 1.0, FLOOR, TOP, log=False)
     yield text(476, 46, "share of rows that are at most so far off")
     yield from grid(x, [0.01, 0.03, 0.1, 0.3, 1.0], y, SHARES, "{:.0%}".format, "{:.0%}".format)
-    for i, ((kind, errors), colour) in enumerate(zip(of.items(), COLOURS, strict=False)):
+    for i, ((kind, errors), colour) in enumerate(zip(lines.items(), COLOURS, strict=False)):
         off = sorted(abs(math.exp(e) - 1) for e in errors)
         reached = [(v, (n + 1) / len(off)) for n, v in enumerate(off) if x.low <= v <= x.high]
         points = path([(x.at(v), y.at(share)) for v, share in reached[:: max(1, len(reached) // 200)]])

@@ -94,15 +94,15 @@ def summary(predicted: list[Predicted]) -> list[dict[str, Any]]:
     return [_group(name, quantity, of) for (name, quantity), of in sorted(groups.items())]
 
 
-def _group(name: str, quantity: str, of: list[Predicted]) -> dict[str, Any]:
-    errors = [abs(p.error or 0) for p in of]
-    ratios = [1 + (p.error or 0) for p in of]
-    timed = [p for p in of if p.low < p.high and p.asked]
+def _group(name: str, quantity: str, rows: list[Predicted]) -> dict[str, Any]:
+    errors = [abs(p.error or 0) for p in rows]
+    ratios = [1 + (p.error or 0) for p in rows]
+    timed = [p for p in rows if p.low < p.high and p.asked]
     inside = sum(p.low <= (p.asked.measured or 0) <= p.high for p in timed if p.asked)
     return {
         "stack": name,
         "quantity": quantity,
-        "rows": len(of),
+        "rows": len(rows),
         "median_error": median(errors),
         "p90_error": p90(errors),
         "median_ratio": median(ratios),

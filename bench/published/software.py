@@ -32,4 +32,6 @@ def programs(what: str, text: str) -> list[Any]:
 @cache
 def differs(software: str) -> Mapping[str, Any]:
     """How a stack differs from others, by all tables that name it; nothing where it does not."""
-    return {fact: value for of in facts()["of"] if software in of["stacks"] for fact, value in of.items()}
+    return {
+        fact: value for entry in facts()["of"] if software in entry["stacks"] for fact, value in entry.items()
+    }

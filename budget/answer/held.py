@@ -34,10 +34,10 @@ def ranges(stack: Stack, mode: str, sizes: Mapping[str, Any]) -> dict[str, tuple
     about = table.load(INTERVALS)[kind(mode)]
     ends = {**about[""], **about.get(stack.same or stack.name, {})}
     low, high, lows, highs = 0, None, {}, {}
-    for name, of in SIZES.items():
-        low = lows[name] = maximum(low, _times(sizes[name], ends[of][0]))
-    for name, of in reversed(SIZES.items()):
-        most = _times(sizes[name], ends[of][1])
+    for name, quantity in SIZES.items():
+        low = lows[name] = maximum(low, _times(sizes[name], ends[quantity][0]))
+    for name, quantity in reversed(SIZES.items()):
+        most = _times(sizes[name], ends[quantity][1])
         high = highs[name] = most if high is None else minimum(high, most)
     return {name: (lows[name], highs[name]) for name in SIZES}
 

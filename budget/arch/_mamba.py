@@ -199,8 +199,13 @@ def _chunk_scan() -> Iterator[Op]:
     yield op("ssm.skip", "u: b s G.H k, *G.H -> skip/float32: b w i G.H k", "mul")
     yield op("ssm.udt", "u: b s G.H k, dt: b s G.H -> u/float32:", "mul")
     yield op("ssm.Adt", "dt: b s G.H, A: G.H -> Adt/float32:", "mul")
-    for name, of, dims in (("u", "G.H k", "k"), ("Adt", "G.H", ""), ("B", "G.H n", "n"), ("C", "G.H n", "n")):
-        yield op(f"ssm.{name}_chunks", f"{name}: b s {of} -> {name}/float32: b w i G.H {dims}", "pad")
+    for name, axes, dims in (
+        ("u", "G.H k", "k"),
+        ("Adt", "G.H", ""),
+        ("B", "G.H n", "n"),
+        ("C", "G.H n", "n"),
+    ):
+        yield op(f"ssm.{name}_chunks", f"{name}: b s {axes} -> {name}/float32: b w i G.H {dims}", "pad")
     yield op("ssm.cumsum", "Adt: b w i G.H -> sums/float32:", "cumsum")
     segments = op("ssm.segments", "Adt: b w i G.H -> L/float32: b G.H w i j", "segment_sum")
     yield segments._replace(beside=(24, 36))  # sums between chunks, casts to float32, cuts and signs

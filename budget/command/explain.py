@@ -93,9 +93,10 @@ def _setting(asked: str) -> str:
     name = _plain(asked.partition("=")[0]).replace(" ", "_")
     if name in Layout.fields:
         return f"{name}, of --layout: {Layout.fields[name].help}"
-    for of in sorted(arch.names(), key=lambda of: of != "transformer"):  # the one of most networks first
-        if name in (fields := arch.load(of).Config.fields):
-            return f"{name}, of --arch {of}: {fields[name].help}"
+    first = "transformer"  # that of most networks
+    for kind in sorted(arch.names(), key=lambda kind: kind != first):
+        if name in (fields := arch.load(kind).Config.fields):
+            return f"{name}, of --arch {kind}: {fields[name].help}"
     return ""
 
 

@@ -121,7 +121,7 @@ def _families(word: str | None) -> Answer:
         about = {key: family[key] for key in ("arch", "note", "source") if key in family}
         return _fields([*about.items(), *family["classes"].items()], str(word), "families")
     families = [(n, hf_families.load(n)) for n in _having(word, "families")]
-    rows = [(n, of["arch"], len(of["classes"]), of.get("note", "")) for n, of in families]
+    rows = [(n, entry["arch"], len(entry["classes"]), entry.get("note", "")) for n, entry in families]
     lines = [_cut(f"{n:<27}{arch:<17}{classes:>2}  {note}".rstrip()) for n, arch, classes, note in rows]
     columns = tuple(Column(x, x) for x in ("family", "architecture", "classes", "note"))
     return _listed(

@@ -120,4 +120,4 @@ def sixteen(generation: str) -> float:
     rate.
     """
     shares = table.load("kernels.json")["products"]
-    return float(nearest({g: of["bf16"] for g, of in shares.items() if "bf16" in of}, generation))
+    return float(nearest({g: row["bf16"] for g, row in shares.items() if "bf16" in row}, generation))

@@ -148,7 +148,7 @@ def parse(about: Any, file: str) -> Profile:
         dtypes=field("dtypes", checked.texts),
         source=field("source", checked.text),
         versions=field("versions", checked.each, checked.text),
-        links=field("links", checked.each, lambda at, of: _row(at, of, 2)),
+        links=field("links", checked.each, lambda at, value: _row(at, value, 2)),
         turn=field("turn", _row, 2),
     )
 

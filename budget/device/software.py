@@ -106,7 +106,7 @@ def profile(
 def _attention(stack: Stack, device: Device, reaches: float, units: str) -> dict[str, KernelClass]:
     """The classes of a stack's attention, which may unpack a cache in few bits for each query."""
     classes = attention(stack.attention_on(device.generation), device, reaches, units)
-    return {kind: of._replace(blocks=stack.blocks) for kind, of in classes.items()}
+    return {kind: kernel._replace(blocks=stack.blocks) for kind, kernel in classes.items()}
 
 
 def _dispatch(base: Dispatch, host: float, share: float) -> Dispatch:

@@ -109,17 +109,20 @@ def near(name: str) -> str:
         return modes.instead(*known)
     key, tables = _key(name), _tables()
     sized = MEMORY.fullmatch(name)
-    if sized and (of := tables.get(board := _key(sized[1]))):
+    if sized and (entry := tables.get(board := _key(sized[1]))):
         sizes = [int(m[1]) for other in tables if (m := re.fullmatch(rf"{board}(\d+)gb", other))]
         if sizes:
             return f"did you mean '{sized[1]}-{min(sizes, key=lambda gb: abs(gb - int(sized[2])))}gb'?"
+        about = entry[1]
         return (
-            f"{of[1]['name']} has {of[1]['memory_gb']:g} GB; allowed: that, or a file of one's own (x.json)"
+            f"{about['name']} has {about['memory_gb']:g} GB; allowed: that, or a file of one's own (x.json)"
         )
     if (typed := NUMBERED.match(key)) is None:
         return ""
-    begun = sorted((len(other), of[0]) for other, of in tables.items() if other.startswith(key))
-    alike = [(m, of[0]) for other, of in tables.items() if (m := NUMBERED.match(other)) and m[1] == typed[1]]
+    begun = sorted((len(other), entry[0]) for other, entry in tables.items() if other.startswith(key))
+    alike = [
+        (m, entry[0]) for other, entry in tables.items() if (m := NUMBERED.match(other)) and m[1] == typed[1]
+    ]
     beside = sorted(
         (abs(int(m[2]) - int(typed[2])), m[3] != typed[3], device)
         for m, device in alike

@@ -241,8 +241,8 @@ def _called(ways: Sequence[Way]) -> str:
 
 def _most(axes: Axes, kind: int) -> Choice:
     """The last way on each axis that keeps the training, and the last way of this kind."""
-    of = range(MIXED) if kind == MIXED else (0, kind)
-    return tuple(max((i for i, way in enumerate(ways, 1) if way.kind in of), default=0) for ways in axes)
+    kinds = range(MIXED) if kind == MIXED else (0, kind)
+    return tuple(max((i for i, way in enumerate(ways, 1) if way.kind in kinds), default=0) for ways in axes)
 
 
 def _fixed(settings: Mapping[str, Any]) -> bool:

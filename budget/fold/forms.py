@@ -36,8 +36,8 @@ def form(ops: list[Op], kind: str, *, fused: bool) -> str:
         of_conv = _convolution(first) if kind == "conv" else kind
         return of_conv + BACKWARD * (first.phase == "backward")
     if kind == "matmul":
-        of = "grouped" if experts(first) else "matmul"
-        return f"weight_only_{of}" if any(map(_few_bits, ops)) else of
+        kernel = "grouped" if experts(first) else "matmul"
+        return f"weight_only_{kernel}" if any(map(_few_bits, ops)) else kernel
     if fused:
         return "matmul"  # as fast as the product alone
     if _updates(ops):

@@ -91,8 +91,8 @@ def finish(settings: dict[str, Any]) -> dict[str, Any]:
     if degrees.get("dcn_data") == -1:  # as many as there are slices: one, where nothing says more
         degrees.pop("dcn_data")
     degrees = {"ici_fsdp": -1, **degrees}
-    of = {axis: [n for name, n in degrees.items() if AXES[name[4:]] == axis] for axis in AXES.values()}
-    whole_of = {axis: -1 if -1 in lengths else prod(lengths) for axis, lengths in of.items()}
+    by_axis = {axis: [n for name, n in degrees.items() if AXES[name[4:]] == axis] for axis in AXES.values()}
+    whole_of = {axis: -1 if -1 in lengths else prod(lengths) for axis, lengths in by_axis.items()}
     copies, experts = whole_of.pop("fsdp"), whole_of["ep"]
     layout = {f"layout.{axis}": n for axis, n in whole_of.items() if n != 1}
     if copies != 1 or experts != 1:  # experts' devices have sequences and parts of the weights, too

@@ -31,7 +31,7 @@ def _targets(value: Any) -> Settings:
 
 FIELDS: dict[str, Any] = {
     "recipe": lambda name: several(name) if "Distillation" in str(name) else {},
-    **{f"model.{of}pretrained_model_name_or_path": "model" for of in ("", "config.")},
+    **{f"model.{part}pretrained_model_name_or_path": "model" for part in ("", "config.")},
     "model.torch_dtype": lambda dtype: {"weights": str(dtype).removeprefix("torch.")},
     "model.use_liger_kernel": LIGER,
     "step_scheduler.local_batch_size": whole("batch"),

@@ -127,7 +127,7 @@ def _case(record: Record) -> Case:
 def _stages(cases: Sequence[Case]) -> Iterable[Stage]:
     """The stages of the fit, in order."""
 
-    def of(*suites: str, mode: str = "") -> tuple[Case, ...]:
+    def cases_of(*suites: str, mode: str = "") -> tuple[Case, ...]:
         modes = (mode,) if mode else ("forward", "train")
         return tuple(c for c in cases if c.record.suite in suites and c.record.workload["mode"] in modes)
 
@@ -135,7 +135,7 @@ def _stages(cases: Sequence[Case]) -> Iterable[Stage]:
         return tuple(f"forms.{form}.{field}" for field in fields)
 
     edges = ("share", "edge.0", "edge.1", "edge.2", "start_s")
-    moving = of("memory_bandwidth", "softmax", "cross_entropy", "rms_norm", "rope")
+    moving = cases_of("memory_bandwidth", "softmax", "cross_entropy", "rms_norm", "rope")
     own = [w for c in moving for w in c.program.kernels if w.own in OWN]
     kinds = sorted({w.own + BACKWARD * (w.phase == "backward") for w in own})
     yield Stage(
@@ -149,16 +149,19 @@ def _stages(cases: Sequence[Case]) -> Iterable[Stage]:
         moving,
     )
     for kind in ("gather", "embedding_bag"):
-        gathers = tuple(c for c in of("gather") if c.record.workload["ops"][0][2] == kind)
+        gathers = tuple(c for c in cases_of("gather") if c.record.workload["ops"][0][2] == kind)
         yield Stage(names(kind, "traffic", "start_s"), gathers)
-    yield Stage(names("matmul", *edges, "traffic"), of("matmul"))
+    yield Stage(names("matmul", *edges, "traffic"), cases_of("matmul"))
     for form, mode in (("conv", "forward"), ("conv_backward", "train")):
-        yield Stage(names(form, *edges, "traffic"), of("convolution", mode=mode))
+        yield Stage(names(form, *edges, "traffic"), cases_of("convolution", mode=mode))
     yield Stage(
-        names("attention", "share", "vector", "start_s"), of("attention", "attention_cached", mode="forward")
+        names("attention", "share", "vector", "start_s"),
+        cases_of("attention", "attention_cached", mode="forward"),
     )
-    yield Stage(names("attention_backward", "share", "vector", "start_s"), of("attention", mode="train"))
-    networks = of("models")
+    yield Stage(
+        names("attention_backward", "share", "vector", "start_s"), cases_of("attention", mode="train")
+    )
+    networks = cases_of("models")
     recurrent = tuple(c for c in networks if any(w.form == "recurrent" for w in c.program.kernels))
     yield Stage(names("recurrent", "share", "traffic", "vector", "start_s"), recurrent)
     host = (
@@ -167,7 +170,7 @@ def _stages(cases: Sequence[Case]) -> Iterable[Stage]:
         *names("layer_norm", "host_s"),
         *names("batch_norm", "host_s"),
     )
-    yield Stage(host, of("models", mode="forward"))
+    yield Stage(host, cases_of("models", mode="forward"))
     yield Stage(
         (*host, "dispatch.backward", "dispatch.optimizer", "dispatch.step", *names("optimizer", "traffic")),
         networks,
@@ -264,7 +267,7 @@ def _fitted(
     def slopes(x: Any, e: Any) -> Any:
         return np.stack([(errors(x + STEP * axis) - e) / STEP for axis in np.eye(len(x))], 1)
 
-    x, usually = (np.log([of[n] for n in names]) for of in (begin, usual))
+    x, usually = (np.log([numbers[n] for n in names]) for numbers in (begin, usual))
     how = {"least": TINY, "most": np.log([MOST.get(n, math.inf) for n in names])}
     prior = Prior(usually, SPREAD)
     return at(least_squares(errors, slopes, x, prior, far=1.0, steps=40, enough=1e-3, **how))

@@ -39,8 +39,8 @@ def recorded(records: Sequence[Record], key: str) -> Device:
         return devices.load(key)
     here = devices.load("cpu")
     peak, bandwidth = (
-        next((r.info[of] / r.info[share] for r in records if r.info.get(of) and r.info.get(share)), 0.0)
-        for of, share in (("tflops", "share_of_peak"), ("gb_s", "share_of_bandwidth"))
+        next((r.info[rate] / r.info[share] for r in records if r.info.get(rate) and r.info.get(share)), 0.0)
+        for rate, share in (("tflops", "share_of_peak"), ("gb_s", "share_of_bandwidth"))
     )
     if not peak or not bandwidth:
         if key == profile.key(here):

@@ -63,9 +63,11 @@ class Places:
         made = rows._replace(name=name or self.fresh(f"{t.name}@{rows.name}"), part=TRANSPOSED, of=rows.name)
         if name is None:
             scope[t.name, want] = made.name
-            of = o.of if o.phase == "backward" else ""
+            forward = o.of if o.phase == "backward" else ""
             sizes = local(o.sizes, want, self.axes)
-            out.append(Op(f"{o.name}.transpose", "copy", (rows,), (made,), sizes, o.phase, of, keeps=o.keeps))
+            out.append(
+                Op(f"{o.name}.transpose", "copy", (rows,), (made,), sizes, o.phase, forward, keeps=o.keeps)
+            )
             self.put(made, want, o.sizes)
         return made
 
@@ -88,9 +90,9 @@ class Places:
         marked = {f"{axis}'": before[axis] for axis in changed}
         read = t._replace(dims=tuple(f"{d}'" if d in changed else d for d in t.dims), added=False)
         made = t._replace(name=name, role=ACTIVATION, on_chip=False, added=False)
-        of = o.of if o.phase == "backward" else ""
+        forward = o.of if o.phase == "backward" else ""
         sizes = {**sizes, **marked}
-        moves = Op(f"{o.name}.{how}", how, (read,), (made,), sizes, o.phase, of, axis=group)
+        moves = Op(f"{o.name}.{how}", how, (read,), (made,), sizes, o.phase, forward, axis=group)
         return moves._replace(keeps=o.keeps)
 
     def gathered_where_unlike(self, o: Op, t: Tensor, out: list[Op], scope: Scope) -> Tensor:

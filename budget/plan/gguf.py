@@ -85,7 +85,7 @@ class Network(NamedTuple):
     experts: int
 
 
-def holds(where: str, i: int, n: int, of: Network) -> bool:
+def holds(where: str, i: int, n: int, network: Network) -> bool:
     """Whether all words of a condition are true of the i-th of n matrices of a kind."""
     eighth, last = n // 8, 7 * n // 8
     facts = {
@@ -95,23 +95,23 @@ def holds(where: str, i: int, n: int, of: Network) -> bool:
         "eighth": i < eighth,
         "middle": eighth <= i < last,
         "more": i < eighth or i >= last or (i - eighth) % 3 == 2,
-        "shared4": of.shared >= 4,
-        "large": of.layers == LARGE,
-        "experts4": of.experts >= 4,
-        "experts8": of.experts == 8,
+        "shared4": network.shared >= 4,
+        "large": network.layers == LARGE,
+        "experts4": network.experts >= 4,
+        "experts8": network.experts == 8,
     }
     return all(facts[word] for word in where.split())
 
 
-def type_of(mix: Mapping[str, Any], role: str, i: int, n: int, of: Network) -> str:
+def type_of(mix: Mapping[str, Any], role: str, i: int, n: int, network: Network) -> str:
     """The type of the i-th of n matrices of a role in a mix."""
     few, most = mix.get("few"), mix["most"]
-    if of.experts == 8 and role in ("value", "key"):  # Mixtral's, which are few
+    if network.experts == 8 and role in ("value", "key"):  # Mixtral's, which are few
         return "q4_k" if few else "q8_0"
     rule = mix.get(role, most)
     if isinstance(rule, str):
         return rule
-    return str(next((dtype for where, dtype in rule if holds(where, i, n, of)), most))
+    return str(next((dtype for where, dtype in rule if holds(where, i, n, network)), most))
 
 
 def fitting(dtype: str, inner: Size) -> str:

@@ -157,10 +157,10 @@ def _beside_last(model: Model, last: Tensor, sizes: Mapping[str, Size], until: s
 
 def _beside_loss(model: Model, zeros: Tensor, sizes: Mapping[str, Size]) -> Model:
     """The program, with a tensor that is made before the loss's backward pass and read by it."""
-    of = {o.name for o, _ in walk(model.nodes) if o.tag == LOSS and o.phase == "forward"}
+    losses = {o.name for o, _ in walk(model.nodes) if o.tag == LOSS and o.phase == "forward"}
 
     def reads(o: Op) -> bool:
-        return o.phase == "backward" and (o.tag == LOSS or o.of in of)
+        return o.phase == "backward" and (o.tag == LOSS or o.of in losses)
 
     start = [Op("logits.zeros", "table", (), (zeros,), sizes, phase="backward")]
 

@@ -63,12 +63,12 @@ def widened(model: Model) -> Model:
 
 def parallel(model: Model, choice: str) -> Model:
     """The training program whose loss is one of these. To be applied after `backward`."""
-    of = {o.name: o.kind for o, _ in walk(model.nodes) if o.phase == "forward" and _eager(o)}
+    of_loss = {o.name: o.kind for o, _ in walk(model.nodes) if o.phase == "forward" and _eager(o)}
 
     def change(o: Op) -> tuple[Op]:
-        if o.name in of and o.phase == "forward":
+        if o.name in of_loss and o.phase == "forward":
             return (o._replace(kind=FORWARD.get(choice, {}).get(o.kind, o.kind)),)
-        kind = BACKWARD[choice].get(o.kind) if o.of in of else None
+        kind = BACKWARD[choice].get(o.kind) if o.of in of_loss else None
         if kind is None:
             return (o,)
         return (o._replace(kind=kind, ins=o.ins[:1] if kind == "view" else o.ins),)

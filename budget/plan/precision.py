@@ -163,9 +163,9 @@ def apply_gradients(model: Model, task: Task) -> Model:
         model = fp8.trained(model, IN_FEW_BITS[t.precision])
     if not t.grad_dtype or (dtype := full_name(t.grad_dtype)) == task.dtype:
         return model
-    of = {own or task.dtype for own in trained(model)} - {dtype}
-    if of and not task.master and task.optimizer in ONE_DTYPE:
-        text = f"got {t.grad_dtype} for weights in {min(of)}, which torch's {task.optimizer} refuses"
+    dtypes = {own or task.dtype for own in trained(model)} - {dtype}
+    if dtypes and not task.master and task.optimizer in ONE_DTYPE:
+        text = f"got {t.grad_dtype} for weights in {min(dtypes)}, which torch's {task.optimizer} refuses"
         raise InputError("grad_dtype", f"{text}; allowed: the weights' own dtype, or precision master")
     return gradients(model, dtype, fused=t.gradient_accumulation_fusion)
 

@@ -128,14 +128,14 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
         grown = [t for t in written if storages.grown(t)]
         fresh = {id(t): t for t in outs if storages.new(t)}
         fresh.update((id(t), t) for t in grown)
-        op_name, of = self._who(name)
+        op_name, forward = self._who(name)
         if not fresh and (not written or torch.Tag.inplace_view in func.tags):
             return  # a view
         made = {id(t): t for t in fresh.values()} or {id(t): t for t in written}
 
         def make(kind: str, ins: Tensors, outs: Tensors, sizes: Sizes = NUMBERS, kernel: str = "") -> Op:
             outs = outs if fresh else tuple(t._replace(role=STATE) for t in outs)  # written in place
-            return Op(op_name, kind, ins, outs, sizes, self.phase, of, kernel=kernel)
+            return Op(op_name, kind, ins, outs, sizes, self.phase, forward, kernel=kernel)
 
         if kwargs.get("beta", 1) == 0 and name in ADDED:
             args = (None, *args[1:])
@@ -172,10 +172,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
             return op_name, ""
         node = torch._C._current_autograd_node()
         if node is None:  # what the backward pass starts from: the gradient of what came last, the loss
-            of = next((o.name for o in reversed(self.ops) if o.phase == "forward"), "")
+            forward = next((o.name for o in reversed(self.ops) if o.phase == "forward"), "")
         else:
-            of = self.made_by.get(node._sequence_nr(), "")
-        return f"d:{of or name}", of
+            forward = self.made_by.get(node._sequence_nr(), "")
+        return f"d:{forward or name}", forward
 
     def uncounted(self) -> tuple[str, ...]:
         """Calls whose arithmetic is not counted, with their share of all bytes that are moved."""

@@ -189,28 +189,28 @@ def _side(config: Any, workload: Workload) -> int:
     return side if isinstance(side, int) else int(side[0])
 
 
-def _length(config: Any, of: Any, workload: Workload) -> Any:
+def _length(config: Any, size: Any, workload: Workload) -> Any:
     """One length of a shape of SHAPES; None where the config does not say it."""
-    if isinstance(of, int):
-        return of
-    if of == "seq":
+    if isinstance(size, int):
+        return size
+    if size == "seq":
         limit = first(config, "max_position_embeddings", "max_ep_len")
         return workload.seq or (min(LONG, limit) if isinstance(limit, int) and limit > 0 else LONG)
-    if of == "image":
+    if size == "image":
         return _side(config, workload)
-    if of == "frames":
+    if size == "frames":
         return first(config, "num_frames", "frames_per_clip")
-    if of == "num_channels":
+    if size == "num_channels":
         return first(config, "num_channels", "in_channels", "in_chans") or 3
-    if of == "codebooks":
+    if size == "codebooks":
         return first(config, "num_codebooks") or first(
             getattr(config, "decoder_config", config), "num_channels"
         )
-    if of == "past":
+    if size == "past":
         steps, lags = first(config, "context_length", "prediction_length"), first(config, "lags_sequence")
         return steps + max(lags) if steps and lags else steps
-    if of == "patch":  # and the row and the column of each
+    if size == "patch":  # and the row and the column of each
         patch = first(config, "patch_embed_hidden_size")
         return patch + 2 if patch else None
-    length = first(config, of) or getattr(config, of, None)  # it may be 0
+    length = first(config, size) or getattr(config, size, None)  # it may be 0
     return length if isinstance(length, int) else None

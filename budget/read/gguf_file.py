@@ -135,15 +135,18 @@ def _latent(
     """DeepSeek's family and its fields: version 3 has a bias in its choice of experts. Source: gguf."""
     kept = ("num_hidden_layers", "hidden_size", "max_position_embeddings", "intermediate_size", "vocab_size",
             "num_attention_heads", "num_experts_per_tok", "moe_intermediate_size")  # fmt: skip
-    of = {name.removeprefix(f"{LATENT}."): value for name, value in about.items() if isinstance(value, int)}
-    rope = of.get("rope.dimension_count", 64)
-    key = of.get("attention.key_length_mla", of.get("attention.key_length", 192))
+    sizes = {
+        name.removeprefix(f"{LATENT}."): value for name, value in about.items() if isinstance(value, int)
+    }
+    rope = sizes.get("rope.dimension_count", 64)
+    key = sizes.get("attention.key_length_mla", sizes.get("attention.key_length", 192))
     latent = {
-        "q_lora_rank": of.get("attention.q_lora_rank"), "kv_lora_rank": of.get("attention.kv_lora_rank"),
+        "q_lora_rank": sizes.get("attention.q_lora_rank"),
+        "kv_lora_rank": sizes.get("attention.kv_lora_rank"),
         "qk_rope_head_dim": rope, "qk_nope_head_dim": key - rope,
-        "v_head_dim": of.get("attention.value_length_mla", of.get("attention.value_length")),
-        "first_k_dense_replace": of.get("leading_dense_block_count", 0),
-        "n_routed_experts": of.get("expert_count"), "n_shared_experts": of.get("expert_shared_count"),
+        "v_head_dim": sizes.get("attention.value_length_mla", sizes.get("attention.value_length")),
+        "first_k_dense_replace": sizes.get("leading_dense_block_count", 0),
+        "n_routed_experts": sizes.get("expert_count"), "n_shared_experts": sizes.get("expert_shared_count"),
     }  # fmt: skip
     third = any(name.endswith("exp_probs_b.bias") for name in shapes)
     return "deepseek_v3" if third else "deepseek_v2", {

@@ -38,14 +38,14 @@ def _said(plan: Plan) -> str:
 
 def _losses(plan: Plan, left: float, right: float) -> Iterator[str]:
     """Loss over compute, with its 90 % interval; grey where the law has no runs."""
-    of = plan.ask.law
+    chosen = plan.ask.law
     x = Axis(plan.compute / BELOW, plan.compute * ABOVE, left, right)
-    best = [(c, _best(plan, of, c)) for c in x.between()]
-    ends = [of.interval(lambda law, c=c: _best(plan, law, c)) or (loss, loss) for c, loss in best]  # type: ignore[misc]
+    best = [(c, _best(plan, chosen, c)) for c in x.between()]
+    ends = [chosen.interval(lambda law, c=c: _best(plan, law, c)) or (loss, loss) for c, loss in best]  # type: ignore[misc]
     every = [*(loss for _, loss in best), *(e for pair in ends for e in pair), plan.loss or 0.0]
     y = Axis(min(every), max(every), TOP + HIGH, TOP, log=False)
     yield text(left, TOP - 12, "loss of the best network for a compute; 90 % interval")
-    runs = (of.about.get("range") or {}).get("compute")
+    runs = (chosen.about.get("range") or {}).get("compute")
     if runs:
         first, last = (min(max(x.at(flops), left), right) for flops in runs)
         for start, end in ((left, first), (last, right)):

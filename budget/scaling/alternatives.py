@@ -154,17 +154,17 @@ def mixtures(plan: Plan, most: float) -> Iterator[Mixture]:
 
 def others(plan: Plan) -> Iterator[Other]:
     """Every law that has an optimum, for the plan's compute."""
-    for of in law.every():
-        if hasattr(of.form, "optimum"):
-            params, tokens = of.optimum(plan.compute)
-            loss = of.loss(params, tokens) if of.has_loss else None
-            name, counted, holds = (of.about[k] for k in ("name", "params_are", "reproduces"))
-            yield Other(of.id, name, counted, params, tokens, loss, beyond(of, params, tokens), holds)
+    for other in law.every():
+        if hasattr(other.form, "optimum"):
+            params, tokens = other.optimum(plan.compute)
+            loss = other.loss(params, tokens) if other.has_loss else None
+            name, counted, holds = (other.about[k] for k in ("name", "params_are", "reproduces"))
+            yield Other(other.id, name, counted, params, tokens, loss, beyond(other, params, tokens), holds)
 
 
-def beyond(of: Law, params: float, tokens: float) -> float | None:
+def beyond(other: Law, params: float, tokens: float) -> float | None:
     """By what factor a run lies outside the law's own runs; 1 within them, None where none are stated."""
-    ranges: Any = of.about.get("range")
+    ranges: Any = other.about.get("range")
     if not ranges:
         return None
     at = {"params": params, "tokens": tokens, "compute": FLOPS * params * tokens}

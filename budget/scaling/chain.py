@@ -109,7 +109,7 @@ class Plan(Shown, _Plan):
     def compute_ends(self) -> tuple[float, float] | None:
         """The range of FLOPs: at the MFU's ends where they follow from it, at the law's where from a loss."""
         if "loss" in self.ask.given:
-            return self._over_draws(lambda of: flops_of(self.ask._replace(law=of), 1.0))
+            return self._over_draws(lambda draw: flops_of(self.ask._replace(law=draw), 1.0))
         ends = [FLOPS * n * d for n, d in map(self._at, (self.mfu.low, self.mfu.high))]
         return (ends[0], ends[1]) if ends[0] < ends[1] * (1 - 1e-9) else None
 
@@ -156,9 +156,9 @@ class Plan(Shown, _Plan):
     def _over_draws(self, value: Callable[[Law], Any]) -> tuple[float, float] | None:
         """The law's interval of a size; None where too many samples never reach the loss."""
 
-        def reached(of: Law) -> float:
+        def reached(draw: Law) -> float:
             try:
-                return float(value(of))
+                return float(value(draw))
             except InputError:  # of this draw no compute has the loss
                 return inf
 
@@ -294,5 +294,5 @@ def batch_of(ask: Ask, flops: float) -> float:
 
 def learning_rate(flops: float) -> float:
     """The law of steps' learning rate."""
-    of = law.load(STEP)
-    return float(of.form.rate(of.constants, flops))
+    steps = law.load(STEP)
+    return float(steps.form.rate(steps.constants, flops))

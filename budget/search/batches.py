@@ -24,8 +24,8 @@ def micro_batches(whole: Size, layout: Layout | None, source: Source, techniques
         whole = whole_samples(whole, built.tokens // built.samples, each)
     samples = size("global_batch", whole)
     if any_of(samples % each != 0):
-        of = "batch" if layout is None else "dp x micro_batch"
-        raise wrong("global_batch", samples, f"multiples of {of}, {shown(each)}")
+        unit = "batch" if layout is None else "dp x micro_batch"
+        raise wrong("global_batch", samples, f"multiples of {unit}, {shown(each)}")
     return samples // each
 
 

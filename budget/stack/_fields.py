@@ -24,24 +24,24 @@ class AllReduce(NamedTuple):
     bandwidth: float
 
 
-def few_bits(at: str, of: Any) -> Mapping[str, float]:
-    return checked.numbers(at, of, (*FEW_BITS, "edge"), 0.01, 100, FEW_BITS)
+def few_bits(at: str, value: Any) -> Mapping[str, float]:
+    return checked.numbers(at, value, (*FEW_BITS, "edge"), 0.01, 100, FEW_BITS)
 
 
-def by_format(at: str, of: Any) -> Mapping[str, float]:
-    return checked.numbers(at, of, UNPACKING, 0.01, 10)
+def by_format(at: str, value: Any) -> Mapping[str, float]:
+    return checked.numbers(at, value, UNPACKING, 0.01, 10)
 
 
 def one_of(allowed: Iterable[str]) -> Callable[[str, Any], str]:
-    return lambda at, of: checked.word(at, of, allowed)
+    return lambda at, value: checked.word(at, value, allowed)
 
 
-def tensor_units(at: str, of: Any) -> Mapping[str, bool]:
-    return {"": True, **({"": of} if isinstance(of, bool) else checked.each(at, of, checked.flag))}
+def tensor_units(at: str, value: Any) -> Mapping[str, bool]:
+    return {"": True, **({"": value} if isinstance(value, bool) else checked.each(at, value, checked.flag))}
 
 
-def interval(at: str, of: Any) -> tuple[float, float]:
-    return checked.pair(at, of, 0.01, 100, "multiple of the time")
+def interval(at: str, value: Any) -> tuple[float, float]:
+    return checked.pair(at, value, 0.01, 100, "multiple of the time")
 
 
 def all_reduce(at: str, value: Any) -> AllReduce:

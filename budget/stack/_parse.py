@@ -59,7 +59,7 @@ def parse(about: Any, file: str) -> Stack:
         tensor_units=field("tensor_units", tensor_units, {}),
         accumulate=field("accumulate", checked.word, "fp32", ("fp16", "fp32")),
         reached=field(
-            "reached", checked.each, {}, lambda at, of: checked.numbers(at, of, CLASSES, 0.01, 100)
+            "reached", checked.each, {}, lambda at, value: checked.numbers(at, value, CLASSES, 0.01, 100)
         ),
         like=_other(at, about, "like"),
         same=same,
