@@ -21,8 +21,9 @@ def rows(
     without those that count nothing.
 
     Parameters are the network's; recomputation counts for the operator that is recomputed; `runs` is how
-    often its first operator runs. Each program has its share: 1, or for arrays 0 where another one is asked
-    about. Raises InputError.
+    often its first operator runs, over all blocks (frozen layers under a trained one, a recurrence's first
+    step). Each program has its share: 1, or for arrays 0 where another one is asked about.
+    Raises InputError.
     """
     if by not in BY:
         raise unknown("by", by, BY)
@@ -35,18 +36,17 @@ def rows(
         return table[name]
 
     for program, share in programs:
-        first: dict[str, Size] = {}
+        first: dict[str, tuple[str, str]] = {}
         for o, times_run in walk(program.nodes):
             if o.kind == "resident":  # it runs nowhere: its row comes where its module runs
                 continue
             n, r = times_run * share, row(o.of or o.name)
-            if o.outs or o.weights:
-                first.setdefault(_key(o.of or o.name, by), n)
+            runs = (o.name, o.phase)
+            if (o.outs or o.weights) and first.setdefault(_key(o.of or o.name, by), runs) == runs:
+                r["runs"] = r["runs"] + n
             column = "forward_flops" if o.phase == "forward" else "backward_flops"
             r[column] = r[column] + contraction_flops(o) * n
             r["pointwise_flops"] = r["pointwise_flops"] + pointwise_flops(o) * n
-        for name, n in first.items():
-            table[name]["runs"] = table[name]["runs"] + n
     for t, o, copies in weights(network.nodes):
         if t.role != SCALE:  # as in count.params
             row(o.name)["params"] += elements(t, o.sizes) * copies
