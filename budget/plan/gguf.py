@@ -34,6 +34,7 @@ from ..ir import (
     SHARED_GATED,
     SHARED_UP,
     SSM_IN,
+    SSM_OUT,
     UP,
     VALUE,
     Block,
@@ -67,6 +68,7 @@ DENSE = {GATED: "up", UP: "up", DOWN: "down"}
 SPARSE = {EXPERT_GATED: "up", EXPERT_UP: "up", EXPERT_DOWN: "down",
           SHARED_GATED: "up", SHARED_UP: "up", SHARED_DOWN: "down"}  # fmt: skip
 ROLES = {**ATTENTION, **DENSE, **SPARSE}
+OTHERS = {EMBED: "table", SSM_IN: "ssm_in", SSM_OUT: "ssm_out"}  # what has one type in all layers
 WRITES = (OUTPUT, DOWN, EXPERT_DOWN, SHARED_DOWN)
 PICKED = (EXPERT_GATED, EXPERT_UP, EXPERT_DOWN)  # what a mix may call `expert`: some tokens pick each
 LARGE = 80  # layers of a network that llama.cpp calls a 70B. Source: llama-cpp.
@@ -154,7 +156,7 @@ def gguf(model: Model, form: str, *, train: bool = False, widened: bool = False,
         if t.name in heads:
             dtype = _of_head(rest, shape(t, o)[-1])
         else:
-            most = rest.get("table", rest["most"]) if o.tag == EMBED else rest["most"]
+            most = rest.get(OTHERS.get(o.tag, ""), rest["most"])
             dtype = min(types.get(id(o), (most,)), key=lambda one: BYTES[one])
         return t._replace(role=FROZEN, dtype=fitting(dtype, shape(t, o)[-1]))
 
@@ -184,11 +186,15 @@ def _mix(form: str) -> Mapping[str, Any]:
 
 
 def _parted(model: Model, mix: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """The rules of experts that tokens pick and of the rest. Where a network has both layers with states and
-    experts, some formats (`hybrid`) have another type for the rest, and may have others for experts.
+    """The rules of experts that tokens pick and of the rest. Where a network has layers with states, some
+    formats have others: with experts beside them (`hybrid`) a type for the rest, and others for experts;
+    without (`states`) types for some roles.
     """
-    if "hybrid" not in mix or not {SSM_IN, EXPERT_DOWN} <= {o.tag for o, _ in walk(model.nodes)}:
+    tags = {o.tag for o, _ in walk(model.nodes)}
+    if "hybrid" not in mix or SSM_IN not in tags:
         return mix, mix
+    if EXPERT_DOWN not in tags:
+        return (alone := {**mix, **mix.get("states", {})}), alone
     rest = mix["hybrid"]["rest"]
     return {**mix, **mix["hybrid"]}, {"most": rest, "head": rest}
 
