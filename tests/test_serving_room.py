@@ -38,6 +38,23 @@ def test_an_engine_s_cache_leaves_room_for_a_step_of_prompts(
     assert found.cache_tokens == found.places * 124
 
 
+@pytest.mark.parametrize(
+    ("stack", "device", "tokens"),
+    [
+        ("vllm", "4090", 2048),
+        ("vllm", "a100-80gb", 2048),
+        ("vllm", "h100", 8192),
+        ("sglang", "3090", 2048),
+        ("sglang", "h200", 8192),
+        ("sglang", "b200", 16384),
+    ],
+)
+def test_an_engine_s_step_of_prompts_is_its_own(stack, device, tokens):
+    """Sources: vllm-batched-tokens, sglang-prefill-size."""
+    on = budget.device.load(device)
+    assert budget.stack.load(stack).step_tokens_on(on.generation, on.usable_bytes) == tokens
+
+
 def test_a_step_of_prompts_holds_what_vllm_profiled():
     """1.16 GiB beside the weights in 8,192 tokens of UI-TARS 7B, by vLLM's log."""
     fewer, none = (

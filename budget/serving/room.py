@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..answer import Estimate
-from ..device import Device
 from ..dtype import BYTES
 from ..errors import InputError, shown
 from ..estimate import estimate
@@ -14,15 +13,9 @@ from ..named import Any, NamedTuple
 from ..size import NUMBER
 from .served import SHARES
 
-# The most tokens of prompts that an engine takes in a step, on devices with less memory than LARGE, and with
-# more. vLLM's server, which takes 2,048 on an A100 of 80 GB, too; SGLang's numbers are alike. Sources:
-# vllm-batched-tokens, sglang-prefill-size.
-STEP, LARGE, LARGE_STEP = 2048, 70 * 2**30, 8192
-# The most sequences that vLLM takes at once, on the same devices but an A100, where it has the lower number.
-# An engine that takes a share of the memory measures its peak with so many, whoever comes, and samples of all
-# of them: beside a logit are three float32, itself, its probability and a number that is drawn.
-# Sources: vllm-batched-tokens, vllm-sampler, llm-d-planner.
-SEQUENCES, LARGE_SEQUENCES, AS_AN_A100 = 256, 1024, "sm80"
+# An engine that takes a share of the memory measures its peak with the most sequences that it takes at once,
+# whoever comes, and samples of all of them: beside a logit are three float32, itself, its probability and a
+# number that is drawn. Sources: vllm-sampler, llm-d-planner.
 DRAWN = 3 * BYTES["float32"]
 
 
@@ -66,7 +59,7 @@ class Requests(NamedTuple):
         cache, batch = full.memory.kv_cache, int(full.task.workload.batch)
         if not cache:
             return batch
-        more = max(0, _beside(self.step(full.device)) - _beside(full), self.sampled(full) - _passing(full))
+        more = max(0, _beside(self.step(full)) - _beside(full), self.sampled(full) - _passing(full))
         if self.cache_share == 1 and not more:
             return batch
         free = full.device.usable_bytes - (full.needed - cache) - more
@@ -76,15 +69,15 @@ class Requests(NamedTuple):
         """Bytes that sampling of the most sequences holds, on each device, where an engine measures it."""
         if self.share == 1:
             return 0
-        large = one.device.usable_bytes >= LARGE and one.device.generation != AS_AN_A100
         heads = (o for o, _ in walk(one.model.nodes) if o.tag == HEAD)
         logits = max((elements(o.out, {**o.sizes, BATCH: 1}) for o in heads), default=0)
-        most = LARGE_SEQUENCES if large else SEQUENCES
+        most = one.stack.sequences_on(one.device.generation, one.device.usable_bytes)
         return float(most * logits * (BYTES[one.task.dtype] + DRAWN))
 
-    def step(self, device: Device) -> Estimate:
-        """The most prompts, or the longest part of one, that the engine takes in one step."""
-        most = self.step_tokens or (STEP if device.usable_bytes < LARGE else LARGE_STEP)
+    def step(self, full: Estimate) -> Estimate:
+        """The most prompts, or the longest part of one, that the engine of `full` takes in one step."""
+        device = full.device
+        most = self.step_tokens or full.stack.step_tokens_on(device.generation, device.usable_bytes)
         return self.prefill(min(self.context, most), max(1, most // self.context))
 
     def prefill(self, tokens: int, prompts: int = 1) -> Estimate:

@@ -32,6 +32,18 @@ def by_format(at: str, value: Any) -> Mapping[str, float]:
     return checked.numbers(at, value, UNPACKING, 0.01, 10)
 
 
+def by_memory(at: str, of: Any) -> Mapping[float, int]:
+    """Whole numbers by the GiB of memory from which on they count, the smallest first."""
+    steps = {}
+    for gib, value in checked.each(at, of, lambda at, of: int(checked.number(at, of, 1, 2**24))).items():
+        if not gib.isdecimal():
+            raise checked.wrong(at, gib, 'whole GiB of memory, as in "70"')
+        steps[float(gib)] = value
+    if 0 not in steps:
+        raise checked.wrong(at, of, 'a table that begins at "0" GiB')
+    return dict(sorted(steps.items()))
+
+
 def one_of(allowed: Iterable[str]) -> Callable[[str, Any], str]:
     return lambda at, value: checked.word(at, value, allowed)
 

@@ -27,9 +27,15 @@ CLASSES = (
 BY_PRECISION = ("autocast", "fsdp", "master", "fp8", "nvfp4")
 BESIDES = ("checkpointed", "decode", *BY_PRECISION)  # settings that are added to those of train and serve
 SEVERAL = "several"  # the key of the interval for several devices, among those of generations
+# An engine's step of prompts, and its sequences at once, where its file has none: vLLM's, which has the lower
+# number of sequences on an A100. Source: vllm-batched-tokens.
+ByMemory = Mapping[str, Mapping[float, int]]  # by generation, then by GiB
+USUAL_STEP: ByMemory = MappingProxyType({"": {0: 2048, 70: 8192}})
+USUAL_SEQUENCES: ByMemory = MappingProxyType({"": {0: 256, 70: 1024}, "sm80": {0: 256}})
 # The fields that are mappings by generation of devices; their key "" stands for every other generation.
 BY_GENERATION = (
     "attention", "experts", "few_bits", "by_format", "all_reduce", "tensor_units", "reached", "intervals",
+    "step_tokens", "sequences",
 )  # fmt: skip
 
 
@@ -88,6 +94,10 @@ class Stack(NamedTuple):
     behind: float = 0  # of an engine, the steps by which its host is late in handing out a token
     share: float = 1  # of an engine, the part of the device's memory that its process takes by default
     cache_share: float = 1  # and the part of what weights and activations leave that its cache takes
+    # The most tokens of prompts that an engine takes in a step, and the most sequences at once, by default: by
+    # generation, then by the GiB of the device's memory from which on that counts.
+    step_tokens: ByMemory = USUAL_STEP
+    sequences: ByMemory = USUAL_SEQUENCES
     request_ms: float = 0  # what a request to its server takes besides the steps
     call_us: float = 0  # by which a collective takes longer that its host starts, and no graph
     captures: float = 0  # of an engine, the longest sequence whose tokens its graphs cover; 0: any
@@ -133,6 +143,14 @@ class Stack(NamedTuple):
     def experts_on(self, generation: str) -> str:
         """How it multiplies the rows of experts on a generation of devices: one of EXPERTS in _parse.py."""
         return self.experts.get(generation, self.experts[""])
+
+    def step_tokens_on(self, generation: str, memory: int) -> int:
+        """The most tokens of prompts that it takes in a step, on a device of so many bytes."""
+        return _with(memory, self.step_tokens.get(generation, self.step_tokens[""]))
+
+    def sequences_on(self, generation: str, memory: int) -> int:
+        """The most sequences that it takes at once, on a device of so many bytes."""
+        return _with(memory, self.sequences.get(generation, self.sequences[""]))
 
     def tensor_units_on(self, generation: str) -> bool:
         """Whether its products use the tensor units of a generation of devices."""
@@ -180,3 +198,8 @@ class Stack(NamedTuple):
     def has(self, mode: str) -> bool:
         """Whether it runs this mode."""
         return (self.train if mode == "train" else self.serve) is not None
+
+
+def _with(memory: int, by_gib: Mapping[float, int]) -> int:
+    """What counts on a device of so many bytes."""
+    return [most for gib, most in by_gib.items() if gib * 2**30 <= memory][-1]
