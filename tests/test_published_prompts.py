@@ -36,6 +36,17 @@ def test_a_prompt_attends_to_what_llama_bench_has_in_the_cache(words):
     assert asked.parts[0].settings["seq"] == 1024 + 64
 
 
+def test_what_a_server_kept_of_a_prompt_is_attended_to_and_not_run_again():
+    """Counted pair by pair, as above; tokens come behind all of the prompt."""
+    row = inference_row(model="llama-3.2-1b", engine="vLLM (2025-07)", weight_precision="bf16")
+    row |= {"notes": "1,024 of its tokens are kept from the row before", "input_len": "3072"}
+    first, token = inference.asked(row | {"output_len": "128", "ttft_ms": "5", "tpot_ms": "5"})
+    assert [p.times for p in first.parts if not p.kind] == [1]
+    pairs = sum(p.times * p.settings["seq"] * (p.settings["seq"] + 1) / 2 for p in first.parts)
+    assert pairs == sum(1024 + i for i in range(1, 2049))
+    assert token.parts[0].settings["seq"] == 3072 + 64
+
+
 @pytest.mark.parametrize(
     ("engine", "written"),
     [

@@ -49,6 +49,10 @@ PADDED = re.compile(r"\bpadded\b")
 # Tokens that llama-bench puts into the cache first. Source: llama-cpp.
 DEPTH = re.compile(r"\b(?:llama-bench -d|(?:pp|tg)\d+ ?@ ?d) ?(\d+)\b")
 
+# Tokens at a prompt's beginning that a server kept from an earlier one: a benchmark's random prompts of one
+# seed begin alike, whatever their lengths. Source: vllm-random-prompts.
+KEPT = re.compile(r"\b([\d,]+) of its tokens are kept\b")
+
 
 def asked(row: Row) -> Iterator[Asked]:
     """What a row measured, and what predicts it. Raises NotCoveredError."""
@@ -214,8 +218,10 @@ def _tokens(row: Row, model: Any, settings: dict[str, Any], stages: int) -> Iter
     token = Part(model, {**settings, **then, "mode": "decode", "seq": max(middle, 1)})
     then = {**_attends(row, software), **versions.changed("times", row, software, "prefill")}
     at_once = Part(model, {**settings, **then, "mode": "prefill"})
-    at_a_time = max(piece(engine, software, start), 1)
-    prompt = tuple(_prompt(at_once, max(start, 1), at_a_time, stages, depth))
+    kept = int(words[1].replace(",", "")) if (words := KEPT.search(text_of(row, "notes"))) else 0
+    fresh = max(start - kept, 1)
+    at_a_time = max(piece(engine, software, fresh), 1)
+    prompt = tuple(_prompt(at_once, fresh, at_a_time, stages, depth + kept))
     if row["ttft_ms"]:
         yield Asked("ttft_s", "s", measured(row, "ttft_ms", 1e-3), _answered(row, prompt, token))
     if row["tpot_ms"]:

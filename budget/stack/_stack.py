@@ -94,8 +94,8 @@ class Stack(NamedTuple):
     behind: float = 0  # of an engine, the steps by which its host is late in handing out a token
     share: float = 1  # of an engine, the part of the device's memory that its process takes by default
     cache_share: float = 1  # and the part of what weights and activations leave that its cache takes
-    # The most tokens of prompts that an engine takes in a step, and the most sequences at once, by default: by
-    # generation, then by the GiB of the device's memory from which on that counts.
+    # The most tokens of prompts that an engine takes in a step, and the most sequences at once, by default:
+    # by generation, then by the GiB of the device's memory from which on that counts.
     step_tokens: ByMemory = USUAL_STEP
     sequences: ByMemory = USUAL_SEQUENCES
     request_ms: float = 0  # what a request to its server takes besides the steps
