@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from .. import checked
 from ..dtype import UNPACKING
+from ..errors import wrong
 from ..named import Any, NamedTuple
 
 ALL_REDUCE = ("one_shot_us", "two_shot_us", "gb_s")
@@ -37,10 +38,10 @@ def by_memory(at: str, of: Any) -> Mapping[float, int]:
     steps = {}
     for gib, value in checked.each(at, of, lambda at, of: int(checked.number(at, of, 1, 2**24))).items():
         if not gib.isdecimal():
-            raise checked.wrong(at, gib, 'whole GiB of memory, as in "70"')
+            raise wrong(at, gib, 'whole GiB of memory, as in "70"')
         steps[float(gib)] = value
     if 0 not in steps:
-        raise checked.wrong(at, of, 'a table that begins at "0" GiB')
+        raise wrong(at, of, 'a table that begins at "0" GiB')
     return dict(sorted(steps.items()))
 
 
