@@ -148,6 +148,7 @@ def test_a_tag_of_ollama_names_the_bits_that_it_has():
     assert "published" not in estimate("bge-m3:567m", mode="forward").to_dict()["provenance"]
     assert "gpt-oss-20b-mxfp4" in str(estimate("gpt-oss:20b", mode="decode", batch=1, seq=64))
     assert "few bits" not in str(estimate("qwen3-8b", mode="decode", batch=1, seq=64))
+    assert "few bits" not in str(estimate("deepseek-r1", mode="decode", batch=1, seq=64))  # is in fp8
 
 
 def test_every_form_of_the_hub_in_few_bits_is_named():

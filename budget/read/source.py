@@ -161,7 +161,7 @@ def resolve(model: object, config: Mapping[str, Any]) -> Resolved:
 def _named(name: str) -> Resolved:
     if name in architectures.names():
         return name, name, {}, {}, ()
-    form = preset.of_ollama(name)
+    asked = name
     try:
         name, entry = preset.look_up(name)
     except InputError:
@@ -179,6 +179,9 @@ def _named(name: str) -> Resolved:
             "model", name, (*preset.names(), *dict(preset.classes()), *architectures.names()), way
         ) from None
     table = dict(entry)
+    form = preset.of_ollama(asked)
+    if form and preset.plain(name) != name:  # its weights have few bits of their own
+        form = ""
     published = entry.get("published", f"{name} --quantize {form}" if form else "")
     usual = {**table.pop("workload", {}), **({"published": published} if published else {})}
     for about in preset.ABOUT:
