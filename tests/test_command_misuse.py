@@ -100,6 +100,7 @@ WRONG = [
     (["compare", "gpt2", "--devices", "a100,h100"], "which ones: --device"),
     (["goodput", "gpt2"], "'gpt2' is one argument too many"),
     (["estimate", "gpt2", "h100"], "too many; a device has a flag, --device h100"),
+    (["estimate", "gpt2", "--device", "H100", "NVL"], "too many; a name of several words stands in quotes"),
     (["compare", "gpt2", "--device", "h100", "a100"], "'a100' is a device; it has a flag, in one word"),
     (["estimate", "--arch", "gpt2"], "--arch: 'gpt2' is the name of a model; allowed: the name alone"),
     (["estimate", "gpt2", "--seq", "8,192"], "may be a list; allowed: 8192, or '8, 192'"),

@@ -47,8 +47,11 @@ def of_another(flag: str) -> str:
 
 def too_many(word: str) -> InputError:
     """The error for a word that nothing takes, which may be one of a list."""
-    number = f"; a number has a flag, as --devices {word}" if word.isdecimal() else ""
+    ways = ["a list is one word: 784,256,10 or tp=8,pp=2"] if re.fullmatch(r"(\w+=)?\d+", word) else []
     if device.find(word):
-        number = f"; a device has a flag, --device {word}"
-    way = "; a list is one word: 784,256,10 or tp=8,pp=2" if re.fullmatch(r"(\w+=)?\d+", word) else ""
-    return InputError("usage", f"{word!r} is one argument too many{number}{way}")
+        ways = [f"a device has a flag, --device {word}"]
+    elif word.isdecimal():
+        ways = [f"a number has a flag, as --devices {word}", *ways]
+    elif not ways:
+        ways = ["a name of several words stands in quotes"]
+    return InputError("usage", "; ".join([f"{word!r} is one argument too many", *ways]))
