@@ -66,6 +66,8 @@ def test_every_device_has_a_usual_cluster_or_says_why_not(name):
         ("jean-zay-a100", 8, 300, 6.25),
         ("leonardo-booster", 4, 300, 12.5),  # 400 Gbit/s for 4 devices
         ("marenostrum5", 4, 450, 25),  # 800 Gbit/s for 4 devices
+        ("jupiter", 4, 450, 25),  # 4 cards of 200 Gbit/s for 4 devices
+        ("alps", 4, 450, 25),
         ("v100-edr", 8, 150, 1.5625),  # 100 Gbit/s for the machine
     ],
 )

@@ -4,9 +4,12 @@ import math
 
 import numpy as np
 import pytest
+from budget.bench.published.together import publications
 
 import budget
+from budget import table
 from budget.answer.unsaid import unsure
+from budget.device.generation import together
 from budget.fold.doubt import WITHIN, both, carrying
 
 ON = {"batch": 4, "seq": 512, "precision": "autocast"}
@@ -23,8 +26,8 @@ def test_one_device_has_its_kernels_own():
 
 
 def test_links_between_boards_of_a_desktop_are_less_sure_than_nvlink():
-    own = budget.estimate("gpt2", device="h100", layout="tp=2", **ON)
-    desk = budget.estimate("gpt2", device="4090", layout="tp=2", **ON)
+    own = budget.estimate("gpt2", device="h100", layout="tp=2", stack="torch-compile", **ON)
+    desk = budget.estimate("gpt2", device="4090", layout="tp=2", stack="torch-compile", **ON)
     assert width(own)[0] < 1.1 * own.profile.high
     assert width(desk)[0] > 1.5 * desk.profile.high
 
@@ -32,12 +35,13 @@ def test_links_between_boards_of_a_desktop_are_less_sure_than_nvlink():
 @pytest.mark.parametrize("layout", ["dp=2", "dp=2,zero=3", "tp=2", "pp=2"])
 def test_it_is_what_slower_and_faster_links_take(layout):
     e = budget.estimate("gpt2", device="4090", layout=layout, global_batch=8, **ON)
+    besides = math.log(together(e.stack.name, e.device.generation))
     for sign, end, own in ((-1, e.interval[1], e.profile.high), (1, 1 / e.interval[0], 1 / e.profile.low)):
         moved = budget.estimate(
             "gpt2", device="4090", layout=layout, global_batch=8, cluster=carrying(e.cluster, sign), **ON
         )
         other = abs(math.log(moved.times.step / e.times.step))
-        assert math.log(end) == pytest.approx(math.hypot(math.log(own) * unsure(e), other))
+        assert math.log(end) == pytest.approx(math.hypot(math.log(own) * unsure(e), other, besides))
 
 
 def test_independent_factors():
@@ -57,3 +61,23 @@ def test_every_kind_of_link_is_known():
     from budget.cluster import KINDS
 
     assert set(WITHIN) == set(KINDS)
+
+
+def test_few_publications_make_training_on_several_less_sure_and_serving_not():
+    def known(**asked):
+        e = budget.estimate("gpt2", layout="dp=8", batch=8, seq=512, **asked)
+        return together(e.stack.name, e.device.generation), e.interval[1] / e.profile.high
+
+    for stack, device, factor in (
+        ("torch-compile", "h100", 1.0),
+        ("torch-eager", "h100", 2.0),
+        ("torch-eager", "b300", 3.0),
+    ):
+        found, wider = known(stack=stack, device=device)
+        assert found == factor
+        assert (wider > 1.2) == (factor > 1)
+    assert known(stack="torch-eager", device="b300", mode="prefill")[1] < 1.2
+
+
+def test_the_publications_are_those_of_the_table():
+    assert publications(["tests/data/training_throughput.csv"]) == table.load("together.json")["publications"]

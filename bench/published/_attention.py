@@ -12,6 +12,8 @@ from .table import Row, text_of
 
 KERNEL = re.compile(r"flash|(?<!no )(?<!without )xformers|memory.efficient attention|\bsdpa\b")
 PACKAGE = re.compile(r"\bflash.?attention[ -]?2\b|\bflash kernel\b")
+# Each head of gpt-oss has a learned score, for which SDPA has no place, and these have. Source: transformers.
+SINKS = re.compile(r"\bflash.?attention[ -]?[34]\b")
 # Megatron's own layers, of single operators, and T5X's have no kernel for attention. Source: megatron-local.
 LOCAL = r"\b(local layers|transformer.impl local|without transformer ?engine)\b"
 PLAIN = rf"{LOCAL}|\bt5x\b|\beager attention\b"
@@ -29,10 +31,11 @@ def written_out(row: Row, software: str, mode: str) -> bool:
 
 
 def by_package(row: Row, software: str) -> bool:
-    """Whether notes name FlashAttention 2's kernel, where the software's usual one is SDPA's choice: its
-    package, or SDPA told to choose no other. In transformers `flash attention` is the package. Sources:
-    transformers, torch-sdpa-cuda.
+    """Whether notes name FlashAttention's kernel, where the software's usual one is SDPA's choice: its
+    package, or SDPA told to choose no other; its later ones where SDPA has none. In transformers `flash
+    attention` is the package. Sources: transformers, torch-sdpa-cuda.
     """
     text = text_of(row, "notes")
     named = PACKAGE.search(text) or (differs(software).get("trainer") and "flash attention" in text)
+    named = named or ("gpt-oss" in row.get("model", "").lower() and SINKS.search(text))
     return bool(named) and stacks.load(software).trains_by_sdpa

@@ -28,7 +28,7 @@ CLUSTERS = {
     "a3 high": "gcp-a3-highgpu", "(a4)": "gcp-a4-highgpu", "p4d": "aws-p4d", "p5en": "aws-p5en",
     "p5.": "aws-p5", "perlmutter": "perlmutter-a100", "leonardo": "leonardo-booster",
     "nodes of 4 h200": "kempner-h200", "one 100 gb/s infiniband card": "v100-edr",
-    "nvlink bridge": "nvlink-bridge",
+    "nvlink bridge": "nvlink-bridge", "jupiter": "jupiter", "slingshot-11": "alps",
 }  # fmt: skip
 RECOMPUTED = ("full", "selective", "none")
 NOTHING = ("no", "off", "false", "disabled")

@@ -104,9 +104,12 @@ class Estimate(Shown, _Estimate):
         own = low**power * faster(self), high**power * slower(self)
         if self.spread is None or self.cluster is None:
             return own
-        from ..fold.doubt import interval  # not for one device
+        from ..device.generation import together  # not for one device
+        from ..fold.doubt import interval
 
-        return interval(own, self.times.step, self.spread, self.ran, self.cluster, self.stack.overlap)
+        trains = self.task.workload.mode == "train"
+        doubt = together(self.stack.name, self.device.generation) if trains else 1.0
+        return interval(own, self.times.step, self.spread, self.ran, self.cluster, self.stack.overlap, doubt)
 
     @property
     def devices(self) -> Any:

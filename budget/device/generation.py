@@ -30,3 +30,12 @@ def interval_on(intervals: Mapping[str, tuple[float, float]], generation: str) -
     ranges = [ends for name, ends in intervals.items() if name != SEVERAL]
     lows, highs = zip(*ranges, strict=True) if ranges else ((), ())
     return (min(lows), max(highs)) if ranges else None
+
+
+def together(stack: str, generation: str) -> float:
+    """The factor within which nine of ten steps of training lie for how several devices work together, where
+    few publications tell how they do with this stack on this generation; 1 where enough do.
+    """
+    known = table.load("together.json")
+    publications = known["publications"].get(stack, {}).get(generation, 0)
+    return next((factor for fewer, factor in known["within"] if publications < fewer), 1.0)

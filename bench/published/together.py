@@ -1,0 +1,55 @@
+"""How many publications trained on several devices, by stack and generation of devices, which tells how sure
+an answer for several is: `python -m budget.bench.published.together [--write] TABLE.csv ...`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from budget import stack as stacks
+from budget import table
+
+from .rows import NotCoveredError, device, whole
+from .table import read
+
+FILE = Path(table.DATA) / "together.json"
+
+
+def publications(paths: Iterable[str]) -> dict[str, dict[str, int]]:
+    """By stack and generation, the publications with a row of training on several devices."""
+    found: dict[str, dict[str, set[str]]] = {}
+    for path in paths:
+        kind, rows = read(path)
+        for row in rows:
+            try:
+                if whole(row, "n_gpus", 1) == 1:
+                    continue
+                part = next(kind.asked(row)).parts[0]
+            except NotCoveredError:
+                continue
+            name = stacks.load(part.settings["stack"]).name
+            found.setdefault(name, {}).setdefault(device(row["gpu"]).generation, set()).add(row["source"])
+    return {s: {g: len(of) for g, of in sorted(by.items())} for s, by in sorted(found.items())}
+
+
+def main(argv: list[str]) -> int:
+    """Show the numbers, or write them into the data."""
+    parser = argparse.ArgumentParser(prog="python -m budget.bench.published.together", description=__doc__)
+    parser.add_argument("tables", metavar="TABLE.csv", nargs="+")
+    parser.add_argument("--write", action="store_true", help=f"into {FILE.name}")
+    options = parser.parse_args(argv)
+    found = publications(options.tables)
+    if options.write:
+        known = json.loads(FILE.read_text("utf-8")) | {"publications": found}
+        FILE.write_text(json.dumps(known, indent=2) + "\n", "utf-8")
+    else:
+        print(json.dumps(found, indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
