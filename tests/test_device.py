@@ -141,8 +141,18 @@ def test_every_device_computes_every_format(name):
 @pytest.mark.parametrize(
     ("name", "usual", "bf16", "fp8"),
     [
-        ("t4", "fp16", "T4 has no bf16: computed at the rate of fp32; it has fp16", "T4 has no fp8: "),
-        ("a100", "bf16", "", "A100 SXM 80GB has no fp8: computed at the rate of fp16; it has bf16"),
+        (
+            "t4",
+            "fp16",
+            "T4 has no bf16: computed at the rate of fp32; --dtype fp16 is its own",
+            "T4 has no fp8: ",
+        ),
+        (
+            "a100",
+            "bf16",
+            "",
+            "A100 SXM 80GB has no fp8: computed at the rate of fp16; --dtype bf16 is its own",
+        ),
         (
             "gtx-1080-ti",
             "fp32",

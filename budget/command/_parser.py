@@ -91,6 +91,9 @@ class Parser(ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise what argparse would print."""
+        message = re.sub(
+            r"the following arguments are required: (.+)", rf"\1: missing; see {self.prog} --help", message
+        )
         field, _, problem = message.removeprefix("argument ").partition(": ")
         problem = re.sub(r"invalid choice: (.+) \(choose from (.+)\)", r"got \1; allowed: \2", problem)
         if problem.startswith("expected") and (allowed := self.meanings().get(field[2:])):

@@ -127,7 +127,7 @@ class Device(NamedTuple):
         if self.has(dtype):
             return ""
         key, instead = short_name(dtype), self._computes(dtype)[0]
-        usual = "" if instead == self.usual_dtype else f"; it has {self.usual_dtype}"
+        usual = "" if instead == self.usual_dtype else f"; --dtype {self.usual_dtype} is its own"
         return f"{self.name} has no {key}: computed at the rate of {instead}{usual}"
 
     def reached(self, dtype: str) -> float:
