@@ -1,7 +1,8 @@
-"""What a forward pass finds of the step before it, by the words of a row of memory."""
+"""What a forward pass finds of the step before it, and what a step keeps, by the words of a row of memory."""
 
 import pytest
 from budget.bench.published import memory
+from budget.bench.published.predict import run
 
 ROW = {
     "scenario": "finetune", "model": "gpt2", "precision": "fp32", "gpu": "A100-80GB", "n_gpus": "2",
@@ -29,3 +30,49 @@ def test_gradients_of_the_last_step_are_there_as_those_of_a_micro_batch_are(told
     empty = dict.fromkeys((*memory.COLUMNS, *memory.NUMBERS, "notes"), "")
     (asked,) = memory.asked({**empty, **ROW, **told})
     assert asked.parts[0].settings["global_batch"] == 2 * 4 * times
+
+
+@pytest.mark.parametrize(
+    ("told", "setting", "value"),
+    [
+        ({"recompute": "full, offloaded"}, "offload", "activations"),
+        ({"recompute": "full", "optimizer": "paged AdamW"}, "offload", "optimizer"),
+        ({"recompute": "full, offloaded", "optimizer": "paged AdamW"}, "offload", "activations,optimizer"),
+        ({"notes": "chunked_nll", "source": "a page (trl, transformers)"}, "fuse", "chunked_cross_entropy"),
+    ],
+)
+def test_what_a_step_keeps_and_where(told, setting, value):
+    empty = dict.fromkeys((*memory.COLUMNS, *memory.NUMBERS, "notes"), "")
+    (asked,) = memory.asked({**empty, **ROW, "source": "a page (PyTorch eager 2.1)", **told})
+    assert asked.parts[0].settings[setting] == value
+
+
+@pytest.mark.parametrize(("word", "zero"), [("fsdp3", 3), ("zero1", 0), ("none", 0)])
+def test_fsdp_divides_weights_among_context_s_devices_too(word, zero):
+    empty = dict.fromkeys((*memory.COLUMNS, *memory.NUMBERS, "notes"), "")
+    told = {"source": "a page (torchtitan)", "cp": "2", "dp": "1", "zero_stage": word, "recompute": "none"}
+    (asked,) = memory.asked({**empty, **ROW, **told})
+    assert asked.parts[0].settings["layout"]["zero"] == zero
+
+
+@pytest.mark.parametrize(
+    ("model", "told", "size"),
+    [
+        # A latent of 512 and a rotary key of 64 in each of 27 layers. Source: deepseek-v2 (27 x 576 x 2)
+        ("DeepSeek-V2-Lite", {"precision": "2 bytes"}, 27 * 576 * 2),
+        ("Llama-3.1-8B", {"precision": "1 byte"}, 2 * 32 * 8 * 128),
+        # Every second layer sees 128 tokens, and vLLM counts all of them.
+        ("gpt-oss-20b", {"precision": "2 bytes"}, 2 * 24 * 8 * 64 * 2),
+    ],
+)
+def test_a_token_in_the_cache_of_all_layers(model, told, size):
+    empty = dict.fromkeys((*memory.COLUMNS, *memory.NUMBERS, "notes"), "")
+    row = {
+        "scenario": "kv cache per token",
+        "model": model,
+        "source": "vLLM",
+        "measured_gb": "1",
+        "metric": "GB",
+    }
+    (asked,) = memory.asked({**empty, **row, **told})
+    assert asked.of([run(part) for part in asked.parts]) == size

@@ -11,7 +11,7 @@ from . import _litgpt as litgpt
 from . import _methods as methods
 from . import _versions as versions
 from . import training
-from .networks import captured
+from .networks import captured, side
 from .rows import Part, precision, stack, whole
 from .table import Row
 
@@ -20,6 +20,8 @@ def parts(row: Row, model: Any, config: Mapping[str, Any]) -> tuple[Part, ...]:
     """The prompt's pass, where a row has one, and the last token's, of all of its hypotheses."""
     config = {**config, **training.masked(row)}
     passes = _passes(model, config, *methods.lengths(row, 64))
+    if captured(model) and side(row):
+        passes = {"forward": {"image": side(row)}}
     software = stack(row, mode=next(iter(passes)))
     how = {"stack": software, "config": config, **numbers(row, software)}
     how |= methods.cache(row)

@@ -97,6 +97,13 @@ def looped(row: Row, settings: Mapping[str, Any]) -> dict[str, Any]:
     return {"hold_logits": "step", "output_dtype": settings["dtype"]} if own else {}
 
 
+def away(row: Row, settings: Mapping[str, Any]) -> dict[str, str]:
+    """What layers keep for the backward pass is on the host, beside what is there already."""
+    said = "offloaded" in row["recompute"].lower() or "activations offloaded" in text_of(row, "notes")
+    there = settings.get("offload", "none")
+    return {"offload": "activations" if there == "none" else f"activations,{there}"} if said else {}
+
+
 def chunked(row: Row) -> dict[str, int]:
     """The tokens that a loss takes at a time, as a row's notes say."""
     match = re.search(r"\bloss in chunks of (\d+) tokens", text_of(row, "notes"))
@@ -191,7 +198,7 @@ def beams(row: Row) -> int:
 def cache(row: Row) -> dict[str, str]:
     """The dtype of the cache, where a row's notes say that it has 8 bits; int8 is as large as fp8."""
     match = re.search(r"\b(cache|kv) in (8 bits|int8|fp8)", text_of(row, "notes"))
-    return {"kv_dtype": "fp8"} if match else {}
+    return {"kv_dtype": "fp8"} if match or row["precision"] == "1 byte" else {}
 
 
 def share(row: Row, software: str) -> float:

@@ -28,9 +28,10 @@ DECODERS = {  # by the denoiser's class
 
 
 def denoiser(model: Any) -> bool:
-    """Whether a model is a preset of a network of diffusers."""
+    """Whether a model is a preset of a network of diffusers, and no autoencoder."""
     try:
-        return isinstance(model, str) and "_class_name" in preset.find(model)
+        of = preset.find(model).get("_class_name", "") if isinstance(model, str) else ""
+        return bool(of) and not of.startswith("Autoencoder")
     except InputError:
         return False
 

@@ -73,7 +73,8 @@ def layout(row: Row, gpus: int, software: str) -> dict[str, Any]:
         apart["shard"] = _shard(row, dp)
     if sp and row.get("tp_overlap"):
         apart["tp_overlap"] = whole(row, "tp_overlap")
-    return {**several, **apart, "vpp": vpp, "dp": dp, "zero": (zero or 0) if dp > 1 else 0, "sp": sp}
+    shared = dp * (several["cp"] if zero == 3 else 1) > 1  # FSDP's parts are of both. Source: torchtitan
+    return {**several, **apart, "vpp": vpp, "dp": dp, "zero": (zero or 0) if shared else 0, "sp": sp}
 
 
 def _zero(word: str) -> int | None:

@@ -89,7 +89,8 @@ class InTurn(NamedTuple):
 
     def __call__(self, estimates: Sequence[Estimate]) -> float:
         """The larger of the longest length's and that of all lengths in turn."""
-        return max(self.of(estimates[:1]), float(estimates[1].in_turn))
+        longest = self.of(estimates[:1])
+        return max(longest, float(estimates[1].in_turn) + longest - reserved(estimates[:1]))
 
 
 SIZES = {peak: "peak", last: "peak", reserved: "reserved", process: "process"}
@@ -101,9 +102,9 @@ def weights(estimates: Sequence[Estimate]) -> float:
 
 
 def a_token(estimates: Sequence[Estimate]) -> float:
-    """What a token more takes in the cache: two lengths, 1,024 apart."""
+    """What a token more takes in the cache: two lengths, within any window."""
     one, two = (e.memory.kv_cache for e in estimates)
-    return float(two - one) / 1024
+    return float(two - one) / SHORT
 
 
 def _parts(row: Row) -> tuple[tuple[Part, ...], Any]:
@@ -122,6 +123,7 @@ def _parts(row: Row) -> tuple[tuple[Part, ...], Any]:
     return _training(row, devices)
 
 
+SHORT = 64  # tokens: engines count all layers, also those that see a window alone
 ALONE = ("weight file size", "inference weights", "kv cache per token")
 FILES = {"f32": {"dtype": "fp32"}, "f16": {"dtype": "fp16"}, "nf4": {"quantize": "nf4-dq"}}
 
@@ -130,7 +132,8 @@ def _alone(model: Any, config: Mapping[str, Any], row: Row, quant: str) -> tuple
     """Weights, or a cache, without a run."""
     how: dict[str, Any] = {"mode": "decode", "batch": 1, "config": config}
     if row["scenario"] == "kv cache per token":
-        return tuple(Part(model, {**how, "seq": n}) for n in (1024, 2048)), a_token
+        how |= methods.cache(row)
+        return tuple(Part(model, {**how, "seq": n}) for n in (SHORT, 2 * SHORT)), a_token
     form = FILES.get(quant) or generation.numbers(row)
     return (Part(model, {**how, "seq": 1, **form}),), weights
 
@@ -151,7 +154,7 @@ def _training(row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:
     on, batch = device(row["gpu"] or ANY), whole(row, "micro_batch")
     part = training.step({**row, **left_out}, on, batch, _length(row), devices)
     part = Part(part.model, {**part.settings, **_besides(row, software, part)})
-    if kind is reserved and VARY in row.get("notes", ""):
+    if kind in (reserved, process) and VARY in row.get("notes", ""):
         return (part, Part(part.model, {**part.settings, "seq": _varied(_length(row))})), InTurn(kind)
     return (part,), kind
 
@@ -193,6 +196,7 @@ def _besides(row: Row, software: str, part: Part) -> dict[str, Any]:
         **methods.loss(row, software),
         **methods.looped(row, part.settings),
         **methods.chunked(row),
+        **methods.away(row, part.settings),
         **methods.stepped(row, software, part.settings),
         **methods.left(row, software, part.settings),
     }

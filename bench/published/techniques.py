@@ -124,6 +124,8 @@ def fused(row: Row, software: str) -> dict[str, str]:
         return {"fuse": ",".join(["norm", *gates, loss])}
     if patched and re.search(r"\bcut.cross.entropy", words):
         return {"fuse": "cross_entropy"}
+    if patched and "chunked_nll" in words:  # TRL's: a chunk's logits at a time, and none is kept
+        return {"fuse": "chunked_cross_entropy"}
     if "sum of its logits" in words:  # in place of a loss: read once, and given a gradient once
         return {"fuse": "loss"}
     match = re.search(r"\bfused ([\w ,+-]+)", words)
