@@ -77,6 +77,7 @@ class Autocast:
         return Op(f"{maker.name}.widen", "cast", (own,), (wide,), maker.sizes, module=maker.module)
 
     def op(self, o: Op, low: dict[str, Tensor]) -> Iterator[Op]:
+        """An operator behind the casts of its operands, and before a cast back where its layer makes one."""
         if o.rule.autocasts_as and DEVICES[self.device] == "cuda":
             o = o._replace(kind=o.rule.autocasts_as)
         if o.group == MATERIALIZED:
@@ -86,21 +87,10 @@ class Autocast:
         back = how == LOW and self.is_packed(o) and any(t.dtype == SINGLE for t in ins if not t.added)
         if o.kernel == FUSABLE and o.kind in REPEATS:  # the kernel is given what it repeats itself
             how = LOW
-        if how == LOW:
-            casts = [self.down(o, t, i, low) if t.dtype == SINGLE else (t, None) for i, t in enumerate(ins)]
-            yield from [cast for _, cast in casts if cast]
-            ins, dtype = tuple([t for t, _ in casts]), ""
-        elif how == SINGLE:
-            casts = [self.up(o, t, i) if not t.dtype else (t, None) for i, t in enumerate(ins)]
-            yield from [cast for _, cast in casts if cast]
-            ins, dtype = tuple([t for t, _ in casts]), SINGLE
-        elif o.rule.casts:
-            dtype = o.out.dtype
-        elif how == AS_INPUT:
-            dtype = ins[0].dtype
-        else:
-            single = how == ANSWERS_SINGLE or any(t.dtype == SINGLE for t in ins)
-            dtype = SINGLE if single else self.frozen if o.kind == "table" else ""
+        casts = [self.cast(o, t, i, how, low) for i, t in enumerate(ins)]
+        yield from [cast for _, cast in casts if cast]
+        ins = tuple([t for t, _ in casts])
+        dtype = self.answers(o, ins, how)
         if back:
             low_out = o.out._replace(name=f"{o.out.name}~low")
             yield o._replace(ins=ins, outs=(low_out,))
@@ -110,6 +100,23 @@ class Autocast:
             self.known[t.name] = t.dtype
             self.makers[t.name] = t, o
         yield o._replace(ins=ins, outs=outs)
+
+    def cast(self, o: Op, t: Tensor, i: int, how: str, low: dict[str, Tensor]) -> tuple[Tensor, Op | None]:
+        """The i-th operand as a list of autocast has it, and the cast that makes it so, if any."""
+        if how == LOW and t.dtype == SINGLE:
+            return self.down(o, t, i, low)
+        return self.up(o, t, i) if how == SINGLE and not t.dtype else (t, None)
+
+    def answers(self, o: Op, ins: tuple[Tensor, ...], how: str) -> str:
+        """The dtype of an operator's results that have none of their own."""
+        if how in (LOW, SINGLE):
+            return SINGLE if how == SINGLE else ""
+        if o.rule.casts:
+            return o.out.dtype
+        if how == AS_INPUT:
+            return ins[0].dtype
+        single = how == ANSWERS_SINGLE or any(t.dtype == SINGLE for t in ins)
+        return SINGLE if single else self.frozen if o.kind == "table" else ""
 
     def is_packed(self, o: Op) -> bool:
         """Whether a product's weight is in few bits: such a layer's output has its input's dtype."""
