@@ -47,6 +47,15 @@ def test_what_a_server_kept_of_a_prompt_is_attended_to_and_not_run_again():
     assert token.parts[0].settings["seq"] == 3072 + 64
 
 
+def test_boards_of_which_a_row_says_that_a_bridge_joins_them_are_so_joined():
+    row = inference_row(model="llama-3.2-1b", engine="vLLM (2025-07)", weight_precision="bf16")
+    row |= {"gpu": "RTX 3090", "n_gpus": "2", "tp": "2", "input_len": "8192", "prefill_tok_s": "5"}
+    (plain,), (joined,) = inference.asked(row), inference.asked(row | {"notes": "NVLink bridge"})
+    assert [part.settings["cluster"] for part in (plain.parts[0], joined.parts[0])] == [None, "nvlink-bridge"]
+    host, bridge = (sum(predict.seconds(p, predict.run(p)) for p in a.parts) for a in (plain, joined))
+    assert bridge < 0.9 * host
+
+
 @pytest.mark.parametrize(
     ("engine", "written"),
     [

@@ -17,6 +17,7 @@ from . import _versions as versions
 from . import diffusion
 from ._attention import written_out
 from .formats import cache, weights
+from .layouts import cluster
 from .networks import captured, network, pictures, side
 from .rows import Asked, NotCoveredError, Part, before, device, measured, stack, whole
 from .software import differs, programs
@@ -72,7 +73,7 @@ def asked(row: Row) -> Iterator[Asked]:
     if not form:  # as its files are
         model = _published(model)
     if gpus > stages:
-        settings |= {"device": on.id, "layout": {"tp": gpus, "sp": 0}}
+        settings |= {"device": on.id, "layout": {"tp": gpus, "sp": 0}, "cluster": cluster(row)}
     settings |= _kernels(row, software, settings.get("quantize", ""))
     if texts:
         settings |= cache(row, settings)
