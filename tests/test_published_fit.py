@@ -40,6 +40,7 @@ import budget
 from budget import stack as stacks
 from budget.device import software
 from budget.device.profile import FOLDER, load
+from budget.fold.time import waiting
 
 TABLE = Path(__file__).parent / "data" / "inference.csv"
 
@@ -269,7 +270,7 @@ def test_the_longer_a_device_waits_for_its_host_the_wider_is_the_interval():
     token = budget.estimate("gpt2", mode="decode", seq=128, **asked)
     prompt = budget.estimate("qwen3-8b", mode="prefill", seq=8192, **asked)
     for e in (token, prompt):
-        row = rows[0]._replace(quantity="tpot_s", host=float(e.times.overhead / e.times.step))
+        row = rows[0]._replace(quantity="tpot_s", host=float(waiting(e.times)))
         assert e.interval[1] == pytest.approx(e.profile.high ** Powers(host=e.profile.host).of(row))
     assert token.times.overhead > 0.5 * token.times.step and token.interval[1] > prompt.interval[1]
 

@@ -3,6 +3,7 @@
 import csv
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from budget import device, estimate
@@ -33,3 +34,20 @@ def test_only_geforce_boards_that_wait_for_their_host_may_be_faster():
     assert many.interval == pytest.approx((many.profile.low, many.profile.high), rel=0.01)
     assert server.interval[0] == pytest.approx(1 / server.interval[1], rel=0.01)
     assert device.load("l40s").generation == device.load("rtx-4090").generation
+
+
+def test_the_more_of_a_time_is_kernels_starts_the_wider_is_its_interval():
+    one, few, many = (
+        of("a100", "resnet18", seq=None, batch=n, dtype="fp16", stack="tensorrt") for n in (1, 8, 256)
+    )
+    assert one.interval[1] > few.interval[1] > many.interval[1]
+    assert many.interval[1] == pytest.approx(many.profile.high, rel=0.02)
+    assert all(e.times.overhead == 0 for e in (one, few, many))  # nothing waits for the host
+
+
+def test_an_array_s_intervals_are_each_size_s_own():
+    sizes = np.array([1, 8, 256])
+    several = of("a100", "resnet18", seq=None, batch=sizes, dtype="fp16", stack="tensorrt").interval
+    for at, n in enumerate(sizes):
+        alone = of("a100", "resnet18", seq=None, batch=int(n), dtype="fp16", stack="tensorrt").interval
+        assert [float(end[at]) for end in several] == pytest.approx(alone)

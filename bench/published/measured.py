@@ -13,7 +13,7 @@ from budget import device as devices
 from budget.answer import Estimate
 from budget.errors import InputError
 from budget.fold.kernels import Work
-from budget.fold.time import decoded
+from budget.fold.time import decoded, waiting
 from budget.ir import Gemm
 from budget.named import Any, NamedTuple
 
@@ -59,7 +59,7 @@ class Case(NamedTuple):
     devices: int
     version: str = ""  # the stack that it ran, where that one has another's numbers (`same`)
     attention: str = ""  # as the task of a training step has it; no other mode's times depend on it
-    host: float = 0.0  # the part of its time for which devices wait for the host
+    host: float = 0.0  # the part of its time for which devices wait, for the host or for kernels' starts
     first: float | None = None  # of a true test, the logarithm of predicted over measured before it was read
 
     @property
@@ -134,10 +134,10 @@ def _case(row: Mapping[str, str], quantity: str, parts: Sequence[Part], taken: f
 
 
 def _waiting(parts: Sequence[Part], estimates: Sequence[Estimate]) -> float:
-    """The part of a row's time for which devices wait for the host."""
+    """The part of a row's time for which devices wait: for the host, or for kernels' starts."""
     both = list(zip(parts, estimates, strict=True))
     took = sum(seconds(p, e) for p, e in both)
-    waits = sum(float(e.times.overhead) * p.times for p, e in both if not (p.kind or p.phase))
+    waits = sum(float(waiting(e.times) * e.times.step) * p.times for p, e in both if not (p.kind or p.phase))
     return min(waits / took, 1.0)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..device import Device, load
 from ..device.kernel_class import Dispatch, Profile
 from ..device.peaks import halved
-from ..fold.time import time
+from ..fold.time import time, waiting
 from ..named import TYPE_CHECKING
 from ..size import Size, maximum, minimum
 
@@ -40,9 +40,9 @@ def faster(e: Estimate) -> Size:
 
 def unsure(e: Estimate) -> Size:
     """The power of both ends of its interval: the longer the device waits for a host of which nobody says how
-    fast it is, the less sure the time is.
+    fast it is, or for the starts of small kernels, the less sure the time is.
     """
-    return 1 + (e.profile.host - 1) * e.times.overhead / e.times.step
+    return 1 + (e.profile.host - 1) * waiting(e.times)
 
 
 def _is_known(e: Estimate) -> bool:

@@ -245,7 +245,12 @@ def _shared(slow: Sequence[tuple[Ran, Size]]) -> Times:
         return slow[0][0].times
     parts = {name: shared((getattr(r.times, name), share) for r, share in slow) for name in PARTS}
     kernels = (
-        k._replace(work=k.work._replace(times=k.work.times * share), seconds=k.seconds * share, bound="")
+        k._replace(
+            work=k.work._replace(times=k.work.times * share),
+            seconds=k.seconds * share,
+            bound="",
+            starting=k.starting * share,
+        )
         for r, share in slow
         for k in r.times.kernels
     )

@@ -32,6 +32,7 @@ class Timed(NamedTuple):
     work: Work
     seconds: Size
     bound: str  # compute, memory, launch ("" for arrays)
+    starting: Size = 0.0  # the seconds again, where an accelerator starts it for longer than it runs
 
 
 class Times(NamedTuple):
@@ -97,7 +98,7 @@ def kernel_time(w: Work, r: Rates) -> tuple[Size, str]:
     """Seconds of one run of a kernel, and what bounds it ("" for arrays and symbols)."""
     form = r.forms[form_of(w, r)]
     computing, moving = arithmetic(w, form, r), traffic(w, form, r)
-    launch = starts(w, form) * (_start(form, r) + form.start_s)
+    launch = _launch(w, form, r)
     if r.serial:
         launch = launch + _host(w, form, r)
     busy = maximum(computing, moving)
@@ -131,6 +132,18 @@ def starts(w: Work, form: KernelClass) -> Size:
     own.
     """
     return w.launches * w.groups if form.apart else w.launches
+
+
+def _launch(w: Work, form: KernelClass, r: Rates) -> Size:
+    """Seconds in which an operator's kernels start."""
+    return starts(w, form) * (_start(form, r) + form.start_s)
+
+
+def _starting(w: Work, seconds: Size, r: Rates) -> Size:
+    """The seconds of a run of a kernel whose start takes longer than the rest; else, and of symbols, 0."""
+    if r.serial or is_symbol(seconds):
+        return 0.0
+    return seconds * (2 * _launch(w, r.forms[form_of(w, r)], r) > seconds)
 
 
 def _start(form: KernelClass, r: Rates) -> float:
@@ -185,7 +198,7 @@ def _timed(kernels: Sequence[Work], r: Rates) -> tuple[Timed, ...]:
     timed = []
     for w in kernels:
         seconds, bound = kernel_time(w, r)
-        timed.append(Timed(w, seconds * w.times, bound))
+        timed.append(Timed(w, seconds * w.times, bound, _starting(w, seconds, r) * w.times))
     return tuple(timed)
 
 
@@ -241,6 +254,13 @@ def bound(times: Times) -> str:
         return ""
     others = sum(spent.values()) if times.alternate else 0
     return "host" if times.overhead > others else max(spent, key=lambda name: float(spent[name]))
+
+
+def waiting(times: Times) -> Size:
+    """The part of a time for which a device waits: for the host, or for kernels to start that then take less
+    than their start.
+    """
+    return minimum((times.overhead + sum(k.starting for k in times.kernels)) / times.step, 1.0)
 
 
 def moved(times: Times) -> Size:
