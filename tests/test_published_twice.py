@@ -4,6 +4,7 @@ import csv
 from itertools import pairwise
 
 import pytest
+from budget.bench.published.measured import publication
 from budget.bench.published.rows import NotCoveredError, device
 from published_tables import DATA
 
@@ -21,7 +22,7 @@ def _trained(row):
 
 def _decoded(row):
     """Tokens a second, or a whole answer's time, and how a network's name begins, as pages spell it."""
-    of = row["n_gpus"], row["model"].lower().replace("-", "").replace(" ", "")[:6]
+    of = row["n_gpus"], _name(row)[:6]
     if row["e2e_latency_ms"] and not row["tpot_ms"]:
         return of, float(row["e2e_latency_ms"])
     total = row.get("decode_tok_s_total") or row.get("output_tok_s_total")
@@ -59,6 +60,34 @@ def test_no_page_is_read_twice(tables):
     assert not twice
 
 
+SETTINGS = (
+    "n_gpus", "seq", "global_batch", "micro_batch", "batch", "input_len", "output_len", "engine",
+    "weight_precision",
+)  # fmt: skip
+FIGURES = (
+    "tokens_per_s_per_gpu", "samples_per_s_total", "iter_time_s", "ttft_ms", "tpot_ms", "e2e_latency_ms",
+    "decode_tok_s_total", "output_tok_s_total", "prefill_tok_s",
+)  # fmt: skip
+NEXT = {"page-kc037"}  # goes with the next fit, which has it
+
+
+@pytest.mark.parametrize("tables", TABLES, ids="+".join)
+def test_a_figure_of_a_page_stands_there_once(tables):
+    """The same publication, device, network and settings, however its words are written down."""
+    once, again = {}, []
+    for row in (row for name in tables for row in _rows(name) if row["id"] not in NEXT):
+        try:
+            on = publication(row["source"]), device(row["gpu"]).id, _name(row)
+        except NotCoveredError:
+            continue
+        figures = tuple(float(row.get(c) or 0) for c in FIGURES)
+        key = (*on, *(row.get(c) for c in SETTINGS), *figures)
+        again += [(once[key], row["id"])] if any(figures) and key in once else []
+        once[key] = row["id"]
+    assert len(once) > 1000
+    assert not again
+
+
 @pytest.mark.parametrize("name", ["training_throughput", "inference", "memory", "serving"])
 def test_no_row_of_a_fit_stands_among_those_of_none(name):
     """The same publication, network, settings and figures, whatever their notes."""
@@ -72,6 +101,11 @@ def test_no_row_of_a_fit_stands_among_those_of_none(name):
 def _rows(name):
     with open(DATA / name) as file:
         return list(csv.DictReader(file))
+
+
+def _name(row):
+    """A network's name, however pages spell it."""
+    return row["model"].lower().replace("-", "").replace(" ", "").replace("_", "")
 
 
 def _told(rate):

@@ -14,10 +14,10 @@ from budget.serving.requests import serve
         # vLLM's logs: Ray's guide to an 8B on an A10G or L4, 3.53 requests of 8,192 tokens; UI-TARS 7B (a
         # Qwen2-VL) on an RTX 3090, 5,102 blocks of 16; vllm-project/vllm, pull request 12569, 1,381 blocks.
         # V0's step is as long as a request may be.
-        ("llama-3.1-8b", "a10g", 0.9, 8192, 28918, 0.13, {}),
-        ("qwen2-vl-7b", "3090", 0.9, 8192, 81632, 0.13, {}),
+        ("llama-3.1-8b", "a10g", 0.9, 8192, 28918, 0.1, {}),
+        ("qwen2-vl-7b", "3090", 0.9, 8192, 81632, 0.05, {}),
         ("llama-3.1-70b", "h100", 0.98, None, 22096, 0.2, {"quantize": "w8a8"}),
-        ("qwen3-0.6b", "a100", 0.8, None, 578944, 0.13, {}),  # generative-computing/mellea, pull request 416
+        ("qwen3-0.6b", "a100", 0.8, None, 578944, 0.03, {}),  # generative-computing/mellea, pull request 416
         # vLLM 0.19 on an H100, as jgchn/llm-d-planner has it.
         ("codellama-7b", "h100", 0.95, None, 126256, 0.01, {}),
         ("llama-3.1-8b", "h100", 0.95, None, 476016, 0.01, {}),
