@@ -1,4 +1,4 @@
-"""The ends of an interval that what nobody says moves: a desktop's host beside a GeForce board."""
+"""What nobody says of a machine, as a desktop's host beside a GeForce board, moves ends of intervals."""
 
 import csv
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from budget import device, estimate
+from budget import InputError, device, estimate
 from budget.answer.unsaid import unsure
 
 ROWS = Path(__file__).parent / "data/unseen_inference.csv"
@@ -54,3 +54,11 @@ def test_an_array_s_intervals_are_each_size_s_own():
     for at, n in enumerate(sizes):
         alone = of("a100", "resnet18", seq=None, batch=int(n), dtype="fp16", stack="tensorrt").interval
         assert [float(end[at]) for end in several] == pytest.approx(alone)
+
+
+def test_a_module_that_computes_nothing_has_sizes_and_no_time():
+    torch = pytest.importorskip("torch")
+    e = estimate(torch.nn.Flatten(), mode="forward", inputs=torch.zeros(4, 8, 8))
+    assert (e.params.total, e.flops.forward) == (0, 0)
+    with pytest.raises(InputError, match="module: starts no kernel"):
+        e.seconds()

@@ -26,7 +26,7 @@ from ..size import is_zero
 from ..stack import Stack
 from .face import Shown
 from .held import Held, ranges
-from .unsaid import faster, slower, unsure
+from .unsaid import interval
 
 if TYPE_CHECKING:
     from ..cluster import Cluster
@@ -84,10 +84,13 @@ class Estimate(Shown, _Estimate):
 
     @cached_property
     def times(self) -> Times:
-        """Seconds of one step or pass."""
+        """Seconds of one step or pass. Raises InputError where nothing runs."""
         if self.spread is not None:
             return self.spread.times(self.ran)
-        return time(self.program, self.device, self.profile, self.task.dtype, self.task.execution)
+        found = time(self.program, self.device, self.profile, self.task.dtype, self.task.execution)
+        if is_zero(found.step):
+            raise InputError("module", "starts no kernel, it makes views alone; allowed: one that computes")
+        return found
 
     @cached_property
     def ran(self) -> tuple[Ran, ...]:
@@ -100,16 +103,7 @@ class Estimate(Shown, _Estimate):
     @cached_property
     def interval(self) -> tuple[Any, Any]:
         """The factors of a time within which nine of ten measured ones lie."""
-        low, high, power = self.profile.low, self.profile.high, unsure(self)
-        own = low**power * faster(self), high**power * slower(self)
-        if self.spread is None or self.cluster is None:
-            return own
-        from ..device.generation import together  # not for one device
-        from ..fold.doubt import interval
-
-        trains = self.task.workload.mode == "train"
-        doubt = together(self.stack.name, self.device.generation) if trains else 1.0
-        return interval(own, self.times.step, self.spread, self.ran, self.cluster, self.stack.overlap, doubt)
+        return interval(self)
 
     @property
     def devices(self) -> Any:

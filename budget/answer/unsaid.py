@@ -1,4 +1,6 @@
-"""What nobody says of a machine: the power mode of a board that has several, and how fast its host is."""
+"""How far off a time may be, with what nobody says of a machine: the power mode of a board that has several,
+and how fast its host is.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +18,20 @@ if TYPE_CHECKING:
 # much of that host's seconds for an operator: inferred from encoders of one query on an RTX 4080 SUPER beside
 # a Core Ultra 9 285K. Source: desktop-encodings.
 DESKTOP = 0.4
+
+
+def interval(e: Estimate) -> tuple[Size, Size]:
+    """The factors of its time within which nine of ten measured ones lie."""
+    power = unsure(e)
+    own = e.profile.low**power * faster(e), e.profile.high**power * slower(e)
+    if e.spread is None or e.cluster is None:
+        return own
+    from ..device.generation import together  # not for one device
+    from ..fold import doubt
+
+    trains = e.task.workload.mode == "train"
+    other = together(e.stack.name, e.device.generation) if trains else 1.0
+    return doubt.interval(own, e.times.step, e.spread, e.ran, e.cluster, e.stack.overlap, other)
 
 
 def slower(e: Estimate) -> Size:
