@@ -34,6 +34,7 @@ GOOD = {"about": "mine", "source": "torch-compile", "train": {"attention": "sdpa
         ({"few_bits": {"": {"bits": 4}}}, "few_bits.: bits is no field here; "),
         ({"all_reduce": {"sm90": {"gb_s": 1}}}, "all_reduce.sm90: one_shot_us is missing"),
         ({"step_tokens": {"": {"70": 8192}}}, "step_tokens.: got "),
+        ({"step_tokens": {"": {"0": 2048.5}}}, "step_tokens..0: got 2048.5; allowed: whole numbers"),
         ({"step_tokens": {"": {"0": 1, "all": 8}}}, "step_tokens.: got 'all'; allowed: whole GiB"),
         ({"like": "nothing"}, "like: got 'nothing'; allowed: autoawq, "),
         ({"formats": ["q9"]}, "formats.quantize: got 'q9'; "),

@@ -33,15 +33,17 @@ def by_format(at: str, value: Any) -> Mapping[str, float]:
     return checked.numbers(at, value, UNPACKING, 0.01, 10)
 
 
-def by_memory(at: str, of: Any) -> Mapping[float, int]:
+def by_memory(at: str, value: Any) -> Mapping[float, int]:
     """Whole numbers by the GiB of memory from which on they count, the smallest first."""
     steps = {}
-    for gib, value in checked.each(at, of, lambda at, of: int(checked.number(at, of, 1, 2**24))).items():
+    for gib, most in checked.each(at, value, lambda at, most: checked.number(at, most, 1, 2**24)).items():
         if not gib.isdecimal():
             raise wrong(at, gib, 'whole GiB of memory, as in "70"')
-        steps[float(gib)] = value
+        if most != int(most):
+            raise wrong(f"{at}.{gib}", most, "whole numbers")
+        steps[float(gib)] = int(most)
     if 0 not in steps:
-        raise wrong(at, of, 'a table that begins at "0" GiB')
+        raise wrong(at, value, 'a table that begins at "0" GiB')
     return dict(sorted(steps.items()))
 
 

@@ -27,8 +27,8 @@ CLASSES = (
 BY_PRECISION = ("autocast", "fsdp", "master", "fp8", "nvfp4")
 BESIDES = ("checkpointed", "decode", *BY_PRECISION)  # settings that are added to those of train and serve
 SEVERAL = "several"  # the key of the interval for several devices, among those of generations
-# An engine's step of prompts, and its sequences at once, where its file has none: vLLM's, which has the lower
-# number of sequences on an A100. Source: vllm-batched-tokens.
+# An engine's step of prompts, and its sequences at once, where its file has none: vLLM's, but for its smaller
+# step on an A100, which no other engine is known to have. Source: vllm-batched-tokens.
 ByMemory = Mapping[str, Mapping[float, int]]  # by generation, then by GiB
 USUAL_STEP: ByMemory = MappingProxyType({"": {0: 2048, 70: 8192}})
 USUAL_SEQUENCES: ByMemory = MappingProxyType({"": {0: 256, 70: 1024}, "sm80": {0: 256}})
