@@ -16,7 +16,8 @@ from .step import Ran, Spread
 
 # Nine in ten collectives of other sources take between so many times less and more than the links' figures
 # say (docs/clusters.md): within a node, between nodes. PCIe: inferred from published runs over GeForces,
-# which carried 1.9 to 13 GB/s where 4 are taken, and over two L40S in a cloud, 5 for 20.
+# which carried 2.9 to 13 GB/s where 4 are taken and 8 to 40 where 20 are (once 1.9), and over two L40S in a
+# cloud, 5 for 20.
 WITHIN = {"switch": 1.15, "mesh": 1.15, "torus": 1.15, "network": 1.67, "pcie": 4.0}
 
 

@@ -180,8 +180,7 @@ def _named(name: str) -> Resolved:
         ) from None
     table = dict(entry)
     form = preset.of_ollama(asked)
-    if form and preset.plain(name) != name:  # its weights have few bits of their own
-        form = ""
+    form = "" if form and preset.plain(name) != name else form  # which has few bits of its own
     published = entry.get("published", f"{name} --quantize {form}" if form else "")
     usual = {**table.pop("workload", {}), **({"published": published} if published else {})}
     for about in preset.ABOUT:
