@@ -8,8 +8,8 @@ from budget.named import Any
 from budget.read.source import resolve
 
 from . import _litgpt as litgpt
-from . import _methods as methods
 from . import _versions as versions
+from . import _words as words
 from . import training
 from .networks import captured, side
 from .rows import Part, precision, stack, whole
@@ -19,17 +19,17 @@ from .table import Row
 def parts(row: Row, model: Any, config: Mapping[str, Any]) -> tuple[Part, ...]:
     """The prompt's pass, where a row has one, and the last token's, of all of its hypotheses."""
     config = {**config, **training.masked(row)}
-    passes = _passes(model, config, *methods.lengths(row, 64))
+    passes = _passes(model, config, *words.lengths(row, 64))
     if captured(model) and side(row):
         passes = {"forward": {"image": side(row)}}
     software = stack(row, mode=next(iter(passes)))
     how = {"stack": software, "config": config, **numbers(row, software)}
-    how |= methods.cache(row)
+    how |= words.cache(row)
     how |= litgpt.beside(software, model, how)
     batch = whole(row, "micro_batch", 1)
     found = []
     for mode, tokens in passes.items():
-        sequences = batch * methods.beams(row) if mode == "decode" else batch
+        sequences = batch * words.beams(row) if mode == "decode" else batch
         older = versions.older(row, software, mode, model)
         found.append(Part(model, {"batch": sequences, **how, **older, "mode": mode, **tokens}))
     return tuple(found)
@@ -37,12 +37,12 @@ def parts(row: Row, model: Any, config: Mapping[str, Any]) -> tuple[Part, ...]:
 
 def numbers(row: Row, software: str = "") -> dict[str, Any]:
     """The dtype of a row's weights, or its software's form of few bits. Raises NotCoveredError."""
-    return _of_dtype(row) if row["quant"].lower() in ("", "none") else methods.frozen(row, software)
+    return _of_dtype(row) if row["quant"].lower() in ("", "none") else words.frozen(row, software)
 
 
 def _of_dtype(row: Row) -> dict[str, str]:
     """The dtype that a row's network runs in; of mixed precision the weights are float32, and have copies."""
-    dtype, kind = precision(methods.widened(row, row["precision"] or "bf16"))
+    dtype, kind = precision(words.widened(row, row["precision"] or "bf16"))
     return {"dtype": dtype, **({"precision": "autocast"} if kind == "master" else {})}
 
 

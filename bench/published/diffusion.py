@@ -30,8 +30,8 @@ DECODERS = {  # by the denoiser's class
 def denoiser(model: Any) -> bool:
     """Whether a model is a preset of a network of diffusers, and no autoencoder."""
     try:
-        of = preset.find(model).get("_class_name", "") if isinstance(model, str) else ""
-        return bool(of) and not of.startswith("Autoencoder")
+        network = preset.find(model).get("_class_name", "") if isinstance(model, str) else ""
+        return bool(network) and not network.startswith("Autoencoder")
     except InputError:
         return False
 

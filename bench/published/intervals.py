@@ -61,9 +61,9 @@ class Widths(NamedTuple):
 
     def on(self, stack: str) -> dict[str, tuple[float, float]]:
         """A stack's intervals, as its file has them."""
-        found = {"": self.elsewhere[stack]} if stack in self.elsewhere else {}
-        found |= {generation: width for (name, generation), width in self.here.items() if name == stack}
-        return {generation: (1 / width, width) for generation, width in found.items()}
+        factors = {"": self.elsewhere[stack]} if stack in self.elsewhere else {}
+        factors |= {generation: width for (name, generation), width in self.here.items() if name == stack}
+        return {generation: (1 / width, width) for generation, width in factors.items()}
 
     def of(self, c: Case) -> float:
         """What an answer like this row has."""
@@ -72,54 +72,56 @@ class Widths(NamedTuple):
         return width ** self.powers.of(c)
 
 
-def intervals(found: Sequence[Case], rows: Errors, pairs: Errors, sources: Errors, stacks: Errors) -> Widths:
+def intervals(cases: Sequence[Case], rows: Errors, pairs: Errors, sources: Errors, stacks: Errors) -> Widths:
     """The widths that the errors of rows, of pairs, of sources and of stacks left out give.
 
     No pair that trains is surer than all together, by sources left out: how far off a page is that nobody had
     read does not follow from how well its pair's rows fit (552 such rows: a rank correlation of 0.05).
     """
-    powers = less_sure(found, sources)
-    rows, pairs, sources, stacks = (as_others(found, of, powers) for of in (rows, pairs, sources, stacks))
-    counts = Counter(map(KNOWN.of, found))
-    trained = {KNOWN.of(c) for c in found if c.trains}
-    least = interval([sources[c.key] for c in found if c.trains], COVERAGE)
+    powers = less_sure(cases, sources)
+    rows, pairs, sources, stacks = (
+        as_others(cases, errors, powers) for errors in (rows, pairs, sources, stacks)
+    )
+    counts = Counter(map(KNOWN.of, cases))
+    trained = {KNOWN.of(c) for c in cases if c.trains}
+    least = interval([sources[c.key] for c in cases if c.trains], COVERAGE)
     here = {
         g: max(width, least) if g in trained else width
-        for g, width in widths(found, rows, KNOWN, sources).items()
+        for g, width in widths(cases, rows, KNOWN, sources).items()
         if counts[g] >= FEWEST
     }
-    anywhere = interval([stacks[c.key] for c in found], COVERAGE)
-    return Widths(here, widths(found, pairs, ELSEWHERE, sources), anywhere, powers)
+    anywhere = interval([stacks[c.key] for c in cases], COVERAGE)
+    return Widths(here, widths(cases, pairs, ELSEWHERE, sources), anywhere, powers)
 
 
-def less_sure(found: Sequence[Case], errors: Errors) -> Powers:
+def less_sure(cases: Sequence[Case], errors: Errors) -> Powers:
     """How many times as large as other errors of what serves those of prompts are in the mean, and of these
     two, those of what waits for the host for all of its time.
     """
-    serving = [c for c in found if not c.trains]
+    serving = [c for c in cases if not c.trains]
     prompt = _times(serving, errors, lambda c: float(c.quantity == PROMPT))
     host = _times(serving, as_others(serving, errors, Powers(prompt)), lambda c: c.host)
     return Powers(prompt, max(host, 1.0))
 
 
-def _times(found: Sequence[Case], errors: Errors, part: Callable[[Case], float]) -> float:
+def _times(cases: Sequence[Case], errors: Errors, part: Callable[[Case], float]) -> float:
     """How many times as large as those of none of a kind the errors are of what is all of it, by the line
     through the errors of rows that are of it in part.
     """
-    shares, sizes = [part(c) for c in found], [abs(errors[c.key]) for c in found]
+    shares, sizes = [part(c) for c in cases], [abs(errors[c.key]) for c in cases]
     if len({*shares}) < 2:
         return 1.0
     slope, none = np.polyfit(shares, sizes, 1)
     return float((none + slope) / none) if none > 0 else 1.0
 
 
-def as_others(found: Iterable[Case], errors: Errors, powers: Powers) -> dict[str, float]:
+def as_others(cases: Iterable[Case], errors: Errors, powers: Powers) -> dict[str, float]:
     """The errors, with those of prompts, and of what waits for the host, as large as others'."""
-    return {c.key: errors[c.key] / powers.of(c) for c in found}
+    return {c.key: errors[c.key] / powers.of(c) for c in cases}
 
 
 def widths(
-    found: Sequence[Case], errors: Errors, group: Group, sources: Errors | None = None
+    cases: Sequence[Case], errors: Errors, group: Group, sources: Errors | None = None
 ) -> dict[Any, float]:
     """By group, the factor within which nine of ten measured times lie: a group's mean error, drawn to that
     of all rows that train, or that serve, times what holds nine of ten errors in the unit that a group would
@@ -129,41 +131,41 @@ def widths(
     drawn to their means; of groups of several sources nine of ten of these are held, too.
     """
     far, usual = sources or errors, {}
-    for trains, rows in parts(found, lambda c: c.trains).items():
+    for trains, rows in parts(cases, lambda c: c.trains).items():
         usual[trains] = _mean(abs(far[c.key]) for c in rows)
 
-    def unit(of: Sequence[Case], known: Sequence[Case]) -> float:
+    def unit(rows: Sequence[Case], known: Sequence[Case]) -> float:
         """A group's mean error, from some of its rows."""
-        n, drawn = len({group.together(c) for c in known}), _mean(usual[c.trains] for c in of)
+        n, drawn = len({group.together(c) for c in known}), _mean(usual[c.trains] for c in rows)
         return (n * _mean(abs(errors[c.key]) for c in known) + DRAWN * drawn) / (n + DRAWN)
 
-    def sizes(by: Errors, of: Sequence[Case], apart: Callable[[Case], Any]) -> Iterator[tuple[bool, float]]:
-        for key, part in parts(of, apart).items():
-            own = unit(of, [c for c in of if apart(c) != key])
+    def sizes(by: Errors, rows: Sequence[Case], apart: Callable[[Case], Any]) -> Iterator[tuple[bool, float]]:
+        for key, part in parts(rows, apart).items():
+            own = unit(rows, [c for c in rows if apart(c) != key])
             yield from ((c.trains, abs(by[c.key]) / own) for c in part)
 
-    groups = parts(found, group.of)
-    kinds = [[size for of in groups.values() for size in sizes(errors, of, group.together)]]
+    groups = parts(cases, group.of)
+    kinds = [[size for rows in groups.values() for size in sizes(errors, rows, group.together)]]
     if sources:
-        several = [of for of in groups.values() if len({c.source for c in of}) > 1]
-        kinds.append([size for of in several for size in sizes(sources, of, lambda c: c.source)])
+        several = [rows for rows in groups.values() if len({c.source for c in rows}) > 1]
+        kinds.append([size for rows in several for size in sizes(sources, rows, lambda c: c.source)])
     most = {trains: holding(trains, kinds) for trains in usual}
-    return {g: math.exp(max(most[c.trains] for c in of) * unit(of, of)) for g, of in groups.items()}
+    return {g: math.exp(max(most[c.trains] for c in rows) * unit(rows, rows)) for g, rows in groups.items()}
 
 
 def holding(trains: bool, kinds: Iterable[Iterable[tuple[bool, float]]]) -> float:
     """The bound of nine in ten sizes of each kind, for those that train, or that serve. Source:
     split-conformal.
     """
-    apart = ([size for own, size in of if own == trains] for of in kinds)
+    apart = ([size for own, size in kind if own == trains] for kind in kinds)
     return max(math.log(interval(sizes, COVERAGE)) for sizes in apart if sizes)
 
 
-def parts(found: Iterable[Any], key: Callable[[Any], Any]) -> dict[Any, list[Any]]:
+def parts(rows: Iterable[Any], key: Callable[[Any], Any]) -> dict[Any, list[Any]]:
     """Rows by what they have in common."""
     apart: dict[Any, list[Any]] = {}
-    for c in found:
-        apart.setdefault(key(c), []).append(c)
+    for row in rows:
+        apart.setdefault(key(row), []).append(row)
     return apart
 
 
@@ -174,15 +176,15 @@ def _mean(values: Iterable[float]) -> float:
 
 
 def held(
-    found: Sequence[Case], errors: Errors, left_out: Callable[[Case], Any], by: Sequence[Errors]
+    cases: Sequence[Case], errors: Errors, left_out: Callable[[Case], Any], by: Sequence[Errors]
 ) -> dict[str, bool]:
     """By row, whether its error lies within the interval that an answer would have without the rows that are
     left out with it. by: see `intervals`.
     """
-    apart = parts(found, left_out)
+    apart = parts(cases, left_out)
 
     def inside(out: Any) -> dict[str, bool]:
-        seen = intervals([c for c in found if left_out(c) != out], *by)
+        seen = intervals([c for c in cases if left_out(c) != out], *by)
         return {c.key: abs(errors[c.key]) <= math.log(seen.of(c)) for c in apart[out]}
 
     within: dict[str, bool] = {}

@@ -47,34 +47,45 @@ NODE = 8  # devices; up to here a row without degrees is data parallel, as every
 
 
 def layout(row: Row, gpus: int, software: str) -> dict[str, Any]:
-    """A row's degrees; what is left of its devices is data parallel. Raises NotCoveredError."""
-    plain = gpus <= NODE or row.get("kind") == "cnn_train" or whole(row, "dp", 0) == gpus
-    usual = 1 if plain else None
-    several = {
-        axis: whole(row, axis, usual if axis in ("tp", "pp") else 1) for axis in ("tp", "pp", "cp", "ep")
-    }
-    dp, left = divmod(gpus, several["tp"] * several["pp"] * several["cp"])
-    if left or whole(row, "dp", dp) != dp:
-        raise NotCoveredError(f"{gpus} devices are not tp x pp x cp x dp")
+    """A row's degrees and what they divide; what is left of its devices is data parallel. Raises
+    NotCoveredError.
+    """
+    degrees, own = _degrees(row, gpus), differs(software)
+    tp, pp, dp = (degrees[axis] for axis in ("tp", "pp", "dp"))
     word = row.get("zero_stage", "").lower()
     zero = _zero(word)
     if zero is None and dp > (1 if word else NODE):
         raise NotCoveredError(f"zero_stage {word[:30]!r}" if word else "zero_stage is not stated")
-    states_layout = bool(words(row)[1])
-    apart: dict[str, Any] = {"etp": 1} if several["ep"] > 1 else {}
-    if several["ep"] > 1 and row.get("ep_kind"):
-        apart |= {"ep_kind": row["ep_kind"], "ep_overlap": whole(row, "ep_overlap", 0)}
-    own = differs(software)
-    vpp = whole(row, "vpp", None if several["pp"] > 1 and own.get("interleaves") else 1)
-    if several["pp"] > 1 and zero == 3:
+    if pp > 1 and zero == 3:
         zero = own.get("zero_of_stages", zero)
-    sp = 1 if several["tp"] > 1 and (states_layout or not own.get("sp_is_said")) else 0
+    shared = dp * (degrees["cp"] if zero == 3 else 1) > 1  # FSDP's parts are of both. Source: torchtitan
+    sp = int(tp > 1 and (words(row)[1] == 1 or not own.get("sp_is_said")))
+    apart = _experts(row, degrees["ep"])
     if word.startswith("hsdp") and dp > NODE:
         apart["shard"] = _shard(row, dp)
     if sp and row.get("tp_overlap"):
         apart["tp_overlap"] = whole(row, "tp_overlap")
-    shared = dp * (several["cp"] if zero == 3 else 1) > 1  # FSDP's parts are of both. Source: torchtitan
-    return {**several, **apart, "vpp": vpp, "dp": dp, "zero": (zero or 0) if shared else 0, "sp": sp}
+    vpp = whole(row, "vpp", None if pp > 1 and own.get("interleaves") else 1)
+    return {**degrees, **apart, "vpp": vpp, "zero": (zero or 0) if shared else 0, "sp": sp}
+
+
+def _degrees(row: Row, gpus: int) -> dict[str, int]:
+    """On how many devices each axis lies, those of data parallelism the rest. Raises NotCoveredError."""
+    plain = gpus <= NODE or row.get("kind") == "cnn_train" or whole(row, "dp", 0) == gpus
+    usual = {"tp": 1 if plain else None, "pp": 1 if plain else None, "cp": 1, "ep": 1}
+    degrees = {axis: whole(row, axis, one) for axis, one in usual.items()}
+    dp, left = divmod(gpus, degrees["tp"] * degrees["pp"] * degrees["cp"])
+    if left or whole(row, "dp", dp) != dp:
+        raise NotCoveredError(f"{gpus} devices are not tp x pp x cp x dp")
+    return {**degrees, "dp": dp}
+
+
+def _experts(row: Row, ep: int) -> dict[str, Any]:
+    """How experts on several devices are divided and reached, as a row says."""
+    if ep == 1:
+        return {}
+    kind = row.get("ep_kind")
+    return {"etp": 1, **({"ep_kind": kind, "ep_overlap": whole(row, "ep_overlap", 0)} if kind else {})}
 
 
 def _zero(word: str) -> int | None:

@@ -16,8 +16,8 @@ from budget.named import Any, NamedTuple
 from . import _generation as generation
 from . import _korthikanti as korthikanti
 from . import _litgpt as litgpt
-from . import _methods as methods
 from . import _versions as versions
+from . import _words as words
 from . import pipelines, training
 from ._plainly import plainly
 from .networks import has_sequence, network
@@ -34,7 +34,7 @@ NUMBERS = (
     "input_len", "output_len", "global_batch",
 )  # fmt: skip
 WORDS = ("OOM",)
-GB = methods.UNITS["gb"]
+GB = words.UNITS["gb"]
 VARY, LENGTHS = "samples' lengths vary", 32  # what notes say, and so many samples
 
 
@@ -45,7 +45,7 @@ def asked(row: Row) -> Iterator[Asked]:
     if of is korthikanti.share:
         yield Asked("activation_share", "", measured(row, "measured_gb", 0.01), parts, of=of)
         return
-    known = measured(row, "measured_gb", methods.unit(row["metric"]))
+    known = measured(row, "measured_gb", words.unit(row["metric"]))
     size = SIZES.get(getattr(of, "of", of), "")
     yield Asked("peak_bytes", "bytes", known, parts, of=of, size=size)
     # bitsandbytes' products have host code of their own, which is not modelled.
@@ -132,7 +132,7 @@ def _alone(model: Any, config: Mapping[str, Any], row: Row, quant: str) -> tuple
     """Weights, or a cache, without a run."""
     how: dict[str, Any] = {"mode": "decode", "batch": 1, "config": config}
     if row["scenario"] == "kv cache per token":
-        how |= methods.cache(row)
+        how |= words.cache(row)
         return tuple(Part(model, {**how, "seq": n}) for n in (SHORT, 2 * SHORT)), a_token
     form = FILES.get(quant) or generation.numbers(row)
     return (Part(model, {**how, "seq": 1, **form}),), weights
@@ -141,13 +141,13 @@ def _alone(model: Any, config: Mapping[str, Any], row: Row, quant: str) -> tuple
 def _training(row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:
     """A step by its layout, and what its software does besides."""
     software = stack(row, training.usual_stack(row), "train")
-    usual = row.get("recompute") or methods.again(row)
-    row = {**row, "precision": methods.unwrapped(row, row["precision"]), "recompute": usual}
+    usual = row.get("recompute") or words.again(row)
+    row = {**row, "precision": words.unwrapped(row, row["precision"]), "recompute": usual}
     local = re.search(r"local batch (\d+)", row.get("notes", ""))
     if local and differs(software).get("micro_batches") == "stages":
         row = {**row, "micro_batch": str(max(int(local[1]) // whole(row, "pp", 1), 1))}
     left_out = _untold(row, software, devices)
-    methods.checked(row)
+    words.checked(row)
     kind = _metric(row)
     if not row["gpu"] and kind is process:
         raise NotCoveredError("gpu is not stated")
@@ -175,7 +175,7 @@ def _untold(row: Row, software: str, devices: int) -> dict[str, str]:
     left_out = {"vpp": row.get("vpp") or "1", "ep": row.get("ep") or (experts[1] if experts else "1")}
     left_out |= {"global_batch": row.get("global_batch") or str(batch * full)}
     mixed = row["scenario"] == "pretrain" and not re.search("^fp32|pure", word)
-    if mixed or (_autocast(row, software) and not methods.in_16_bits(row)):
+    if mixed or (_autocast(row, software) and not words.in_16_bits(row)):
         left_out["precision"] = re.sub("^(mxfp8|fp8)", "bf16", word) + " amp"
     return left_out
 
@@ -189,24 +189,24 @@ def _besides(row: Row, software: str, part: Part) -> dict[str, Any]:
     """Settings of a step's memory that those of its time leave out."""
     word = row["precision"]
     own = {
-        **methods.beside(row, software),
+        **words.beside(row, software),
         **versions.ungrouped(row, software, part.settings, part.model),
         **versions.older(row, software, "train", part.model),
         **versions.held(row, software, part.settings),
-        **methods.loss(row, software),
-        **methods.looped(row, part.settings),
-        **methods.chunked(row),
-        **methods.away(row, part.settings),
-        **methods.stepped(row, software, part.settings),
-        **methods.left(row, software, part.settings),
+        **words.loss(row, software),
+        **words.looped(row, part.settings),
+        **words.chunked(row),
+        **words.away(row, part.settings),
+        **words.stepped(row, software, part.settings),
+        **words.left(row, software, part.settings),
     }
     if _autocast(row, software) and "lora_rank" in part.settings:
         own |= {"precision": "autocast"}
         # peft's way to prepare weights of few bits makes all others float32. Source: peft.
-        own |= {} if methods.prepared(row) else {"frozen_dtype": word}
-    if methods.around(row, part.settings):
+        own |= {} if words.prepared(row) else {"frozen_dtype": word}
+    if words.around(row, part.settings):
         own |= {"precision": "autocast"}
-    if methods.fused_loss(row, {**part.settings, **own}):
+    if words.fused_loss(row, {**part.settings, **own}):
         own.pop("loss_logits", None)
     own |= litgpt.beside(software, part.model, {**part.settings, **own}, trains=True)
     if "bf16optimizer" in word.lower():  # DeepSpeed's: sums of gradients in float32
@@ -231,7 +231,7 @@ def _generating(row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:
     parts = generation.parts(row, model, config)
     how = parts[0].settings
     kind = process if _shown(row, how["stack"]) else _metric(row)
-    if kind is process and (share := methods.share(row, how["stack"])):
+    if kind is process and (share := words.share(row, how["stack"])):
         kind, on = claimed(share), device(row["gpu"])
         parts = tuple(part._replace(settings={**part.settings, "device": on}) for part in parts)
     return pipelines.parts(row, model, how, kind) if pipelines.is_one(row, model) else (parts, kind)
@@ -249,10 +249,10 @@ def _metric(row: Row) -> Any:
     of inference call a GB so that their scripts ask torch for.
     """
     metric, trains = row["metric"].lower(), row["scenario"] in ("finetune", "pretrain")
-    words = {**METRICS, **(USED if trains and row["gpu"] else {})}
+    meant = {**METRICS, **(USED if trains and row["gpu"] else {})}
     logs = programs("logs", text_of(row, "source"))
-    logged = next((of for of, size in SIZES.items() if size in logs), peak)
-    return next((of for word, of in words.items() if re.search(word, metric)), logged)
+    logged = next((size_of for size_of, name in SIZES.items() if name in logs), peak)
+    return next((size_of for word, size_of in meant.items() if re.search(word, metric)), logged)
 
 
 # Words of a metric, the first that fits; others are allocated bytes.

@@ -80,9 +80,9 @@ def main(argv: list[str]) -> int:
 def peaks(tables: Iterable[str]) -> Iterator[Peak]:
     """The rows that measured what a run holds; no weights, caches or shares."""
     for path in tables:
-        of, rows = read(path)
+        kind, rows = read(path)
         for row in rows:
-            for p in predict(of, row):
+            for p in predict(kind, row):
                 if p.asked is not None and p.asked.size and p.asked.measured:
                     error = _error(p.asked.measured / p.predicted, row.get("notes", ""))
                     source = publication(row["source"])
@@ -103,9 +103,9 @@ def intervals(rows: Sequence[Peak]) -> dict[tuple[str, str, str], Ends]:
     """
     weights = {source: n**-0.5 for source, n in Counter(p.source for p in rows).items()}
     ends = {}
-    for mode, of in parts(rows, lambda p: p.mode).items():
-        every = [(p.error, weights[p.source]) for p in of]
-        for quantity, measured in parts(of, lambda p: p.quantity).items():
+    for mode, run_so in parts(rows, lambda p: p.mode).items():
+        every = [(p.error, weights[p.source]) for p in run_so]
+        for quantity, measured in parts(run_so, lambda p: p.quantity).items():
             others = _mixed(measured, every, weights)
             ends[mode, quantity, ANY] = shortest(others)
             for stack, own in parts(measured, lambda p: p.stack).items():
@@ -113,10 +113,10 @@ def intervals(rows: Sequence[Peak]) -> dict[tuple[str, str, str], Ends]:
     return ends
 
 
-def _mixed(of: Sequence[Peak], others: Sequence[Weighed], weights: Mapping[str, float]) -> list[Weighed]:
+def _mixed(peaks: Sequence[Peak], others: Sequence[Weighed], weights: Mapping[str, float]) -> list[Weighed]:
     """Errors that weigh as much as they have publications, with others that weigh as much as OTHERS have."""
-    own = [(p.error, weights[p.source]) for p in of]
-    pages = len({p.source for p in of})
+    own = [(p.error, weights[p.source]) for p in peaks]
+    pages = len({p.source for p in peaks})
     return [
         (error, weight * most / sum(w for _, w in errors))
         for errors, most in ((own, pages), (others, OTHERS))
@@ -128,16 +128,16 @@ def shortest(errors: Iterable[Weighed], part: float = COVERAGE) -> Ends:
     """The ends around 0 of the shortest interval that holds so large a part of all weights."""
     ordered = sorted(errors)
     least, inside, end = part * sum(w for _, w in ordered) * (1 - 1e-12), 0.0, 0
-    found = []
+    candidates = []
     for low, weight in ordered:
         while inside < least and end < len(ordered):
             inside += ordered[end][1]
             end += 1
         if inside < least:
             break
-        found.append((min(low, 0.0), max(ordered[end - 1][0], 0.0)))
+        candidates.append((min(low, 0.0), max(ordered[end - 1][0], 0.0)))
         inside -= weight
-    return min(found, key=lambda ends: ends[1] - ends[0])
+    return min(candidates, key=lambda ends: ends[1] - ends[0])
 
 
 def held(rows: Sequence[Peak]) -> dict[str, bool]:
@@ -156,23 +156,23 @@ def _table(within: Mapping[tuple[str, str, str], Ends]) -> dict[str, Any]:
     table: dict[str, Any] = {}
     for (mode, quantity, stack), ends in sorted(within.items(), key=lambda kv: (kv[0][0], kv[0][2])):
         table.setdefault(mode, {}).setdefault(stack, {})[quantity] = [round(math.exp(e), 3) for e in ends]
-    for of in table.values():
+    for by_stack in table.values():
         for quantity in SIZES.values():  # what nobody measured is no surer than what somebody did
-            lows, highs = zip(*of[ANY].values(), strict=True)
-            of[ANY].setdefault(quantity, [min(lows), max(highs)])
+            lows, highs = zip(*by_stack[ANY].values(), strict=True)
+            by_stack[ANY].setdefault(quantity, [min(lows), max(highs)])
     return table
 
 
-def _lines(found: Sequence[Peak], within: Mapping[tuple[str, str, str], Ends]) -> Iterator[str]:
-    inside = held(found)
+def _lines(rows: Sequence[Peak], within: Mapping[tuple[str, str, str], Ends]) -> Iterator[str]:
+    inside = held(rows)
     yield f"{'':<40}{'rows':>5}{'pages':>6}{'median':>8}{'p90':>7}{'from':>7}{'to':>6}{'inside':>8}"
-    for of in (lambda p: p.group, lambda p: (p.mode, p.quantity, ANY), lambda p: (p.mode, "all", ANY)):
-        for group, rows in sorted(parts(found, of).items()):
-            errors = [abs(math.expm1(-p.error)) for p in rows]
-            pages, share = len({p.source for p in rows}), sum(inside[p.id] for p in rows) / len(rows)
+    for key in (lambda p: p.group, lambda p: (p.mode, p.quantity, ANY), lambda p: (p.mode, "all", ANY)):
+        for group, own in sorted(parts(rows, key).items()):
+            errors = [abs(math.expm1(-p.error)) for p in own]
+            pages, share = len({p.source for p in own}), sum(inside[p.id] for p in own) / len(own)
             ends = "".join(f"{math.exp(e):6.2f}" for e in within.get(group, ()))
             yield (
-                f"{' '.join(group):<40}{len(rows):5}{pages:6}{median(errors):8.1%}{p90(errors):7.0%} "
+                f"{' '.join(group):<40}{len(own):5}{pages:6}{median(errors):8.1%}{p90(errors):7.0%} "
                 f"{ends:12}{share:8.0%}"
             )
 

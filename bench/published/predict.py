@@ -65,11 +65,11 @@ def _predict(row: Row, a: Asked) -> Predicted:
     if a.of is not None:
         value = float(a.of(estimates))
         low, high = _ends(a, estimates[0])
-        of = kind(estimates[0].task.workload.mode)
-        return Predicted(row, a, value, value * low, value * high, stack=stack, mode=of)
-    time = sum(seconds(p, e) for p, e in zip(a.parts, estimates, strict=True))
-    longest = max(zip(a.parts, estimates, strict=True), key=lambda part: seconds(*part))
-    low, high = longest[1].interval
+        mode = kind(estimates[0].task.workload.mode)
+        return Predicted(row, a, value, value * low, value * high, stack=stack, mode=mode)
+    taken = [seconds(p, e) for p, e in zip(a.parts, estimates, strict=True)]
+    time, longest = sum(taken), estimates[taken.index(max(taken))]
+    low, high = longest.interval
     if a.work:
         return Predicted(row, a, a.work / time, a.work / (time * high), a.work / (time * low), stack=stack)
     return Predicted(row, a, time, time * low, time * high, stack=stack)
@@ -91,7 +91,7 @@ def summary(predicted: list[Predicted]) -> list[dict[str, Any]]:
         if p.error is not None and p.asked is not None:
             for name in (p.stack, "all"):
                 groups.setdefault((name, p.asked.quantity), []).append(p)
-    return [_group(name, quantity, of) for (name, quantity), of in sorted(groups.items())]
+    return [_group(name, quantity, rows) for (name, quantity), rows in sorted(groups.items())]
 
 
 def _group(name: str, quantity: str, rows: list[Predicted]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ FILE = Path(table.DATA) / "together.json"
 
 def publications(paths: Iterable[str]) -> dict[str, dict[str, int]]:
     """By stack and generation, the publications with a row of training on several devices."""
-    found: dict[str, dict[str, set[str]]] = {}
+    sources: dict[str, dict[str, set[str]]] = {}
     for path in paths:
         kind, rows = read(path)
         for row in rows:
@@ -32,8 +32,11 @@ def publications(paths: Iterable[str]) -> dict[str, dict[str, int]]:
             except NotCoveredError:
                 continue
             name = stacks.load(part.settings["stack"]).name
-            found.setdefault(name, {}).setdefault(device(row["gpu"]).generation, set()).add(row["source"])
-    return {s: {g: len(of) for g, of in sorted(by.items())} for s, by in sorted(found.items())}
+            sources.setdefault(name, {}).setdefault(device(row["gpu"]).generation, set()).add(row["source"])
+    return {
+        stack: {generation: len(those) for generation, those in sorted(by.items())}
+        for stack, by in sorted(sources.items())
+    }
 
 
 def main(argv: list[str]) -> int:
@@ -42,12 +45,12 @@ def main(argv: list[str]) -> int:
     parser.add_argument("tables", metavar="TABLE.csv", nargs="+")
     parser.add_argument("--write", action="store_true", help=f"into {FILE.name}")
     options = parser.parse_args(argv)
-    found = publications(options.tables)
+    counts = publications(options.tables)
     if options.write:
-        known = json.loads(FILE.read_text("utf-8")) | {"publications": found}
+        known = json.loads(FILE.read_text("utf-8")) | {"publications": counts}
         FILE.write_text(json.dumps(known, indent=2) + "\n", "utf-8")
     else:
-        print(json.dumps(found, indent=2))
+        print(json.dumps(counts, indent=2))
     return 0
 
 

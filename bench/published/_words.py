@@ -1,4 +1,4 @@
-"""What the words of a table of memory mean in `estimate`: units, methods, formats of few bits.
+"""What the words of a row of memory mean in `estimate`: its units, methods, formats of few bits and notes.
 
 An unknown word is never guessed at: the row is then not covered, and says which word it was.
 """
