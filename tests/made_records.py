@@ -59,9 +59,9 @@ def entry(suite, case, split, workload, seconds, **info):
     return {"fullname": f"{suite}[{case}]", "stats": {"min": seconds}, "extra_info": extra}
 
 
-def entries(noise=0.0):
+def entries(noise=0.0, seed=0):
     """What a device with the numbers of TRUE would have measured."""
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(seed)
     made = calibration.build(TRUE, CPU, ("float32",), {})
     found = []
     shapes = [(m, n, k) for m in (1, 8, 64, 500) for n in (32, 700) for k in (64, 900)]

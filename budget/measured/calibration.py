@@ -26,8 +26,10 @@ Numbers = Mapping[str, float]
 # Where a fit starts; numbers that are not fitted keep these values. Fits of any device converge from here.
 START = {
     "memory": 4.0,
-    "cache.size": 5e6,
+    "cache.size": 5e6,  # of the nearer caches, and the part of their bandwidth that is left beyond them
     "cache.drop": 0.25,
+    "last.size": 1e8,  # the same of the last one
+    "last.drop": 0.8,
     "launch_s": 3e-6,
     "dispatch.forward": 5e-6,
     "dispatch.backward": 8e-6,
@@ -54,7 +56,7 @@ LEAST = 20  # records
 # Kinds of operators with numbers of their own, where they have records of their own.
 OWN = {kind for kind, rule in RULES.items() if rule.measured}
 TILE = (128, 256)  # of a product on a GPU: what the fastest kernels on Hopper use (docs/kernels.md)
-MOST: Numbers = {"cache.drop": 1.0}  # bandwidth does not rise where a cache ends
+MOST: Numbers = {"cache.drop": 1.0, "last.drop": 1.0}  # bandwidth does not rise where a cache ends
 TINY = math.log(1e-9)  # the least of any number: one that no record determines must not run away
 RECORD = 0.1  # of a logarithm: a larger error counts linearly, so that one bad record does not rule
 # A number off its prior by this factor costs as much as a record that is off by RECORD.
@@ -143,6 +145,8 @@ def _stages(cases: Sequence[Case]) -> Iterable[Stage]:
             "memory",
             "cache.size",
             "cache.drop",
+            "last.size",
+            "last.drop",
             "launch_s",
             *(n for k in kinds for n in names(k, "vector", "start_s")),
         ),
@@ -221,6 +225,7 @@ def build(numbers: Numbers, device: Device, dtypes: tuple[str, ...], versions: M
             else:
                 table[field] = value
     serial = device.id == "cpu"
+    beyond = numbers["memory"] * numbers["cache.drop"]
     forms = {k: _form(t) for k, t in tables.items()}
     if not serial:  # an accelerator moves while it computes, and its products run in waves of tiles
         forms |= {k: f._replace(overlap=1.0, traffic=1.0) for k, f in forms.items() if f.share < 1}
@@ -231,7 +236,7 @@ def build(numbers: Numbers, device: Device, dtypes: tuple[str, ...], versions: M
         device=key(device),
         forms=complete(forms),
         memory=numbers["memory"],
-        steps=((numbers["cache.size"], numbers["memory"] * numbers["cache.drop"]),),
+        steps=((numbers["cache.size"], beyond), (numbers["last.size"], beyond * numbers["last.drop"])),
         launch_s=numbers["launch_s"],
         dispatch=Dispatch(*(numbers[f"dispatch.{phase}"] for phase in Dispatch._fields)),
         serial=serial,
