@@ -3,6 +3,8 @@
 import csv
 from pathlib import Path
 
+from budget.bench.published import memory
+
 DATA = Path(__file__).parent / "data"
 
 
@@ -24,3 +26,10 @@ def inference_row(**told):
     with (DATA / "inference.csv").open() as file:
         columns = next(csv.reader(file))
     return dict.fromkeys(columns, "") | {"gpu": "A100", "n_gpus": "1", "batch": "1"} | told
+
+
+def memory_asked(**told):
+    """What a row of memory.csv asks; what is not told is empty."""
+    empty = dict.fromkeys((*memory.COLUMNS, *memory.NUMBERS, "gpu", "precision", "optimizer", "notes"), "")
+    (found,) = memory.asked({**empty, **told})
+    return found

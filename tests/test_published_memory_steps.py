@@ -1,8 +1,8 @@
 """What a forward pass finds of the step before it, and what a step keeps, by the words of a row of memory."""
 
 import pytest
-from budget.bench.published import memory
 from budget.bench.published.predict import run
+from published_tables import memory_asked
 
 ROW = {
     "scenario": "finetune", "model": "gpt2", "precision": "fp32", "gpu": "A100-80GB", "n_gpus": "2",
@@ -27,8 +27,7 @@ ROW = {
 )
 def test_gradients_of_the_last_step_are_there_as_those_of_a_micro_batch_are(told, times):
     """zero_grad sets to None since torch 2.0; Lightning and torchvision call it before the backward pass."""
-    empty = dict.fromkeys((*memory.COLUMNS, *memory.NUMBERS, "notes"), "")
-    (asked,) = memory.asked({**empty, **ROW, **told})
+    asked = memory_asked(**{**ROW, **told})
     assert asked.parts[0].settings["global_batch"] == 2 * 4 * times
 
 
@@ -42,16 +41,14 @@ def test_gradients_of_the_last_step_are_there_as_those_of_a_micro_batch_are(told
     ],
 )
 def test_what_a_step_keeps_and_where(told, setting, value):
-    empty = dict.fromkeys((*memory.COLUMNS, *memory.NUMBERS, "notes"), "")
-    (asked,) = memory.asked({**empty, **ROW, "source": "a page (PyTorch eager 2.1)", **told})
+    asked = memory_asked(**{**ROW, "source": "a page (PyTorch eager 2.1)", **told})
     assert asked.parts[0].settings[setting] == value
 
 
 @pytest.mark.parametrize(("word", "zero"), [("fsdp3", 3), ("zero1", 0), ("none", 0)])
 def test_fsdp_divides_weights_among_context_s_devices_too(word, zero):
-    empty = dict.fromkeys((*memory.COLUMNS, *memory.NUMBERS, "notes"), "")
     told = {"source": "a page (torchtitan)", "cp": "2", "dp": "1", "zero_stage": word, "recompute": "none"}
-    (asked,) = memory.asked({**empty, **ROW, **told})
+    asked = memory_asked(**ROW, **told)
     assert asked.parts[0].settings["layout"]["zero"] == zero
 
 
@@ -66,13 +63,6 @@ def test_fsdp_divides_weights_among_context_s_devices_too(word, zero):
     ],
 )
 def test_a_token_in_the_cache_of_all_layers(model, told, size):
-    empty = dict.fromkeys((*memory.COLUMNS, *memory.NUMBERS, "notes"), "")
-    row = {
-        "scenario": "kv cache per token",
-        "model": model,
-        "source": "vLLM",
-        "measured_gb": "1",
-        "metric": "GB",
-    }
-    (asked,) = memory.asked({**empty, **row, **told})
+    row = {"scenario": "kv cache per token", "source": "vLLM", "measured_gb": "1", "metric": "GB"}
+    asked = memory_asked(model=model, **row, **told)
     assert asked.of([run(part) for part in asked.parts]) == size

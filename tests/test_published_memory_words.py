@@ -4,6 +4,7 @@ import pytest
 from budget.bench.published import memory
 from budget.bench.published.predict import run
 from budget.bench.published.rows import NotCoveredError
+from published_tables import memory_asked
 
 
 def settings_of(**more):
@@ -13,10 +14,8 @@ def settings_of(**more):
 
 def asked(**more):
     """What a row of transformers with these columns asks."""
-    row = dict.fromkeys((*memory.COLUMNS, *memory.NUMBERS, "gpu", "precision", "optimizer", "notes"), "")
-    of = {"source": "a page (transformers)", "micro_batch": "1", "seq": "64", "measured_gb": "1", **more}
-    (found,) = memory.asked({**row, **of})
-    return found
+    row = {"source": "a page (transformers)", "micro_batch": "1", "seq": "64", "measured_gb": "1"}
+    return memory_asked(**{**row, **more})
 
 
 def test_a_word_that_is_not_known_is_no_guess():

@@ -20,7 +20,9 @@ FILE = Path(table.DATA) / "together.json"
 
 
 def publications(paths: Iterable[str]) -> dict[str, dict[str, int]]:
-    """By stack and generation, the publications with a row of training on several devices."""
+    """By stack and generation, the publications with a row of training on several devices, each part of one
+    (a version of a page, a section) counting by itself, as tables name it.
+    """
     sources: dict[str, dict[str, set[str]]] = {}
     for path in paths:
         kind, rows = read(path)
