@@ -79,5 +79,12 @@ def test_few_publications_make_training_on_several_less_sure_and_serving_not():
     assert known(stack="torch-eager", device="b300", mode="prefill")[1] < 1.2
 
 
+def test_a_stack_that_shares_another_one_s_rows_is_as_sure():
+    asked = {"device": "a100", "layout": "dp=8", "batch": 64}
+    shared, own = (budget.estimate("resnet50", stack=name, **asked) for name in ("timm", "torch-eager"))
+    assert shared.stack.same == own.stack.name
+    assert shared.interval == pytest.approx(own.interval)
+
+
 def test_the_publications_are_those_of_the_table():
     assert publications(["tests/data/training_throughput.csv"]) == table.load("together.json")["publications"]

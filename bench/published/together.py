@@ -33,8 +33,9 @@ def publications(paths: Iterable[str]) -> dict[str, dict[str, int]]:
                 part = next(kind.asked(row)).parts[0]
             except NotCoveredError:
                 continue
-            name = stacks.load(part.settings["stack"]).name
-            sources.setdefault(name, {}).setdefault(device(row["gpu"]).generation, set()).add(row["source"])
+            stack = stacks.load(part.settings["stack"])
+            by = sources.setdefault(stack.same or stack.name, {})
+            by.setdefault(device(row["gpu"]).generation, set()).add(row["source"])
     return {
         stack: {generation: len(those) for generation, those in sorted(by.items())}
         for stack, by in sorted(sources.items())

@@ -30,7 +30,7 @@ def interval(e: Estimate) -> tuple[Size, Size]:
     from ..fold import doubt
 
     trains = e.task.workload.mode == "train"
-    other = together(e.stack.name, e.device.generation) if trains else 1.0
+    other = together(e.stack.same or e.stack.name, e.device.generation) if trains else 1.0
     return doubt.interval(own, e.times.step, e.spread, e.ran, e.cluster, e.stack.overlap, other)
 
 
