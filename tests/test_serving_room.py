@@ -55,6 +55,15 @@ def test_an_engine_s_step_of_prompts_is_its_own(stack, device, tokens):
     assert budget.stack.load(stack).step_tokens_on(on.generation, on.usable_bytes) == tokens
 
 
+def test_as_many_sequences_are_sampled_from_as_there_are_places():
+    """vLLM's dummy sampler runs max_num_seqs of them: 14 bytes a logit in 16 bits. Source: vllm-sampler."""
+    asked = {"device": "h100", "context": 8000, "output_tokens": 192, "users": [1], "stack": "vllm"}
+    usual, less = (serve("gemma-2-9b", places=n, **asked) for n in (None, 64))
+    assert less.places > usual.places
+    free = (less.places - usual.places) * usual.full.memory.kv_cache / usual.full.task.workload.batch
+    assert 0 < free < (1024 - 64) * 256_000 * 14 * 1.1
+
+
 def test_a_step_of_prompts_holds_what_vllm_profiled():
     """1.16 GiB beside the weights in 8,192 tokens of UI-TARS 7B, by vLLM's log."""
     fewer, none = (

@@ -66,12 +66,14 @@ class Requests(NamedTuple):
         return min(batch, int(self.cache_share * max(0, free) * batch / cache))
 
     def sampled(self, one: Estimate) -> float:
-        """Bytes that sampling of the most sequences holds, on each device, where an engine measures it."""
+        """Bytes that sampling of the most sequences holds, on each device, where an engine measures it: of as
+        many as it was given places, or of its default.
+        """
         if self.share == 1:
             return 0
         heads = (o for o, _ in walk(one.model.nodes) if o.tag == HEAD)
         logits = max((elements(o.out, {**o.sizes, BATCH: 1}) for o in heads), default=0)
-        most = one.stack.sequences_on(one.device.generation, one.device.usable_bytes)
+        most = self.places or one.stack.sequences_on(one.device.generation, one.device.usable_bytes)
         return float(most * logits * (BYTES[one.task.dtype] + DRAWN))
 
     def step(self, full: Estimate) -> Estimate:
