@@ -275,7 +275,7 @@ def at_most(name: str, value: Size, bound: str, limit: Size) -> None:
 def as_many(name: str, values: tuple[Size, ...], of: str, others: tuple[Size, ...]) -> None:
     """Raise an InputError where one list is not as long as another one."""
     if len(values) != len(others):
-        raise InputError(name, f"got {values}; allowed: as many as {of} has, {len(others)}")
+        raise wrong(name, values, f"as many as {of} has, {len(others)}")
 
 
 def divides(name: str, value: Size, of: str, whole: Size) -> None:

@@ -37,7 +37,7 @@ WRONG = [
     (["estimate", "--arch", "mlp", "--sizes", "784", "256", "10"], "a list is one word: 784,256,10"),
     (["estimate", "--arch", "mlp", "--sizes", "784,,10"], "sizes: got ''"),
     (["estimate", "gpt2", "--layout", "tp=8", "pp=2"], "a list is one word"),
-    (["estimate", "resnet50", "--image", "224x320"], "--image: got 224x320; allowed: "),
+    (["estimate", "resnet50", "--image", "224x320"], "--image: got '224x320'; allowed: "),
     (["estimate", "--arch", "gru"], "did you mean 'rnn'"),
     (["serve", "resnet50"], "it generates no tokens"),
     (["estimate", "gpt2", "--arch", "mlp"], "one of PRESET"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..config import Settings
-from ..errors import InputError
+from ..errors import wrong
 from ..ir import op
 from ..named import NamedTuple
 from ..size import Size
@@ -23,9 +23,9 @@ def check(c: Settings, *fields: str) -> None:
     n = len(values["channels"])
     for field in fields:
         if len(values[field]) not in (1, n):
-            raise InputError(field, f"got {values[field]}; allowed: one value, or {n} as in channels")
+            raise wrong(field, values[field], f"one value, or {n} as in channels")
     if any(k % 2 == 0 for k in values["kernels"]):
-        raise InputError("kernels", f"got {values['kernels']}; allowed: odd numbers")
+        raise wrong("kernels", values["kernels"], "odd numbers")
 
 
 class Squeeze(NamedTuple):

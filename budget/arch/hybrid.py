@@ -129,7 +129,7 @@ class Config(Settings):
                 divides("mamba_heads", self.mamba_heads, "expand x d_model", self.expand * self.d_model)
             divides("groups", self.groups, "mamba_heads", self.mamba_heads)
         if self.rotary_fraction > 1:
-            raise InputError("rotary_fraction", f"got {self.rotary_fraction}; allowed: 0 to 1")
+            raise wrong("rotary_fraction", self.rotary_fraction, "0 to 1")
         width = (
             or_else(self.head_dim, exact_div(self.d_model, self.heads)) if self.rotary_fraction == 1 else 0
         )

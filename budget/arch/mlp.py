@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..config import Settings, Workload, setting
-from ..errors import InputError
+from ..errors import wrong
 from ..ir import HEAD, Model, Node, model, op
 from ._loss import cross_entropy
 
@@ -23,7 +23,7 @@ class Config(Settings):
 
     def __post_init__(self) -> None:
         if len(self.sizes) < 2:
-            raise InputError("sizes", f"got {self.sizes}; allowed: at least an input and an output width")
+            raise wrong("sizes", self.sizes, "at least an input and an output width")
 
 
 def build(c: Config, w: Workload) -> Model:

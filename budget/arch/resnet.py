@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 
 from ..config import Settings, Workload, as_many, setting
-from ..errors import InputError
+from ..errors import InputError, wrong
 from ..ir import Model, Node, model
 from ..size import divisible
 from ._conv import Features, Piece, add, classifier, conv_norm, each_element, image, pool, scope
@@ -39,7 +39,7 @@ class Config(Settings):
         if self.block == "basic" and (self.groups, self.width_per_group) != (1, 64):
             raise InputError("groups", "a basic block has none; allowed: groups 1 and width_per_group 64")
         if self.block == "bottleneck" and any(self.inner(f) < 1 for f in self.widths):
-            raise InputError("widths", f"got {self.widths}; allowed: 4 x 64 / width_per_group or more")
+            raise wrong("widths", self.widths, "4 x 64 / width_per_group or more")
 
     @property
     def act(self) -> str:

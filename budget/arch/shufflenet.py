@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 
 from ..config import Settings, Workload, as_many, setting
-from ..errors import InputError
+from ..errors import wrong
 from ..ir import Model, Node, model, op
 from ._conv import Features, Piece, classifier, concat, conv_norm, each_element, image, pool, scope
 
@@ -24,7 +24,7 @@ class Config(Settings):
     def __post_init__(self) -> None:
         as_many("widths", self.widths, "depths", self.depths)
         if any(width % 2 for width in self.widths):
-            raise InputError("widths", f"got {self.widths}; allowed: even numbers")
+            raise wrong("widths", self.widths, "even numbers")
 
 
 def build(c: Config, w: Workload) -> Model:

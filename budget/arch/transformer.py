@@ -7,7 +7,7 @@ from functools import partial
 from math import lcm
 
 from ..config import Settings, Workload, at_most, divides, setting
-from ..errors import InputError
+from ..errors import InputError, wrong
 from ..ir import EMBED, Model, Node, Op, model, op
 from ..size import Size, exact_div, is_number, is_zero, minimum, or_else
 from ._attention import alibi, distances, rotary, window_mask, window_masks
@@ -152,7 +152,7 @@ class Config(Settings):
         if not is_zero(self.index_heads) and (is_zero(self.kv_latent) or is_zero(self.q_latent)):
             raise InputError("index_heads", "allowed: 0, or with kv_latent and q_latent")
         if self.rotary_fraction > 1:
-            raise InputError("rotary_fraction", f"got {self.rotary_fraction}; allowed: 0 to 1")
+            raise wrong("rotary_fraction", self.rotary_fraction, "0 to 1")
         if self.positions == "rotary" and is_zero(self.kv_latent) and is_number(self.width):
             if self.rotary_fraction == 1 and self.width % 2:
                 raise InputError("head_dim", f"got {self.width}, all of it rotated; allowed: even numbers")

@@ -42,7 +42,7 @@ def side(text: str | None) -> str | None:
     if sides is None:
         return text
     if sides["n"] != sides["other"]:
-        raise InputError("--image", f"got {text}; allowed: pixels along a side, of images that are square")
+        raise wrong("--image", text, "pixels along a side, of images that are square")
     return sides["n"]
 
 

@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 
 from ..answer import Estimate
-from ..errors import InputError
+from ..errors import wrong
 
 LENGTH = {
     "tokens": ("N", "tokens of a whole run, as 15T: days, dollars, kWh"),
@@ -38,6 +38,6 @@ def priced(estimates: Sequence[Estimate], args: Namespace) -> list[Estimate]:
     if len(prices) == 1:
         prices *= len(boards)
     if len(prices) != len(boards):
-        raise InputError("--price", f"got {args.price}; allowed: one, or one for each of {', '.join(boards)}")
+        raise wrong("--price", args.price, f"one, or one for each of {', '.join(boards)}")
     price_of = dict(zip(boards, prices, strict=True))
     return [e.priced(**{**given, "price": price_of[e.device.id]}) for e in estimates]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from ..errors import InputError
+from ..errors import wrong
 from ..report._law import answer
 from ..scaling.fitted import fit_law
 from ._output import output_flags, write
@@ -36,5 +36,5 @@ def run(args: Namespace) -> int:
 
 def _whole(field: str, text: str) -> int:
     if not (text.isascii() and text.isdigit()):
-        raise InputError(field, f"got {text[:40]!r}; allowed: whole numbers")
+        raise wrong(field, text, "whole numbers")
     return int(text[:9])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from ..errors import InputError
+from ..errors import wrong
 from ..quantity import DEVICES, HOURS, SECONDS, read
 from ..report._answer import Answer, Column, Table
 from ..report._units import seconds
@@ -38,7 +38,7 @@ def run(args: Namespace) -> int:
     """Print the goodput."""
     devices = read("--devices", args.devices, DEVICES)
     if devices % 1:
-        raise InputError("--devices", f"got {args.devices}; allowed: whole numbers above 0")
+        raise wrong("--devices", args.devices, "whole numbers above 0")
     useful = goodput(
         int(devices),
         device_mtbf_s=3600 * read("--mtbf", args.mtbf or DEVICE_MTBF_S / 3600, HOURS),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from ..errors import InputError
+from ..errors import InputError, wrong
 from ..named import Any
 from ..report._serving import answer
 from ..serving.requests import serve
@@ -104,5 +104,5 @@ def _share(name: str, text: str) -> float:
 def _one(field: str, text: str) -> Any:
     value = sizes(field, text)
     if isinstance(value, list):
-        raise InputError(field, f"got {text}; allowed: one number")
+        raise wrong(field, text, "one number")
     return value

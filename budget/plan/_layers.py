@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from ..errors import InputError
+from ..errors import InputError, wrong
 from ..ir import Block, Model, Node, Op, pieces, renamed
 from ..named import TYPE_CHECKING
 from ..size import Size, any_of, is_number, is_zero
@@ -46,7 +46,7 @@ def first_layers(model: Model, field: str, n: int) -> Parts:
         raise InputError(field, f"{model.name} has no repeated layers; allowed: 0")
     if any_of(total < n):
         fewest = total.min() if hasattr(total, "min") else total
-        raise InputError(field, f"got {n}; allowed: 0 to {fewest:.0f}, the layers of {model.name}")
+        raise wrong(field, n, f"0 to {fewest:.0f}, the layers of {model.name}")
     return cut(model.nodes, field, n)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..dtype import full_name
-from ..errors import InputError
+from ..errors import InputError, wrong
 from ..ir import Model, Op, Tensor, letters, walk
 
 
@@ -30,7 +30,7 @@ def chosen(
             )
         names |= named
     if not names:
-        raise InputError(field, f"got {patterns[:60]!r}; allowed: names of operators, by commas")
+        raise wrong(field, patterns, "names of operators, by commas")
     return frozenset(names)
 
 
@@ -55,7 +55,7 @@ def can_choose(o: Op) -> bool:
 def wide(field: str, dtype: str) -> None:
     """Raise an InputError for a dtype that trained weights or gradients cannot have; "" is the usual one."""
     if dtype and full_name(dtype) not in ("bfloat16", "float16", "float32"):
-        raise InputError(field, f"got {dtype[:40]!r}; allowed: fp32, bf16, fp16")
+        raise wrong(field, dtype, "fp32, bf16, fp16")
 
 
 def untrained(model: Model, technique: str) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from ..config import Task, setting
 from ..dtype import full_name
-from ..errors import InputError
+from ..errors import InputError, wrong
 from ..ir import CACHE, Model, Op, rewrite, walk
 
 # llama.cpp's in blocks of 32 with a scale, too. Source: llama-server
@@ -29,7 +29,7 @@ SETTINGS = {
 def cached(model: Model, dtype: str) -> Model:
     """The network with its caches in a dtype. Raises InputError for an unknown dtype, and without a cache."""
     if dtype not in DTYPES:
-        raise InputError("kv_dtype", f"got {dtype[:40]!r}; allowed: {', '.join(DTYPES)}")
+        raise wrong("kv_dtype", dtype, ", ".join(DTYPES))
     names = {t.name for o, _ in walk(model.nodes) for t in o.outs if t.role == CACHE}
     if not names:
         raise InputError("kv_dtype", f"{model.name} has no cache here; allowed: in modes prefill and decode")

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from ..config import Task, setting
 from ..dtype import IN_FEW_BITS, full_name
-from ..errors import InputError, unknown
+from ..errors import InputError, unknown, wrong
 from ..fold.count import trained
 from ..ir import (
     ACTIVATION,
@@ -74,7 +74,7 @@ def check(task: Task, device: Device) -> None:
     if frozen and choice != "autocast":
         raise InputError("frozen_dtype", f"got precision {choice}; allowed: with precision autocast")
     if frozen and full_name(frozen) not in (dtype, SINGLE):
-        raise InputError("frozen_dtype", f"got {frozen[:40]!r}; allowed: fp32, or {dtype} as autocast has")
+        raise wrong("frozen_dtype", frozen, f"fp32, or {dtype} as autocast has")
 
 
 def _has(device: Device, choice: str) -> bool:

@@ -52,7 +52,7 @@ def mobilenet_v2(hf: Settings) -> dict[str, Any]:
     if hf["hidden_act"] not in ("relu", "relu6"):
         raise wrong("hidden_act", hf["hidden_act"], "relu, relu6")
     if not 0 < scale <= HUGE:
-        raise InputError("depth_multiplier", f"got {scale}; allowed: more than 0")
+        raise wrong("depth_multiplier", scale, "more than 0")
     keeps = scale < 1 and _flag(hf, "finegrained_output", True)
     strides, reached = [1], 2
     for stride in (2, 2, 2, 1, 2, 1):
