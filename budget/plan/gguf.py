@@ -194,7 +194,8 @@ def _parted(model: Model, mix: Mapping[str, Any]) -> tuple[Mapping[str, Any], Ma
     if "hybrid" not in mix or SSM_IN not in tags:
         return mix, mix
     if EXPERT_DOWN not in tags:
-        return (alone := {**mix, **mix.get("states", {})}), alone
+        alone = {**mix, **mix.get("states", {})}
+        return alone, alone
     rest = mix["hybrid"]["rest"]
     return {**mix, **mix["hybrid"]}, {"most": rest, "head": rest}
 
