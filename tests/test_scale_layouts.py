@@ -40,6 +40,7 @@ def test_a_layout_s_communication_is_in_the_mfu():
     assert (laid.devices, step.devices) == (64, 64)
     assert isclose(step.model.tokens, 4e6, rel_tol=0.1)
     assert laid.mfu.value < one_device(budget.scale(**asked, devices=1).network).value
+    assert laid.mfu.value / laid.mfu.low == pytest.approx(laid.network.interval[1])  # links, too
     kept = goodput(64).fraction
     seconds = 1e12 / step.model.tokens * step.times.step / kept
     assert isclose(laid.days * 86400, seconds * 8e9 / step.params.total)

@@ -43,4 +43,5 @@ def _mfu(network: Estimate, device_seconds: float) -> float:
 
 
 def _with_interval(network: Estimate, mfu: float, what: str) -> Stated:
-    return Stated(mfu, mfu / network.profile.high, min(mfu / network.profile.low, 1.0), what)
+    low, high = network.interval
+    return Stated(mfu, mfu / high, min(mfu / low, 1.0), what)
