@@ -23,8 +23,6 @@ from .rows import Asked, NotCoveredError, Part, whole
 from .software import differs
 from .table import read
 
-# What a true test's notes say that its page was predicted before it was read.
-FIRST = re.compile(r"\bfirst (?:([+-][\d.]+) ?%|([\d.]+) of (?:measured|the time))")
 TIMES = ("step_s", "ttft_s", "tpot_s", "tokens_per_s", "samples_per_s")
 SIZES = (
     "contraction", "pointwise", "bytes", "launches", "times", "host", "weights", "groups", "again", "calls",
@@ -60,7 +58,6 @@ class Case(NamedTuple):
     version: str = ""  # the stack that it ran, where that one has another's numbers (`same`)
     attention: str = ""  # as the task of a training step has it; no other mode's times depend on it
     host: float = 0.0  # the part of its time for which devices wait, for the host or for kernels' starts
-    first: float | None = None  # of a true test, the logarithm of predicted over measured before it was read
 
     @property
     def mode(self) -> str:
@@ -129,7 +126,6 @@ def _case(row: Mapping[str, str], quantity: str, parts: Sequence[Part], taken: f
         version=e.stack.name if e.stack.same else "",
         attention=e.task.attention if trains else "",
         host=_waiting(parts, estimates),
-        first=first(row.get("notes", "")),
     )
 
 
@@ -139,14 +135,6 @@ def _waiting(parts: Sequence[Part], estimates: Sequence[Estimate]) -> float:
     took = sum(seconds(p, e) for p, e in both)
     waits = sum(float(waiting(e.times) * e.times.step) * p.times for p, e in both if not (p.kind or p.phase))
     return min(waits / took, 1.0)
-
-
-def first(notes: str) -> float | None:
-    """The logarithm of predicted over measured before anything was changed, where a true test's notes say it:
-    `first 0.86 of measured`, `first -14 %`.
-    """
-    match = FIRST.search(notes)
-    return match and math.log(1 + float(match[1]) / 100 if match[1] else float(match[2]))
 
 
 def _kernels(part: Part, e: Estimate) -> Kernels:
