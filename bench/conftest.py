@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 
@@ -13,6 +14,7 @@ from budget.bench.cases import Case
 from budget.bench.clock import CLOCK, replay
 from budget.bench.journal import Journal
 from budget.bench.record import source_hash, take, versions
+from pytest_benchmark.logger import PytestBenchmarkWarning
 
 from budget import device as devices
 from budget.device import profile as profiles
@@ -197,7 +199,10 @@ def pytest_sessionfinish(session, exitstatus):
     """Remove the journal once pytest-benchmark's file has everything."""
     journal = session.config.stash[STATE][3]
     try:
-        result = yield
+        with warnings.catch_warnings():
+            if not session.items:  # --unsure, and all is sure: there is nothing to save
+                warnings.simplefilter("ignore", PytestBenchmarkWarning)
+            result = yield
     except OSError as error:
         pytest.exit(
             f"cannot save the records: {error.strerror}; they are kept in {journal.path}", returncode=2

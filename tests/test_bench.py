@@ -167,6 +167,18 @@ def test_a_run_makes_records(tmp_path):
 
 
 @pytest.mark.slow
+def test_what_two_runs_agree_on_is_not_measured_again(tmp_path):
+    for _ in range(2):
+        assert suite(tmp_path, "--unsure").returncode == pytest.ExitCode.OK
+    for path in record.find(str(tmp_path)):
+        content = json.loads(Path(path).read_text())
+        for entry in content["benchmarks"]:
+            entry["stats"]["min"] = 1e-5
+        Path(path).write_text(json.dumps(content))
+    assert suite(tmp_path, "--unsure").returncode == pytest.ExitCode.NO_TESTS_COLLECTED
+
+
+@pytest.mark.slow
 def test_a_second_suite_does_not_start(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     with alone.alone():
