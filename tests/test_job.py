@@ -17,7 +17,7 @@ def test_a_run_of_tokens_by_hand():
     hours = steps * one.times.step / 3600
     assert isclose(run.job.steps, steps)
     assert isclose(run.job.seconds, steps * one.times.step)
-    assert isclose(run.job.low, run.job.seconds * one.profile.low)
+    assert isclose(run.job.low, run.job.seconds * one.interval[0])
     bill = run.job.bill
     assert isclose(bill.device_hours, hours)
     assert isclose(bill.usd, 2 * hours)

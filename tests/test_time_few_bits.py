@@ -92,13 +92,14 @@ def test_few_bits_in_integers_gain_nothing_from_an_h100_s_wider_tensor_units():
 
 
 @pytest.mark.parametrize(("quantize", "rate"), [("q6_k", 2535.8), ("q8_0", 4671.9)])
-def test_rdna_4_multiplies_q6_k_at_half_the_rate_of_others(quantize, rate):
+def test_rdna_4_multiplies_q6_k_at_half_the_rate_of_others(quantize, rate, tmp_path):
     """llama-bench of a Llama of 8B on RDNA 4, 2026-07: 4,698.4 prompt tokens/s in Q5_K_S, by micro-batches of
     512 (of 2,048 in Q8_0). Source: llama.cpp's pull request 25940, whose board is not named.
     """
+    stack = bare("llama.cpp", tmp_path)
 
     def step(quantize):
-        settings = {"mode": "prefill", "seq": 512, "stack": "llama.cpp", "device": "r9700"}
+        settings = {"mode": "prefill", "seq": 512, "stack": stack, "device": "r9700"}
         return budget.estimate("llama-3-8b", quantize=quantize, **settings).to_dict()["time_s"]["step"]
 
     assert step("q5_k_s") / step(quantize) == pytest.approx(rate / 4698.4, rel=0.12)
