@@ -7,12 +7,13 @@ import re
 from budget import stack as stacks
 
 from . import _versions as versions
+from .networks import has_sinks
 from .software import differs
 from .table import Row, text_of
 
 KERNEL = re.compile(r"flash|(?<!no )(?<!without )xformers|memory.efficient attention|\bsdpa\b")
 PACKAGE = re.compile(r"\bflash.?attention[ -]?2\b|\bflash kernel\b")
-# Each head of gpt-oss has a learned score, for which SDPA has no place, and these have. Source: transformers.
+# SDPA has no place for a learned score of each head (sinks), these have. Source: transformers.
 SINKS = re.compile(r"\bflash.?attention[ -]?[34]\b")
 # Megatron's own layers, of single operators, and T5X's have no kernel for attention. Source: megatron-local.
 LOCAL = r"\b(local layers|transformer.impl local|without transformer ?engine)\b"
@@ -30,12 +31,12 @@ def written_out(row: Row, software: str, mode: str) -> bool:
     return bool(re.search(PLAIN, text)) or "attention" in versions.changed("times", row, software, mode)
 
 
-def by_package(row: Row, software: str) -> bool:
+def by_package(row: Row, software: str, model: str) -> bool:
     """Whether notes name FlashAttention's kernel, where the software's usual one is SDPA's choice: its
     package, or SDPA told to choose no other; its later ones where SDPA has none. In transformers `flash
     attention` is the package. Sources: transformers, torch-sdpa-cuda.
     """
     text = text_of(row, "notes")
     named = PACKAGE.search(text) or (differs(software).get("trainer") and "flash attention" in text)
-    named = named or ("gpt-oss" in row.get("model", "").lower() and SINKS.search(text))
+    named = named or (SINKS.search(text) and has_sinks(model))
     return bool(named) and stacks.load(software).trains_by_sdpa

@@ -60,6 +60,11 @@ def captured(model: Any) -> bool:
     return known is not None and preset.captured(known[1])
 
 
+def has_sinks(model: str) -> bool:
+    """Whether each head of a network has a learned score that only takes part in the softmax."""
+    return not captured(model) and bool(vars(resolve(model, {})[2]).get("sinks"))
+
+
 def _windows(name: str, own: Mapping[str, Any]) -> dict[str, int]:
     """The window of attention, where timm's name for a network says another one than the preset has. Source:
     timm.

@@ -6,17 +6,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Iterable
-from pathlib import Path
 
 from budget import stack as stacks
 from budget import table
+from budget.files import replace
 
 from .rows import NotCoveredError, device, whole
 from .table import read
 
-FILE = Path(table.DATA) / "together.json"
+FILE = os.path.join(table.DATA, "together.json")
 
 
 def publications(paths: Iterable[str]) -> dict[str, dict[str, int]]:
@@ -46,12 +47,12 @@ def main(argv: list[str]) -> int:
     """Show the numbers, or write them into the data."""
     parser = argparse.ArgumentParser(prog="python -m budget.bench.published.together", description=__doc__)
     parser.add_argument("tables", metavar="TABLE.csv", nargs="+")
-    parser.add_argument("--write", action="store_true", help=f"into {FILE.name}")
+    parser.add_argument("--write", action="store_true", help=f"into {os.path.basename(FILE)}")
     options = parser.parse_args(argv)
     counts = publications(options.tables)
     if options.write:
-        known = json.loads(FILE.read_text("utf-8")) | {"publications": counts}
-        FILE.write_text(json.dumps(known, indent=2) + "\n", "utf-8")
+        known = {**table.load("together.json"), "publications": counts}
+        replace(FILE, json.dumps(known, indent=2) + "\n")
     else:
         print(json.dumps(counts, indent=2))
     return 0

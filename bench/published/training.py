@@ -114,7 +114,7 @@ def step(row: Row, on: Device, batch: int, seq: int, gpus: int) -> Part:
     }
     if (row.get("kind") in HEADS and not KERNEL.search(text_of(row))) or written_out(row, software, "train"):
         settings["attention"] = "eager"
-    elif by_package(row, software):
+    elif by_package(row, software, model):
         settings["attention"] = "flash"
     if differs(software).get("trainer") and COMPILES.search(text_of(row, "notes")):
         settings["execution"] = "compiled"
