@@ -96,17 +96,24 @@ def running(r: Rates, execution: str) -> Rates:
 
 def kernel_time(w: Work, r: Rates) -> tuple[Size, str]:
     """Seconds of one run of a kernel, and what bounds it ("" for arrays and symbols)."""
+    seconds, bound, _ = _run(w, r)
+    return seconds, bound
+
+
+def _run(w: Work, r: Rates) -> tuple[Size, str, Size]:
+    """The same, and the seconds of it in which the kernel starts."""
     form = r.forms[form_of(w, r)]
     computing, moving = arithmetic(w, form, r), traffic(w, form, r)
-    launch = _launch(w, form, r)
+    launch = starts(w, form) * (_start(form, r) + form.start_s)
     if r.serial:
         launch = launch + _host(w, form, r)
     busy = maximum(computing, moving)
     if form.overlap < 1:
         busy = busy + (1 - form.overlap) * minimum(computing, moving)
     if hasattr(busy, "shape") or is_symbol(busy):
-        return busy + launch, ""
-    return busy + launch, "launch" if launch > busy else "compute" if computing > moving else "memory"
+        return busy + launch, "", launch
+    bound = "launch" if launch > busy else "compute" if computing > moving else "memory"
+    return busy + launch, bound, launch
 
 
 def runs(w: Work, r: Rates) -> bool:
@@ -134,16 +141,11 @@ def starts(w: Work, form: KernelClass) -> Size:
     return w.launches * w.groups if form.apart else w.launches
 
 
-def _launch(w: Work, form: KernelClass, r: Rates) -> Size:
-    """Seconds in which an operator's kernels start."""
-    return starts(w, form) * (_start(form, r) + form.start_s)
-
-
-def _starting(w: Work, seconds: Size, r: Rates) -> Size:
-    """The seconds of a run of a kernel whose start takes longer than the rest; else, and of symbols, 0."""
+def _starting(seconds: Size, launch: Size, r: Rates) -> Size:
+    """The seconds of a kernel whose start takes longer than the rest; else, and of symbols, 0."""
     if r.serial or is_symbol(seconds):
         return 0.0
-    return seconds * (2 * _launch(w, r.forms[form_of(w, r)], r) > seconds)
+    return seconds * (2 * launch > seconds)
 
 
 def _start(form: KernelClass, r: Rates) -> float:
@@ -197,8 +199,8 @@ def _timed(kernels: Sequence[Work], r: Rates) -> tuple[Timed, ...]:
         r = r._replace(resident=sum(w.weights * w.times for w in kernels if w.phase == "forward"))
     timed = []
     for w in kernels:
-        seconds, bound = kernel_time(w, r)
-        timed.append(Timed(w, seconds * w.times, bound, _starting(w, seconds, r) * w.times))
+        seconds, bound, launch = _run(w, r)
+        timed.append(Timed(w, seconds * w.times, bound, _starting(seconds, launch, r) * w.times))
     return tuple(timed)
 
 
