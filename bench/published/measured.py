@@ -94,16 +94,22 @@ def cases(paths: Iterable[str], *, several: bool = False) -> Iterator[Case]:
                 continue
 
 
-def publication(source: str) -> str:
-    """The publication that a source names: its address (a repository, a domain), where each issue or pull
-    request is a publication of its own, as different people write them; else its title, without the part that
-    was read.
+def place(source: str) -> str:
+    """Where a source stands: its address (a repository, a domain), else its title, without the part that was
+    read.
     """
     address = re.split("[ @]", source)[0]
     if "/" not in address and "." not in address:
         return re.split(r" ?[,(]| Fig\b| Table\b| abstract\b", source)[0]
-    thread = re.search(r"\b(?:issue|discussion|pull(?: request)?) (\d+)", source)
-    return f"{address} {thread[1]}" if thread else address
+    return address
+
+
+def publication(source: str) -> str:
+    """The publication that a source names: its place; at an address, each issue or pull request is one of its
+    own, as different people write them.
+    """
+    thread = re.search(r"^\S*[/.]\S* (?:.*\b)?(?:issue|discussion|pull(?: request)?) (\d+)", source)
+    return f"{place(source)} {thread[1]}" if thread else place(source)
 
 
 def _case(row: Mapping[str, str], quantity: str, parts: Sequence[Part], taken: float) -> Case:

@@ -1,5 +1,5 @@
-"""How many publications trained on several devices, by stack and generation of devices, which tells how sure
-an answer for several is: `python -m budget.bench.published.together [--write] TABLE.csv ...`.
+"""How many places published training on several devices, by stack and generation of devices, which tells how
+sure an answer for several is: `python -m budget.bench.published.together [--write] TABLE.csv ...`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from budget import stack as stacks
 from budget import table
 from budget.files import replace
 
+from .measured import place
 from .rows import NotCoveredError, device, whole
 from .table import read
 
@@ -21,8 +22,8 @@ FILE = os.path.join(table.DATA, "together.json")
 
 
 def publications(paths: Iterable[str]) -> dict[str, dict[str, int]]:
-    """By stack and generation, the publications with a row of training on several devices, each part of one
-    (a version of a page, a section) counting by itself, as tables name it.
+    """By stack and generation, the repositories, sites and papers with a row of training on several devices:
+    what one of them says in ten threads or versions is known from one.
     """
     sources: dict[str, dict[str, set[str]]] = {}
     for path in paths:
@@ -36,7 +37,7 @@ def publications(paths: Iterable[str]) -> dict[str, dict[str, int]]:
                 continue
             stack = stacks.load(part.settings["stack"])
             by = sources.setdefault(stack.same or stack.name, {})
-            by.setdefault(device(row["gpu"]).generation, set()).add(row["source"])
+            by.setdefault(device(row["gpu"]).generation, set()).add(place(row["source"]))
     return {
         stack: {generation: len(those) for generation, those in sorted(by.items())}
         for stack, by in sorted(sources.items())

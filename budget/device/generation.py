@@ -33,9 +33,10 @@ def interval_on(intervals: Mapping[str, tuple[float, float]], generation: str) -
 
 
 def together(stack: str, generation: str) -> float:
-    """The factor within which nine of ten steps of training lie for how several devices work together, where
-    few publications tell how they do with this stack on this generation; 1 where enough do.
+    """The factor within which most steps of training lie for how several devices work together, by how many
+    publications tell how they do with this stack on this generation.
     """
     known = table.load("together.json")
     publications = known["publications"].get(stack, {}).get(generation, 0)
-    return next((factor for fewer, factor in known["within"] if publications < fewer), 1.0)
+    factor: float = [within for fewest, within in known["within"] if publications >= fewest][-1]
+    return factor
