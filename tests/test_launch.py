@@ -137,6 +137,7 @@ def test_a_plan_seeks_other_layouts_for_what_a_file_trains(tmp_path, capsys):
         assert main(["plan", "--run", path, "--device", "h100", "--format", "csv", *given]) == 0
         assert len(capsys.readouterr().out.splitlines()) > 4  # the heads, and several layouts
     assert main(["plan", "--run", path, "--layout", "tp=2", "--devices", "8"]) == 2
+    assert capsys.readouterr().err.startswith("budget: --layout: is what is searched; allowed: --devices N")
 
 
 def test_flags_win_over_the_file(tmp_path, capsys):
@@ -210,6 +211,17 @@ def test_a_file_that_contradicts_the_model_is_refused(tmp_path, capsys):
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(InputError, match=r"^--run: none.yaml: No such file"):
         read(str(tmp_path / "none.yaml"))
+    with pytest.raises(
+        InputError, match=r"my train.yaml' is neither a file that is here nor a command; allowed: "
+    ):
+        read("my train.yaml")
+
+
+@pytest.mark.parametrize(
+    "command", [MEGATRON, "vllm serve Qwen/Qwen3-8B --tensor-parallel-size 2", "ollama run mistral"]
+)
+def test_a_command_stands_for_a_file_that_holds_it(tmp_path, command):
+    assert read(command) == read(written(tmp_path, "a.sh", command))
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from ._model import settings_from, source, words
 def launched(args: Namespace, rest: list[str]) -> tuple[Any, dict[str, Any]]:
     """What a launch file trains and how; flags beside it win. Raises InputError where the two contradict."""
     if not args.run:
-        raise InputError("--run", "got ''; allowed: a launch file, or an adapter's folder")
+        raise InputError("--run", "got ''; allowed: a launch file, a command, or an adapter's folder")
     run = args.run = read(args.run)
     bare, _ = words(rest)
     if args.module is not None:

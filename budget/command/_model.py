@@ -103,7 +103,11 @@ def source_flags(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--config", metavar="FILE", help="a config.json, a model's folder, .gguf; -: standard input"
     )
-    parser.add_argument("--run", metavar="FILE", help="a launch file: what it trains or serves, and how")
+    parser.add_argument(
+        "--run",
+        metavar="FILE",
+        help="a launch file, or a command in quotes: what it trains or serves, and how",
+    )
     module_flag(parser)
 
 

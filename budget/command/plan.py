@@ -39,7 +39,11 @@ def run(args: Namespace, rest: list[str]) -> int:
     laid = settings.pop("layout")
     if args.run is not None and args.layout is None and laid:  # a file's is one of those that are sought
         laid, devices = None, devices or layout(laid).devices
-    if devices is None or laid is not None:
+    if laid is not None:
+        raise InputError(
+            "--layout", "is what is searched; allowed: --devices N; of one layout: budget estimate"
+        )
+    if devices is None:
         raise InputError("--devices", "missing; allowed: how many devices, and no --layout")
     layouts = plan(model, devices, **settings)
     heeded(args, *(tried.estimate for tried in layouts.tried[:1] if tried.estimate))

@@ -27,7 +27,7 @@ from ..layout import Layout
 from ..named import Any, NamedTuple
 from ..read import preset
 from ._shared import Beside
-from ._table import called, load
+from ._table import called, is_command, load
 from ._unread import why
 
 CALLER = ("nnodes", "nproc_per_node", "gradient_accumulation_steps")  # a script's caller often sets these
@@ -79,7 +79,7 @@ class Run(NamedTuple):
 
 
 def read(path: str) -> Run:
-    """The run of a launch file. Raises InputError that names the file's own field."""
+    """The run of a launch file, or of a command in its place. Raises InputError that names its own field."""
     form, settings, known, left = _read(path)
     return _run(form, settings, known, left)
 
@@ -91,7 +91,8 @@ def _read(path: str, *, whole: bool = True) -> tuple[str, dict[str, Any], tuple[
     table = _configured(_plain(load(path)), path)
     form, module = next(((name, m) for name, m in _formats() if m.is_mine(table)), ("", None))
     if module is None:
-        said = why(path) or f"is of no known format; allowed: {some(n for n, _ in _formats())}"
+        kind = "neither a file that is here nor a command" if is_command(path) else "of no known format"
+        said = why(path) or f"is {kind}; allowed: {some(n for n, _ in _formats())}"
         raise InputError("--run", f"{called(path)} {said}")
     if whole:
         table |= _beside(table, path)

@@ -10,7 +10,7 @@ import os
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Mapping
 
-from ..errors import InputError, as_path
+from ..errors import InputError, as_path, shown
 from ..named import Any
 from ..size import number
 from . import _docker, _windows
@@ -25,23 +25,18 @@ SEVERAL = ("recompute_modules",)  # arguments that take several words
 
 
 def load(path: str) -> Mapping[str, Any]:
-    """The table in a TOML, JSON or YAML file, or the arguments of a shell's line. Raises InputError."""
+    """The table in a TOML, JSON or YAML file, or the arguments of a shell's line, which may stand in place of
+    a path. Raises InputError.
+    """
     if os.path.isdir(path):
         path = os.path.join(path, ADAPTER)
         if not os.path.exists(path):
             allowed = f"a launch file, or an adapter's folder, which has {ADAPTER}"
             raise InputError("--run", f"{called(os.path.dirname(path))} is a folder; allowed: {allowed}")
     try:
-        with open(path, "rb") as file:
-            content = file.read(LARGEST + 1)
-    except OSError as error:
-        raise InputError("--run", f"{called(path)}: {error.strerror or 'cannot be read'}") from None
-    if len(content) > LARGEST:
-        raise InputError("--run", f"{called(path)} has more than {LARGEST:,} bytes")
-    try:
-        utf16 = content.startswith((BOM_UTF16_LE, BOM_UTF16_BE))  # as PowerShell writes
-        text = content.decode("utf-16" if utf16 else "utf-8-sig")
-        table = _parsed(os.path.splitext(path)[1].lower(), text)
+        table = (
+            _parsed("", path) if is_command(path) else _parsed(os.path.splitext(path)[1].lower(), _text(path))
+        )
     except InputError:
         raise
     except (ValueError, RecursionError) as error:
@@ -50,6 +45,24 @@ def load(path: str) -> Mapping[str, Any]:
     if not isinstance(table, Mapping):
         raise InputError("--run", f"{called(path)} holds no table of settings")
     return table
+
+
+def is_command(path: str) -> bool:
+    """Whether it is no path, but a command itself: `vllm serve NAME`."""
+    return len(path.split()) > 1 and not os.path.exists(path)
+
+
+def _text(path: str) -> str:
+    """What a file holds. Raises InputError, and ValueError for what is no text."""
+    try:
+        with open(path, "rb") as file:
+            content = file.read(LARGEST + 1)
+    except OSError as error:
+        raise InputError("--run", f"{called(path)}: {error.strerror or 'cannot be read'}") from None
+    if len(content) > LARGEST:
+        raise InputError("--run", f"{called(path)} has more than {LARGEST:,} bytes")
+    utf16 = content.startswith((BOM_UTF16_LE, BOM_UTF16_BE))  # as PowerShell writes
+    return content.decode("utf-16" if utf16 else "utf-8-sig")
 
 
 def _parsed(ending: str, text: str) -> Any:
@@ -116,5 +129,5 @@ def _yaml(text: str) -> list[Any]:
 
 
 def called(path: str) -> str:
-    """A file's name in errors."""
-    return as_path(os.path.basename(path))
+    """A file's name in errors; a command whole."""
+    return shown(path) if is_command(path) else as_path(os.path.basename(path))

@@ -19,11 +19,11 @@ KNOWN = {
 
 
 def why(path: str) -> str:
-    """Why a file of no known format is not read; "" where nothing is known of it."""
+    """Why a file or a command of no known format is not read; "" where nothing is known of it."""
     if path.lower().endswith((".py", ".ipynb")):
         return f"is {PYTHON}"
-    if not os.path.isfile(path):
-        return ""
-    with open(path, encoding="utf-8", errors="replace") as file:
-        text = file.read()
+    text = path
+    if os.path.isfile(path):
+        with open(path, encoding="utf-8", errors="replace") as file:
+            text = file.read()
     return next((says for words, says in KNOWN.items() if re.search(words, text)), "")
