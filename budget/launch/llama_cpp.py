@@ -8,9 +8,11 @@ from __future__ import annotations
 from ..named import Any
 from ..plan.cache import DTYPES
 from . import _servers
-from ._shared import Settings, one_of, whole
+from ._shared import Settings, one_of, when, whole
 
 STACK = "llama.cpp"
+# Where nobody says how many, or -1; these share the context, which others divide. Source: llama-server-slots.
+PLACES = 4
 ALL = ("all", -1)  # layers on the devices
 TYPES = {"f32": "fp32", "f16": "", "bf16": "", **{t: t for t in DTYPES if t[0] in "qi"}}
 OFF: Settings = {"attention": "eager"}
@@ -27,6 +29,16 @@ def _context(tokens: Any) -> Settings:
     return whole("context")(tokens) if tokens else {}
 
 
+def _alone(tokens: Any) -> Settings:
+    """The context of llama-cpp-python, which answers one request at a time. Raises InputError."""
+    return {**_context(tokens), "serving.places": 1}
+
+
+def _places(count: Any) -> Settings:
+    """How many requests at once; -1: as many as where nobody says. Raises InputError."""
+    return {} if count == -1 else whole("serving.places")(count)
+
+
 def _layers(count: Any) -> Settings:
     """The number of layers on the devices, where these are not all."""
     return {} if count in ALL or (isinstance(count, int) and count >= 99) else {"layers": count}
@@ -39,8 +51,8 @@ def _split(parts: Any) -> Settings:
 
 FIELDS: dict[str, Any] = {
     "serves": _servers.serves(STACK), "model": "model", "hf_repo": "model", "hf_file": _last,
-    "model_url": _last, "docker_repo": _last, "ctx_size": _context, "n_ctx": _context,
-    **{name: whole("serving.places") for name in ("parallel", "n_parallel")},
+    "model_url": _last, "docker_repo": _last, "ctx_size": _context, "n_ctx": _alone,
+    **dict.fromkeys(("parallel", "n_parallel"), _places), "kv_unified": when({"shared": True}),
     **dict.fromkeys(("ubatch_size", "n_ubatch"), whole("serving.step_tokens")),
     **dict.fromkeys(("gpu_layers", "n_gpu_layers"), _layers),
     "cache_type_k": one_of("cache_type_k", TYPES, "k"), "cache_type_v": one_of("cache_type_v", TYPES, "v"),
@@ -59,8 +71,9 @@ is_mine = _servers.starts(STACK)
 
 
 def finish(settings: dict[str, Any]) -> dict[str, Any]:
-    """The context divided over its places, layers (or rows) over devices, a cache in one dtype."""
-    context, places = settings.pop("context", 0), settings.get("serving.places", 1)
+    """The context shared by its places or divided, layers (or rows) over devices, a cache in one dtype."""
+    context, places = settings.pop("context", 0), settings.get("serving.places", PLACES)
+    shared = settings.pop("shared", False) or "serving.places" not in settings
     keys, values = settings.pop("k", ""), settings.pop("v", "")
     devices, axis = settings.pop("devices", 1), settings.pop("split", "pp")
     unsaid = []
@@ -68,6 +81,9 @@ def finish(settings: dict[str, Any]) -> dict[str, Any]:
         unsaid.append(f"layers on the host, all but {settings.pop('layers')}")
     if keys != values:
         unsaid.append(f"values of the cache in {values or 'fp16'}")
-    more = {"seq": context // places if context else None, "kv_dtype": keys or None, "unsaid": unsaid}
+    more = {
+        "seq": context if shared else context // places, "kv_dtype": keys, "unsaid": unsaid,
+        "serving.places": places, "serving.shared_tokens": context if shared else 0,
+    }  # fmt: skip
     layout = {f"layout.{axis}": devices, "layout.devices": devices} if devices > 1 and axis else {}
     return {**settings, **{name: value for name, value in more.items() if value}, **layout}

@@ -53,6 +53,7 @@ def serve(
     places: int | None = None,
     share: float | None = None,
     cache_share: float | None = None,
+    shared_tokens: int | None = None,
     step_tokens: int | None = None,
     price: float | str | None = None,
     **settings: Unpack[Settings],
@@ -69,7 +70,8 @@ def serve(
     length: the most tokens of a request with its answer that the engine accepts. places: the most requests
     that a replica runs at once. share: the part of a device's memory that the engine takes (its software's
     default), unless a reserve is given. cache_share: the part of what weights and activations leave that its
-    cache takes (its software's default). step_tokens: of prompts in one step, at most, for which the cache
+    cache takes (its software's default). shared_tokens: what the cache of a replica holds at most, of all its
+    requests. step_tokens: of prompts in one step, at most, for which the cache
     leaves room (2,048; on devices of 70 GiB and more 8,192). price: dollars an hour and device, or reserved,
     spot (on-demand). settings: those of budget.estimate; a layout's dp are replicas, and several devices
     without a layout are divided into the replicas that answer most within the limits.
@@ -90,6 +92,9 @@ def serve(
     limits = (("--ttft", ttft, SECONDS), ("--tpot", tpot, SECONDS), ("--rate", rate, PER_SECOND))
     asked = Asked(*(x if x is None else read(flag, x, kind) for flag, x, kind in limits))
     places = None if places is None else size("places", places)
+    if shared_tokens is not None:
+        fitting = max(1, size("shared_tokens", shared_tokens) // (context + answer))
+        places = fitting if places is None else min(places, fitting)
     step_tokens = None if step_tokens is None else size("--step-tokens", step_tokens)
     requests = Requests(model, given, context, answer, places, step_tokens, price)
     requests = requests.within(share).caching(cache_share)
