@@ -105,6 +105,17 @@ def test_rdna_4_multiplies_q6_k_at_half_the_rate_of_others(quantize, rate, tmp_p
     assert step("q5_k_s") / step(quantize) == pytest.approx(rate / 4698.4, rel=0.12)
 
 
+@pytest.mark.parametrize("stack", ["llama.cpp", "llama.cpp-2026-07"])
+def test_rdna_4_multiplies_q2_k_at_half_the_rate_of_q5_k(stack):
+    """Prompts of a Llama of 8B in micro-batches of 2,048, tokens/s. Source: llama-cpp-formats."""
+
+    def step(quantize):
+        settings = {"mode": "prefill", "seq": 2048, "stack": stack, "device": "r9700"}
+        return budget.estimate("llama-3-8b", quantize=quantize, **settings).to_dict()["time_s"]["step"]
+
+    assert step("q5_k_s") / step("q2_k_s") == pytest.approx(1930 / 3699, rel=0.12)
+
+
 def test_a_version_says_which_formats_are_slow():
     """llama-bench of a Llama of 8B on an MI50 by micro-batches of 512, before August 2026 and since: Q5_0 547
     and 882 tokens/s, Q4_0 1,008 and 1,083. Source: llama-cpp-formats.
