@@ -3,6 +3,7 @@
 import pytest
 
 import budget
+from budget.fold.time import time
 
 EAGER = {"mode": "decode", "device": "a100-80gb", "stack": "vllm", "execution": "fused"}
 
@@ -30,3 +31,26 @@ def test_a_host_starts_ten_operators_a_layer_and_two_more_for_norms_of_heads():
     layers = calls("llama-3.1-8b"), calls("qwen3-8b")
     assert [round(n / count) for n, count in zip(layers, (32, 36), strict=True)] == [10, 12]
     assert calls("qwen3-8b", execution="graph") < layers[1]
+
+
+@pytest.mark.parametrize(
+    ("model", "asked", "more"),
+    [
+        # 36 mixers of states and 12 of attention; an alignment of rows for each of the experts' two products.
+        ("qwen3-next-80b-a3b", {}, 36 * 15 + 12 * 1 + 48 * 2),
+        # A call for keys and values; a cast for each of four products.
+        ("qwen3-8b", {"quantize": "fp8"}, 36 * (1 + 4)),
+        # Two all-reduces a layer, and one for the table of words.
+        ("qwen3-8b", {"layout": "tp=2"}, 36 * (1 + 2) + 1),
+    ],
+)
+def test_sglang_s_host_makes_calls_around_the_kernels_of_a_prompt(model, asked, more):
+    """Source: sglang-calls."""
+    e = budget.estimate(model, mode="prefill", batch=1, seq=8, device="h200", stack="sglang", **asked)
+    program = e.spread.ranks[0].program if e.spread else e.program
+    steps = [
+        time(program, e.device, profile, "bfloat16", "fused").step
+        for profile in (e.profile, e.profile._replace(calls={}))
+    ]
+    assert (steps[0] - steps[1]) / e.profile.dispatch.forward == pytest.approx(more)
+    assert time(program, e.device, e.profile, "bfloat16", "graph").step < steps[1]

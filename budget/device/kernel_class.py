@@ -116,6 +116,7 @@ class Profile(NamedTuple):
     # each device's link (bench/collectives.py).
     links: Mapping[str, tuple[float, float]] = {}
     turn: tuple[float, float] = (0.0, 0.0)  # seconds of an engine between two tokens; more for each sequence
+    calls: Mapping[str, float] = {}  # of the host, besides that of a kernel itself; see Stack
 
     @property
     def summary(self) -> str:

@@ -16,7 +16,7 @@ from .. import checked, files
 from .. import table as tables
 from ..errors import InputError, shown, wrong
 from ..named import Any
-from ..stack import HERE, Stack, usual
+from ..stack import CALLS, HERE, Stack, usual
 from . import Device, software
 from .kernel_class import LIKE, Dispatch, KernelClass, Profile, complete
 
@@ -150,6 +150,7 @@ def parse(about: Any, file: str) -> Profile:
         versions=field("versions", checked.each, checked.text),
         links=field("links", checked.each, lambda at, value: _row(at, value, 2)),
         turn=field("turn", _row, 2),
+        calls=field("calls", checked.numbers, CALLS, 0, MOST),
     )
 
 

@@ -100,6 +100,7 @@ def profile(
         turn=(base.turn[0] * factors["turn"] * host, base.turn[1] * factors["sequence"] * host),
         low=low,
         high=high,
+        calls=stack.calls,
     )
 
 

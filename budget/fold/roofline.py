@@ -35,6 +35,7 @@ class Rates(NamedTuple):
     copies: bool = True  # its convolutions use tensor units, for which eager code's pictures are copied
     resident: Size = 0  # bytes of all weights: as many are read before the same one is read again
     turn: tuple[float, float] = (0.0, 0.0)  # as in a Profile
+    calls: Mapping[str, float] = {}  # as in a Profile
 
 
 def arithmetic(w: Work, form: KernelClass, r: Rates) -> Size:

@@ -19,6 +19,7 @@ from ..dtype import BYTES, full_name
 from ..ir import Model
 from ..named import NamedTuple
 from ..size import Size, is_symbol, is_zero, maximum, minimum
+from .communication import communications
 from .count import training
 from .kernels import Work, works
 from .recurrent import at_once
@@ -79,6 +80,7 @@ def rates(device: Device, profile: Profile, dtype: str) -> Rates:
         aligned=max(int(16 // BYTES[full_name(dtype)]), 1),
         copies=full_name(dtype) != "float32" or profile.forms["conv"].units != "",
         turn=profile.turn,
+        calls=profile.calls,
     )
 
 
@@ -156,8 +158,14 @@ def _start(form: KernelClass, r: Rates) -> float:
 def _host(w: Work, form: KernelClass, r: Rates) -> Size:
     """The host's seconds for one run of an operator, without its launches."""
     if w.phase == "forward":
-        return 0.0 if w.form == "recurrent" else r.dispatch.forward * w.calls + form.host_s
+        return 0.0 if w.form == "recurrent" else r.dispatch.forward * (w.calls + _beside(w, r)) + form.host_s
     return r.dispatch.backward * w.calls if w.phase == "backward" else r.dispatch.optimizer * w.launches
+
+
+def _beside(w: Work, r: Rates) -> float:
+    """The calls of the host for one run of an operator besides that of its kernel."""
+    cast = r.calls.get("few_bits", 0.0) if w.narrow in r.narrow else 0.0
+    return r.calls.get(w.form, 0.0) + cast
 
 
 def time(model: Model, device: Device, profile: Profile, dtype: str, execution: str = "eager") -> Times:
@@ -167,10 +175,18 @@ def time(model: Model, device: Device, profile: Profile, dtype: str, execution: 
     kernels = _timed(tuple(works(model.nodes, dtype, execution, read=read)), r)
     weights = sum(copies for _, _, copies in training(model)) if r.serial else 0
     phases = _phases(kernels)
-    overhead = _overhead(kernels, weights, phases, r) + between(r, decoded(model))
+    collectives = _collectives(model, dtype, r)
+    overhead = _overhead(kernels, weights, phases, r, collectives) + between(r, decoded(model))
     step = sum(phases.values()) + overhead
     alternate = any(r.turn) or _alternate(kernels, r)
     return Times(**phases, overhead=overhead, step=step, kernels=kernels, alternate=alternate)
+
+
+def _collectives(model: Model, dtype: str, r: Rates) -> Size:
+    """Seconds of the host for a forward pass's collectives, besides the kernels' own."""
+    each = r.dispatch.forward * r.calls.get("collective", 0.0)
+    sent = communications(model.nodes, dtype) if each else ()
+    return each * sum([c.times for c in sent if c.phase == "forward"])
 
 
 def between(r: Rates, sequences: Size) -> Size:
@@ -212,9 +228,12 @@ def _phases(kernels: Iterable[Timed]) -> dict[str, Size]:
     return sums
 
 
-def _overhead(kernels: Iterable[Timed], weights: Size, phases: Mapping[str, Size], r: Rates) -> Size:
+def _overhead(
+    kernels: Iterable[Timed], weights: Size, phases: Mapping[str, Size], r: Rates, beside: Size = 0.0
+) -> Size:
     """How much longer the host takes than the device. On a processor: a training step's own overhead,
-    and its optimizer's loop, which takes one weight after the other.
+    and its optimizer's loop, which takes one weight after the other. beside: the host's seconds for the
+    forward pass besides its kernels.
     """
     if r.serial:
         stepped = [k.work for k in kernels if k.work.phase == "optimizer" and k.work.op == "optimizer"]
@@ -225,6 +244,7 @@ def _overhead(kernels: Iterable[Timed], weights: Size, phases: Mapping[str, Size
         form = r.forms[form_of(w, r)]
         host[w.phase] = host[w.phase] + (_host(w, form, r) + _start(form, r) * starts(w, form)) * w.times
         link[w.phase] = link[w.phase] + w.host * r.link * w.times
+    host["forward"] = host["forward"] + beside
     device = {phase: maximum(seconds, link[phase]) for phase, seconds in phases.items()}
     busy, started = sum(device.values()), sum(host.values())
     if _alternate(kernels, r):

@@ -15,11 +15,11 @@ from ..errors import unknown
 from ._fields import AllReduce
 from ._names import names, spelled
 from ._parse import FIELDS, parse
-from ._stack import AXES, BESIDES, BY_GENERATION, CLASSES, SEVERAL, Stack
+from ._stack import AXES, BESIDES, BY_GENERATION, CALLS, CLASSES, SEVERAL, Stack
 
 __all__ = [
-    "AXES", "BESIDES", "BY_GENERATION", "CLASSES", "ENGINES", "FIELDS", "HERE", "SEVERAL", "AllReduce",
-    "Stack", "all_stacks", "load", "names", "of_vendors", "parse", "usual",
+    "AXES", "BESIDES", "BY_GENERATION", "CALLS", "CLASSES", "ENGINES", "FIELDS", "HERE", "SEVERAL",
+    "AllReduce", "Stack", "all_stacks", "load", "names", "of_vendors", "parse", "usual",
 ]  # fmt: skip
 
 # The stack where nobody names one, by mode and vendor: what most people train and serve with. `older`: on

@@ -9,7 +9,7 @@ from ..dtype import SHORT
 from ..named import Any
 from ._fields import all_reduce, by_format, by_memory, few_bits, interval, one_of, tensor_units
 from ._names import names
-from ._stack import AXES, BESIDES, CLASSES, USUAL_SEQUENCES, USUAL_STEP, Stack
+from ._stack import AXES, BESIDES, CALLS, CLASSES, USUAL_SEQUENCES, USUAL_STEP, Stack
 
 FIELDS = tuple(field for field in Stack._fields if field != "name")  # the name is the file's
 EXPERTS = ("grouped", "fused", "loop", "streams")
@@ -69,6 +69,7 @@ def parse(about: Any, file: str) -> Stack:
         experts={"": "grouped", **field("experts", checked.each, {}, one_of(EXPERTS))},
         step_tokens={**USUAL_STEP, **field("step_tokens", checked.each, {}, by_memory)},
         sequences={**USUAL_SEQUENCES, **field("sequences", checked.each, {}, by_memory)},
+        calls=field("calls", checked.numbers, {}, CALLS, 0, 100),
         few_bits=_few_bits(at, about),
         by_format=field("by_format", checked.each, {}, by_format),
         tf32=field("tf32", checked.words, [], ("conv", "matmul")),

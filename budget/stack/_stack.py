@@ -26,6 +26,10 @@ CLASSES = (
 )  # fmt: skip
 BY_PRECISION = ("autocast", "fsdp", "master", "fp8", "nvfp4")
 BESIDES = ("checkpointed", "decode", *BY_PRECISION)  # settings that are added to those of train and serve
+# Where a host makes calls besides that of a kernel itself: around attention, each of experts' products and a
+# mixer of states (the time model's classes; a mixer has one convolution), to cast the input of a product in
+# few bits, and for a collective.
+CALLS = ("attention", "grouped", "conv_depthwise", "few_bits", "collective")
 SEVERAL = "several"  # the key of the interval for several devices, among those of generations
 # An engine's step of prompts, and its sequences at once, where its file has none: vLLM's, but for its smaller
 # step on an A100, which no other engine is known to have. Source: vllm-batched-tokens.
@@ -100,6 +104,9 @@ class Stack(NamedTuple):
     sequences: ByMemory = USUAL_SEQUENCES
     request_ms: float = 0  # what a request to its server takes besides the steps
     call_us: float = 0  # by which a collective takes longer that its host starts, and no graph
+    # The calls that its host makes besides that of a kernel itself, where it starts kernels one by one: by
+    # CALLS.
+    calls: Mapping[str, float] = MappingProxyType({})
     captures: float = 0  # of an engine, the longest sequence whose tokens its graphs cover; 0: any
     # How often a step moves a recurrent state: once where it is updated in place, more often where it is
     # copied out before and back afterwards. Source: llama-cpp-states.
