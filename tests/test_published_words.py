@@ -180,6 +180,11 @@ def test_software_that_interleaves_no_stages_has_one_on_a_device():
         layout(row, 2, "megatron")
 
 
+def test_so_many_layers_are_computed_again():
+    assert recomputed({"recompute": "full, 5 layers"}, 256) == {"recompute": "full", "recompute_layers": 5}
+    assert recomputed({"recompute": "full"}, 256) == {"recompute": "full"}
+
+
 def test_maxtext_s_words_for_what_a_layer_keeps():
     assert recomputed({"recompute": "minimal_flash"}, 64) == {"recompute": "keep_products"}
     assert "mlp" in recomputed({"recompute": "save_dot_except_mlp"}, 64)["recompute_modules"]

@@ -136,6 +136,8 @@ def recomputed(row: Row, gpus: int) -> dict[str, Any]:
         return kept
     if "every 2nd layer" in text:
         return {"recompute": "full", "recompute_layers": round(number(row, "layers") / 2)}
+    if several := re.match(r"full, (\d+) layers", text):
+        return {"recompute": "full", "recompute_layers": int(several[1])}
     unsure = found is None or text.endswith("?") or "differ" in text
     if (found is None and text) or (unsure and gpus > NODE):
         raise NotCoveredError(f"recompute {text[:30]!r}" if text else "recompute is not stated")
