@@ -3,7 +3,7 @@
 import pytest
 
 from budget import device, estimate, serve, table
-from budget.answer.unsaid import unsure
+from budget.answer.unsaid import quickest, unsure
 from budget.device import modes
 from budget.errors import InputError
 
@@ -98,3 +98,20 @@ def test_a_mode_that_a_board_has_not_is_told_those_that_it_has(name, says):
     assert says in str(error.value)
     for allowed in str(error.value).partition("allowed: ")[2].split(", "):
         assert not allowed or device.load(allowed)
+
+
+def test_a_notebook_s_interval_reaches_to_its_highest_clock():
+    def of(name):
+        return estimate(
+            "resnet50", batch=64, mode="forward", stack="torch-compile", dtype="fp16", device=name
+        )
+
+    least = of("rtx-5060-laptop")
+    quick, times = quickest(least.device)
+    assert times == pytest.approx(2497 / 1455, rel=1e-3)
+    assert quick.rate("fp16") == pytest.approx(times * least.device.rate("fp16"))
+    assert quick.bandwidth == least.device.bandwidth
+    assert 1 / times <= least.interval[0] / least.profile.low ** unsure(least) < 1
+    assert "45 W assumed" in str(least) and least.to_dict()["device"]["mode"]
+    desk = of("rtx-5060")
+    assert quickest(desk.device) == (desk.device, 1.0) and not desk.device.modes

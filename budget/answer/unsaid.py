@@ -1,5 +1,5 @@
 """How far off a time may be, with what nobody says of a machine: the power mode of a board that has several,
-and how fast its host is.
+the power of a notebook's, and how fast its host is.
 """
 
 from __future__ import annotations
@@ -47,11 +47,26 @@ def slower(e: Estimate) -> Size:
 
 
 def faster(e: Estimate) -> Size:
-    """The part of its time beside a desktop's host: 1 but for GeForce boards that wait for theirs."""
+    """The part of its time beside a desktop's host, in a notebook at its highest clock, too: 1 but for
+    GeForce boards.
+    """
     if not halved(e.device) or _is_known(e):
         return 1.0
+    device, times = quickest(e.device)
     dispatch = Dispatch(*(DESKTOP * seconds for seconds in e.profile.dispatch))
-    return minimum(_times(e, e.device, e.profile._replace(dispatch=dispatch)), 1.0)
+    profile = e.profile._replace(dispatch=dispatch, launch_s=e.profile.launch_s / times)
+    return minimum(_times(e, device, profile), 1.0)
+
+
+def quickest(device: Device) -> tuple[Device, float]:
+    """It at the highest clock to which makers of notebooks set it, and how many times its own that is; the
+    memory's stays. Itself and 1 where no such clock is known.
+    """
+    if not (device.highest and device.hertz):
+        return device, 1.0
+    times = device.highest / device.hertz
+    rates = {kind: times * rate for kind, rate in device.flops.items()}
+    return device._replace(flops=rates, hertz=device.highest), times
 
 
 def unsure(e: Estimate) -> Size:

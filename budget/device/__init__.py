@@ -89,6 +89,7 @@ class Device(NamedTuple):
     host: Link | None = None  # to the host's memory; its own bandwidth where the two share one memory
     shipped: str = ""  # the device that it is in another power mode, where it is shipped in that one
     modes: str = ""  # what is assumed of its power modes
+    highest: float | None = None  # hertz to which notebooks set it, whose rates are those of the least
 
     def rate(self, dtype: str) -> float:
         """Peak FLOP/s in a format (`bf16`, `bfloat16`, `vector`), or of what computes it instead.
@@ -297,4 +298,5 @@ def _device(device: str, t: Mapping[str, Any]) -> Device:
         host=Link(t["host"], t["host_gb_s"] * 1e9) if "host_gb_s" in t else None,
         shipped=shipped,
         modes=assumed,
+        highest=t["up_to_mhz"] * 1e6 if "up_to_mhz" in t else None,
     )

@@ -44,6 +44,9 @@ def assumed(device: str, about: Mapping[str, Any]) -> tuple[str, str]:
     """The device that a board is as it is shipped, unless that is its highest mode, and what to say of its
     modes; nothing of a board without.
     """
+    if "up_to_mhz" in about:
+        least, most = about["tdp_w"], about["up_to_mhz"]  # Source: geforce-laptops
+        return "", f"{least:g} W assumed, the least of notebooks; they clock it to {most:,.0f} MHz"
     if (modes := about.get("modes")) is None:
         return "", ""
     highest, shipped, others = modes["highest"], modes["shipped"], [*modes["others"]]

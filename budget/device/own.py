@@ -16,11 +16,11 @@ RATES = (
 )  # fmt: skip
 NUMBERS = (
     "memory_gb", "visible_mib", "bandwidth_gb_s", "year", "sms", "cores", "l2_mb", "tdp_w", *RATES,
-    "link_gb_s", "nic_gbit_s", "host_gb_s",
+    "link_gb_s", "nic_gbit_s", "host_gb_s", "up_to_mhz",
 )  # fmt: skip
 TEXTS = ("name", "vendor", "generation", "memory", "link", "host", "source", "confidence", "notes")
 NEEDED = ("name", "memory_gb", "bandwidth_gb_s", "source")
-BESIDE = {"link_gb_s": "link", "host_gb_s": "host"}
+BESIDE = {"link_gb_s": "link", "host_gb_s": "host", "up_to_mhz": "tdp_w"}
 CONFIDENCE = ("read", "memory", "assumed")
 LEAST, MOST = 1e-6, 1e12  # of a figure in its unit
 USUAL = {"vendor": "", "year": None, "memory": "", "confidence": "read"}
