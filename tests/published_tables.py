@@ -1,9 +1,12 @@
 """The tables of tests/data, some of their rows, and rows as a table of their own."""
 
 import csv
+import tempfile
+from functools import cache
 from pathlib import Path
 
 from budget.bench.published import memory
+from budget.bench.published.measured import cases
 
 DATA = Path(__file__).parent / "data"
 
@@ -19,6 +22,15 @@ def written(path, rows):
 def some(name, every):
     with (DATA / name).open() as file:
         return list(csv.DictReader(file))[::every]
+
+
+@cache
+def few_cases():
+    """Rows of two stacks on four generations of devices: tokens and prompts."""
+    rows = [r for r in some("inference.csv", 1) if r["engine"].startswith(("gpt-fast", "llama.cpp (layer"))]
+    with tempfile.TemporaryDirectory() as folder:
+        few = written(Path(folder) / "few.csv", rows[::4])
+        return [c for c in cases([str(few)]) if c.stack in ("gpt-fast", "llama.cpp-2024")]
 
 
 def inference_row(**told):

@@ -1,7 +1,7 @@
-"""Which activations need a gradient, and the repetitions of a block that need less than the others.
+"""Which activations need a gradient, what is kept for it, and the repetitions that need less than the others.
 
-A repetition that needs less is split off: the first one where its input needs no gradient (a recurrence's
-initial state, frozen layers below a trained one), the last one where nothing reads its result.
+A repetition of a block that needs less is split off: the first one where its input needs no gradient (a
+recurrence's initial state, frozen layers below a trained one), the last one where nothing reads its result.
 """
 
 from __future__ import annotations
@@ -67,3 +67,19 @@ def inside(node: Block, needs: set[str]) -> set[str]:
     for _ in flow(node.body, inner):
         pass
     return inner
+
+
+def kept(nodes: Iterable[Node], needs: set[str]) -> Iterator[Node]:
+    """Forward operators with the additional tensors that they save for the backward pass."""
+    for node in nodes:
+        if isinstance(node, Block):
+            yield node._replace(body=tuple(kept(node.body, inside(node, needs))))
+        else:
+            saved, tracks = node.kept(needs), node.rule.tracks
+            if saved or tracks:
+                made = {t.name for t in node.outs}
+                kernels, back = node.beside
+                outs = (*node.outs, *[t for t in saved if t.name not in made])
+                yield node._replace(outs=outs, beside=(kernels + tracks, back))
+            else:
+                yield node

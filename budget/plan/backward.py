@@ -6,7 +6,7 @@ where it is false (plan/_needs.py). Derived: reverse-mode differentiation, opera
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from ..ir import (
     ACTIVATION,
@@ -27,10 +27,11 @@ from ..ir import (
 )
 from ..ir.kinds.rule import SAME
 from ..size import is_zero
-from ._needs import flow, inside, last_apart
+from ._needs import flow, inside, kept, last_apart
 
 Grads = dict[str, list[Tensor]]
 Pair = tuple[Tensor, Tensor]  # an operand and its gradient
+Handed = tuple[list[Op], list[Carry]]  # what sums a repetition's gradients, and those that it hands on
 QUANTIZED = ("float8", "nvfp4", "int8")
 
 
@@ -41,7 +42,7 @@ def backward(model: Model) -> Model:
     nodes = tuple(last_apart(flow(model.nodes, needs), reads, needs))
     grads: Grads = {name: [_gradient(Tensor(name, ()), f"d:{name}")] for name in model.outputs}
     back = tuple(_reverse(nodes, grads, needs))
-    return model._replace(nodes=(*_keep(nodes, needs), *back))
+    return model._replace(nodes=(*kept(nodes, needs), *back))
 
 
 def _gradient(t: Tensor, name: str) -> Tensor:
@@ -50,22 +51,6 @@ def _gradient(t: Tensor, name: str) -> Tensor:
     """
     dtype = "" if t.dtype in QUANTIZED else t.dtype
     return Tensor(name, t.dims, ACTIVATION, dtype, False, t.on_chip, GRADIENT, t.name)
-
-
-def _keep(nodes: Iterable[Node], needs: set[str]) -> Iterator[Node]:
-    """Forward operators with the additional tensors that they save for the backward pass."""
-    for node in nodes:
-        if isinstance(node, Block):
-            yield node._replace(body=tuple(_keep(node.body, inside(node, needs))))
-        else:
-            kept, tracks = node.kept(needs), node.rule.tracks
-            if kept or tracks:
-                made = {t.name for t in node.outs}
-                kernels, back = node.beside
-                outs = (*node.outs, *[t for t in kept if t.name not in made])
-                yield node._replace(outs=outs, beside=(kernels + tracks, back))
-            else:
-                yield node
 
 
 def _reverse(nodes: Sequence[Node], grads: Grads, needs: set[str], shared: bool = False) -> Iterator[Node]:
@@ -226,12 +211,13 @@ def _op(o: Op, kind: str, ins: tuple[Tensor, ...], outs: tuple[Tensor, ...]) -> 
 
 
 def _reverse_block(node: Block, grads: Grads, needs: set[str]) -> Iterator[Node]:
+    """A block's backward pass: one that repeats as often, from the last repetition to the first."""
     inner = inside(node, needs)
     makers = {t.name: (o, t) for o, _ in reversed([*walk(node.body)]) for t in o.outs}
     if not any(grads.get(name) for name in makers):
         return  # nothing reads its output
     local: Grads = {}
-    seeds: dict[str, str] = {}
+    seeds: dict[str, str] = {}  # the gradient of what the last repetition leaves, by its name
     repeats = not (isinstance(node.count, int) and node.count == 1)
     for c in node.carry:
         yield from _sum(*makers[c.leave], grads)
@@ -240,30 +226,48 @@ def _reverse_block(node: Block, grads: Grads, needs: set[str]) -> Iterator[Node]
             # What only the next repetition reads has no gradient yet in the last one.
             seeds[c.leave] = arrived[0].name if arrived else ""
             local[c.leave] = [_gradient(makers[c.leave][1], f"d:{c.leave}@")]
-    body = list(_reverse(node.body, local, inner, node.shared))
-    carry = []
+    body = [*_reverse(node.body, local, inner, node.shared)]
+    sums, carry = _entered(node, seeds, local, grads, needs)
+    shared, totals = _read_outside(node, local, grads, repeats)
+    body += [*sums, *shared]
+    if body:
+        carry += totals
+        back = Block(f"d:{node.name}", tuple(body), node.count, node.shared, tuple(carry), node.name)
+        yield back._replace(inline=node.inline)
+
+
+def _entered(node: Block, seeds: dict[str, str], local: Grads, grads: Grads, needs: set[str]) -> Handed:
+    """The gradients of what a repetition is handed, which it hands to the one before it."""
+    sums: list[Op] = []
+    carry: list[Carry] = []
     for c in node.carry:
         if c.enter in local:
-            body += _sum(*_reader(node, c.enter), local)
+            sums += _sum(*_reader(node, c.enter), local)
+        seed, left = (seeds[c.leave], f"d:{c.leave}@") if c.leave in seeds else ("", "")
         for g in local.pop(c.enter, ()):
-            carry.append(Carry(seeds.get(c.leave, ""), f"d:{c.leave}@" if c.leave in seeds else "", g.name))
+            carry.append(Carry(seed, left, g.name))
             if c.init in needs:
                 grads.setdefault(c.init, []).append(g)
-        if c.leave in seeds and not any(x.enter == f"d:{c.leave}@" for x in carry):
-            carry.append(Carry(seeds[c.leave], f"d:{c.leave}@", ""))
-    for name, parts in list(local.items()):
+        if left and not any(x.enter == left for x in carry):
+            carry.append(Carry(seed, left, ""))
+    return sums, carry
+
+
+def _read_outside(node: Block, local: Grads, grads: Grads, repeats: bool) -> Handed:
+    """The gradients of what all repetitions read from outside, summed over them; a weight's stay apart."""
+    sums: list[Op] = []
+    carry: list[Carry] = []
+    for name, parts in [*local.items()]:
         known = grads.setdefault(name, [])
         if parts[0].role == WEIGHT:
             known += [g for g in parts if g not in known]
             continue
         before = next((g for g in known if g.part == SUMMAND), None)  # of another piece of the same block
-        body += _outside(node, name, local, alone=not (repeats or before))
+        sums += _outside(node, name, local, alone=not (repeats or before))
         (total,) = local[name]
         carry.append(Carry(before.name if before else "", total.name, total.name))
         grads[name] = [*(g for g in known if g is not before), total]
-    if body:
-        back = Block(f"d:{node.name}", tuple(body), node.count, node.shared, tuple(carry), node.name)
-        yield back._replace(inline=node.inline)
+    return sums, carry
 
 
 def _outside(node: Block, name: str, local: Grads, *, alone: bool) -> Iterator[Op]:

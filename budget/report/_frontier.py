@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from ..law import Law
 from ..scaling import alternatives
@@ -41,7 +42,7 @@ def _losses(plan: Plan, left: float, right: float) -> Iterator[str]:
     chosen = plan.ask.law
     x = Axis(plan.compute / BELOW, plan.compute * ABOVE, left, right)
     best = [(c, _best(plan, chosen, c)) for c in x.between()]
-    ends = [chosen.interval(lambda law, c=c: _best(plan, law, c)) or (loss, loss) for c, loss in best]  # type: ignore[misc]
+    ends = [chosen.interval(partial(_best, plan, flops=c)) or (loss, loss) for c, loss in best]
     every = [*(loss for _, loss in best), *(e for pair in ends for e in pair), plan.loss or 0.0]
     y = Axis(min(every), max(every), TOP + HIGH, TOP, log=False)
     yield text(left, TOP - 12, "loss of the best network for a compute; 90 % interval")

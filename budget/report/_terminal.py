@@ -41,5 +41,5 @@ RULES = (
 def colour(text: str) -> str:
     """A summary in colours: its lines' first words, bars, and whether it fits."""
     for pattern, code in RULES:
-        text = re.sub(pattern, lambda m, code=code: f"\x1b[{code}m{m[0]}\x1b[0m", text, flags=re.MULTILINE)  # type: ignore[misc]
+        text = re.sub(pattern, f"\x1b[{code}m\\g<0>\x1b[0m", text, flags=re.MULTILINE)
     return text
