@@ -55,6 +55,20 @@ def test_a_row_is_the_sum_of_its_own_kernels():
     assert list(predictions(batches(few_cases()), start())) == pytest.approx(each, rel=1e-12)
 
 
+def test_rows_of_one_batch_have_their_own_formats(tmp_path):
+    """A row is predicted the same beside others, whose weights are in other formats."""
+    with TABLE.open() as file:
+        columns = csv.DictReader(file).fieldnames or []
+    row = {"source": "b", "model": "llama-3.1-8b", "gpu": "Radeon AI PRO R9700", "n_gpus": "1", "batch": "1"}
+    row |= {"engine": "llama.cpp (2026-05, fa 1)", "input_len": "2048", "prefill_tok_s": "1000"}
+    words = ("Q4_0", "Q6_K", "Q4_K_M")
+    rows = [dict.fromkeys(columns, "") | row | {"id": word, "weight_precision": word} for word in words]
+    several = list(cases([written(tmp_path / "rows.csv", rows)]))
+    alone = [predictions(batches([case]), start())[0] for case in several]
+    assert len({round(seconds, 6) for seconds in alone}) == len(words)
+    assert predictions(batches(several), start()) == pytest.approx(alone, abs=1e-9)
+
+
 def test_a_prompt_whose_host_starts_its_kernels_is_fitted_beside_tokens_of_a_graph(tmp_path):
     """Of one row's parts each runs in its own way, and together they take what their estimates say."""
     with TABLE.open() as file:

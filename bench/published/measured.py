@@ -167,9 +167,12 @@ def together(works: Iterable[tuple[Work, int]]) -> Iterator[tuple[Work, Any]]:
     """Kernels of one class joined into one with arrays of sizes, and the place that each came with."""
     groups: dict[Any, list[tuple[Work, int]]] = {}
     for w, place in works:
-        groups.setdefault((w.phase, w.form, w.narrow, w.gemm is None), []).append((w, place))
-    for group in groups.values():
-        sizes = {f: _side([getattr(w, f) for w, _ in group]) for f in SIZES}
+        formats = tuple(name for name, _ in w.formats)
+        groups.setdefault((w.phase, w.form, w.narrow, w.gemm is None, formats), []).append((w, place))
+    for (*_, formats), group in groups.items():
+        sizes: dict[str, Any] = {f: _side([getattr(w, f) for w, _ in group]) for f in SIZES}
+        flops = zip(*([size for _, size in w.formats] for w, _ in group), strict=True)
+        sizes["formats"] = tuple(zip(formats, map(_side, flops), strict=True))
         gemms = [w.gemm for w, _ in group if w.gemm is not None]
         gemm = Gemm(*map(_side, zip(*gemms, strict=True))) if gemms else None
         places: Any = np.repeat([place for _, place in group], [np.size(w.times) for w, _ in group])
