@@ -7,9 +7,11 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 
 import pytest
 import torch
+from budget.bench.apart import apart, is_apart
 from budget.bench.cases import Case
 from budget.bench.clock import CLOCK, replay
 from budget.bench.journal import Journal
@@ -101,7 +103,7 @@ def pytest_collection_modifyitems(config, items):
         found = records.newest(records.find(os.path.dirname(journal.path)), profiles.key(device))
         sure = {r.name for r in found if r.confirmed}
         kept = [i for i in kept if i.nodeid not in sure]
-    kept.sort(key=lambda i: i.path.stem in LAST)
+    kept.sort(key=lambda i: (not _apart(i, where.type), i.path.stem in LAST))
     for item in kept:
         item.add_marker(pytest.mark.benchmark(timer=CLOCK))
     config.hook.pytest_deselected(items=[i for i in items if i not in kept])
@@ -119,6 +121,11 @@ def _runs(item, where: str, mode: str) -> bool:
     ):
         return False
     return where in params.params["where"] and made_for
+
+
+def _apart(item, where: str) -> bool:
+    params = getattr(item, "callspec", None)
+    return params is not None and "case" in params.params and is_apart(params.params["case"], where)
 
 
 class Left:
@@ -155,7 +162,8 @@ def measured(request, benchmark) -> Callable:
         key = f"{case.suite}/{case}"
         if key not in journal.groups:
             only = QUICK if mode == "quick" and where.type == "cuda" else None
-            group = take(case, build, device, where, mode, only)
+            taken = partial(take, case, build, device, where, mode, only)
+            group = apart(taken) if is_apart(case, where.type) else taken()
             try:
                 journal.add(key, group)
             except OSError as error:

@@ -7,7 +7,7 @@ import shutil
 from types import SimpleNamespace
 
 import pytest
-from made_records import CPU, NAME, TRUE, entries, entry, gemm, mlp, results
+from made_records import CPU, NAME, TRUE, copy, entries, entry, gemm, mlp, results
 
 from budget.__main__ import main
 from budget.command import calibrate
@@ -53,6 +53,17 @@ def test_a_gradient_has_numbers_of_its_own_where_it_was_measured(folder):
     found = calibration.fit(record.load(results(folder, [*entries(), *rows])), CPU, {}).forms
     forward, back = (found[f"fused_rms_norm{phase}"].vector for phase in ("", "_backward"))
     assert forward / back == pytest.approx(5, rel=0.2)
+
+
+def test_copies_that_are_mapped_tell_what_a_new_page_costs(folder):
+    made = calibration.build({**TRUE, "fresh": 8.0}, CPU, ("float32",), {})
+    rows = []
+    for s in (20000, 30000, 50000, 150000):  # 20 to 154 MB
+        seconds = workloads.predict(copy(s), CPU, made)
+        rows.append(entry("memory_bandwidth", f"copy-{s}", "fit", copy(s), seconds))
+    found = calibration.fit(record.load(results(folder, [*entries(), *rows])), CPU, {})
+    assert found.fresh == pytest.approx(8, rel=0.1)
+    assert calibration.fit(record.load(results(folder, entries())), CPU, {}).fresh < 0.5
 
 
 def test_its_interval_holds_what_it_has_not_seen(folder):

@@ -115,6 +115,7 @@ class Profile(NamedTuple):
     # By collective and number of machines (`all_reduce-1`): seconds before the first byte, and bytes/s over
     # each device's link (bench/collectives.py).
     links: Mapping[str, tuple[float, float]] = {}
+    fresh: float = 0.0  # what a byte on a new page takes, in times of one from memory (fold/pages.py)
     turn: tuple[float, float] = (0.0, 0.0)  # seconds of an engine between two tokens; more for each sequence
     calls: Mapping[str, float] = {}  # of the host, besides that of a kernel itself; see Stack
 

@@ -149,6 +149,7 @@ def parse(about: Any, file: str) -> Profile:
         source=field("source", checked.text),
         versions=field("versions", checked.each, checked.text),
         links=field("links", checked.each, lambda at, value: _row(at, value, 2)),
+        fresh=field("fresh", checked.number, 0, MOST),
         turn=field("turn", _row, 2),
         calls=field("calls", checked.numbers, CALLS, 0, MOST),
     )

@@ -32,6 +32,7 @@ from ..size import Size, ceil_div, is_number, is_zero, maximum, minimum
 from . import launches
 from .forms import NARROW, PRODUCTS, WHOLE, computed, depthwise, experts, form, kind_of, spared
 from .neighbours import ordered
+from .pages import anew
 from .traffic import NOBODY, Reads, again, by_format, in_between, moved, moved_bytes, of_cache, unpacked
 
 
@@ -54,6 +55,7 @@ class Work(NamedTuple):
     weights: Size = 0  # those of its bytes that are a product's weights; all of an optimizer's
     groups: Size = 1  # of experts' products, the experts that have rows
     again: Size = 0  # bytes that an accelerator reads a second time
+    made: tuple[Size, ...] = ()  # bytes of the tensors that an eager kernel makes
     calls: int = 1  # operators that the host calls for it
     unit_s: Size = 0  # seconds in which one unit of an accelerator widens its weights in few bits
     unpacked: Size = 0  # the dot products that take as long as unpacking its weights in few bits
@@ -221,6 +223,7 @@ def _work(
         weights=weights,
         groups=_groups(main) if products else 1,
         again=again(ops, dtype),
+        made=anew(ops, dtype, 1 if fused else started) if execution == "eager" else (),
         calls=max([first.rule.calls * apart, *(rule.calls for rule in widening)]),
         unit_s=sum([_widened(o, main) for o in ops if o.rule.tile]) if products else 0,
         unpacked=unpacked(products, dtype) if kind == "matmul" else 0,

@@ -12,6 +12,7 @@ from ..ir import Gemm
 from ..named import NamedTuple
 from ..size import Size, ceil_div, maximum, minimum
 from .kernels import Work
+from .pages import mapped
 
 QUERIES = 128  # in a tile of an attention kernel. Source: flash-attention-2
 
@@ -34,6 +35,7 @@ class Rates(NamedTuple):
     aligned: int  # elements in 16 bytes
     copies: bool = True  # its convolutions use tensor units, for which eager code's pictures are copied
     resident: Size = 0  # bytes of all weights: as many are read before the same one is read again
+    fresh: float = 0.0  # seconds of a byte on a new page
     turn: tuple[float, float] = (0.0, 0.0)  # as in a Profile
     calls: Mapping[str, float] = {}  # as in a Profile
 
@@ -96,7 +98,7 @@ def traffic(w: Work, form: KernelClass, r: Rates) -> Size:
     seconds = seconds / form.bandwidth
     if form.unpacks:  # a dot product of a weight is two FLOPs
         seconds = maximum(seconds, w.unpacked * form.unpacks * 2 * r.vector / form.dots)
-    return seconds
+    return seconds + r.fresh * sum([mapped(size) for size in w.made]) if r.fresh else seconds
 
 
 def _byte(x: Size, r: Rates) -> Size:

@@ -20,8 +20,8 @@ from ..ir import Model
 from ..named import NamedTuple
 from ..size import Size, is_symbol, is_zero, maximum, minimum
 from .communication import communications
-from .count import training
 from .kernels import Work, works
+from .pages import Loop, loop
 from .recurrent import at_once
 from .roofline import Rates, arithmetic, traffic
 from .traffic import NOBODY, reads
@@ -79,6 +79,7 @@ def rates(device: Device, profile: Profile, dtype: str) -> Rates:
         widens=widening(device),
         aligned=max(int(16 // BYTES[full_name(dtype)]), 1),
         copies=full_name(dtype) != "float32" or profile.forms["conv"].units != "",
+        fresh=profile.fresh / device.bandwidth,
         turn=profile.turn,
         calls=profile.calls,
     )
@@ -173,10 +174,10 @@ def time(model: Model, device: Device, profile: Profile, dtype: str, execution: 
     r = running(rates(device, profile, dtype), execution)
     read = NOBODY if execution == "eager" else reads(model)
     kernels = _timed(tuple(works(model.nodes, dtype, execution, read=read)), r)
-    weights = sum(copies for _, _, copies in training(model)) if r.serial else 0
     phases = _phases(kernels)
     collectives = _collectives(model, dtype, r)
-    overhead = _overhead(kernels, weights, phases, r, collectives) + between(r, decoded(model))
+    stepped = loop(model, dtype) if r.serial else Loop()
+    overhead = _overhead(kernels, stepped, phases, r, collectives) + between(r, decoded(model))
     step = sum(phases.values()) + overhead
     alternate = any(r.turn) or _alternate(kernels, r)
     return Times(**phases, overhead=overhead, step=step, kernels=kernels, alternate=alternate)
@@ -201,12 +202,12 @@ def decoded(model: Model) -> Size:
     return 0 if is_zero(model.cached) else model.samples
 
 
-def total(kernels: Iterable[Work], weights: Size, device: Device, profile: Profile, dtype: str) -> Size:
-    """Seconds of one run of given kernels. weights: the number of weights that an optimizer updates."""
+def total(kernels: Iterable[Work], stepped: Loop, device: Device, profile: Profile, dtype: str) -> Size:
+    """Seconds of one run of given kernels. stepped: the weights that an optimizer updates."""
     r = rates(device, profile, dtype)
     timed = _timed(tuple(kernels), r)
     phases = _phases(timed)
-    return sum(phases.values()) + _overhead(timed, weights, phases, r)
+    return sum(phases.values()) + _overhead(timed, stepped, phases, r)
 
 
 def _timed(kernels: Sequence[Work], r: Rates) -> tuple[Timed, ...]:
@@ -229,15 +230,18 @@ def _phases(kernels: Iterable[Timed]) -> dict[str, Size]:
 
 
 def _overhead(
-    kernels: Iterable[Timed], weights: Size, phases: Mapping[str, Size], r: Rates, beside: Size = 0.0
+    kernels: Iterable[Timed], stepped: Loop, phases: Mapping[str, Size], r: Rates, beside: Size = 0.0
 ) -> Size:
     """How much longer the host takes than the device. On a processor: a training step's own overhead,
     and its optimizer's loop, which takes one weight after the other. beside: the host's seconds for the
     forward pass besides its kernels.
     """
     if r.serial:
-        stepped = [k.work for k in kernels if k.work.phase == "optimizer" and k.work.op == "optimizer"]
-        return r.dispatch.step + (weights - 1) * _host(stepped[0], KernelClass(), r) if stepped else 0.0
+        steps = [k.work for k in kernels if k.work.phase == "optimizer" and k.work.op == "optimizer"]
+        if not steps:
+            return 0.0
+        host = r.dispatch.step + (stepped.weights - 1) * _host(steps[0], KernelClass(), r)
+        return host + r.fresh * stepped.new(steps[0].own)
     host = dict.fromkeys(phases, 0.0)
     link = dict.fromkeys(phases, 0.0)  # copies to and from the host, beside the phase's own kernels
     for w, *_ in kernels:

@@ -14,6 +14,8 @@ from ..device import Device
 from ..device.kernel_class import BACKWARD, Dispatch, KernelClass, Profile, complete
 from ..device.profile import key
 from ..errors import InputError
+from ..fold.kernels import Work
+from ..fold.pages import mapped
 from ..ir import RULES
 from ..named import Any, NamedTuple
 from .collectives import links
@@ -49,7 +51,7 @@ START = {
 }
 # Where any other number starts. A rate that is too low bounds the time, and so is fitted; one that is too
 # high would vanish beside the time for the bytes, and nothing would move it.
-UNNAMED = {"traffic": 2.0, "start_s": 1e-6, "host_s": 1e-5, "vector": 0.01}
+UNNAMED = {"fresh": 5.0, "traffic": 2.0, "start_s": 1e-6, "host_s": 1e-5, "vector": 0.01}
 FOLDS = 5
 COVERAGE = 0.9
 LEAST = 20  # records
@@ -137,7 +139,9 @@ def _stages(cases: Sequence[Case]) -> Iterable[Stage]:
         return tuple(f"forms.{form}.{field}" for field in fields)
 
     edges = ("share", "edge.0", "edge.1", "edge.2", "start_s")
-    moving = cases_of("memory_bandwidth", "softmax", "cross_entropy", "rms_norm", "rope")
+    suites = ("memory_bandwidth", "softmax", "cross_entropy", "rms_norm", "rope")
+    mapping = tuple(c for c in cases_of("memory_bandwidth") if any(_maps(w) for w in c.program.kernels))
+    moving = tuple(c for c in cases_of(*suites) if c not in mapping)
     own = [w for c in moving for w in c.program.kernels if w.own in OWN]
     kinds = sorted({w.own + BACKWARD * (w.phase == "backward") for w in own})
     yield Stage(
@@ -152,6 +156,7 @@ def _stages(cases: Sequence[Case]) -> Iterable[Stage]:
         ),
         moving,
     )
+    yield Stage(("fresh",), mapping)
     for kind in ("gather", "embedding_bag"):
         gathers = tuple(c for c in cases_of("gather") if c.record.workload["ops"][0][2] == kind)
         yield Stage(names(kind, "traffic", "start_s"), gathers)
@@ -179,6 +184,10 @@ def _stages(cases: Sequence[Case]) -> Iterable[Stage]:
         (*host, "dispatch.backward", "dispatch.optimizer", "dispatch.step", *names("optimizer", "traffic")),
         networks,
     )
+
+
+def _maps(w: Work) -> bool:
+    return any(mapped(size) for size in w.made)
 
 
 def _last(stages: Sequence[Stage]) -> list[Stage]:
@@ -238,6 +247,7 @@ def build(numbers: Numbers, device: Device, dtypes: tuple[str, ...], versions: M
         memory=numbers["memory"],
         steps=((numbers["cache.size"], beyond), (numbers["last.size"], beyond * numbers["last.drop"])),
         launch_s=numbers["launch_s"],
+        fresh=numbers.get("fresh", 0.0),
         dispatch=Dispatch(*(numbers[f"dispatch.{phase}"] for phase in Dispatch._fields)),
         serial=serial,
         low=1.0,

@@ -13,8 +13,9 @@ from ..device.kernel_class import Dispatch, Profile
 from ..dtype import full_name
 from ..errors import InputError, shown
 from ..estimate import estimate
-from ..fold.count import flops, training
+from ..fold.count import flops
 from ..fold.kernels import Work, works
+from ..fold.pages import Loop, loop
 from ..fold.time import total
 from ..ir import Model, model, op
 from ..named import Any, NamedTuple
@@ -24,10 +25,10 @@ from ..plan.recompute import recompute
 
 
 class Program(NamedTuple):
-    """The kernels of a workload, and the number of weights that its optimizer updates one by one."""
+    """The kernels of a workload, and the weights that its optimizer updates one by one."""
 
     kernels: tuple[Work, ...]
-    weights: float
+    stepped: Loop
     flops: float
     dtype: str
     bare: bool  # single operators, without the overhead of a network's code around them
@@ -82,7 +83,7 @@ def _operators(workload: Mapping[str, Any]) -> Program:
 
 def _program(program: Model, kernels: tuple[Work, ...], total: float, dtype: str, *, bare: bool) -> Program:
     stepped = any(w.phase == "optimizer" for w in kernels)
-    return Program(kernels, sum(n for _, _, n in training(program)) if stepped else 0, total, dtype, bare)
+    return Program(kernels, loop(program, dtype) if stepped else Loop(), total, dtype, bare)
 
 
 def seconds(program: Program, device: Device, profile: Profile) -> float:
@@ -90,7 +91,7 @@ def seconds(program: Program, device: Device, profile: Profile) -> float:
     if program.bare:
         forms = {name: form._replace(host_s=0.0) for name, form in profile.forms.items()}
         profile = profile._replace(dispatch=Dispatch(0, 0, 0), forms=forms)
-    return float(total(program.kernels, program.weights, device, profile, program.dtype))
+    return float(total(program.kernels, program.stepped, device, profile, program.dtype))
 
 
 def predict(workload: Mapping[str, Any], device: Device, profile: Profile) -> float:
