@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from budget.named import Any
@@ -13,7 +14,8 @@ from . import _words as words
 from . import training
 from .networks import captured, side
 from .rows import Part, precision, stack, whole
-from .table import Row
+from .software import differs
+from .table import Row, text_of
 
 
 def parts(row: Row, model: Any, config: Mapping[str, Any]) -> tuple[Part, ...]:
@@ -33,6 +35,23 @@ def parts(row: Row, model: Any, config: Mapping[str, Any]) -> tuple[Part, ...]:
         older = versions.older(row, software, mode, model)
         found.append(Part(model, {"batch": sequences, **how, **older, "mode": mode, **tokens}))
     return tuple(found)
+
+
+def in_pieces(row: Row, parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    """A token over all of a prompt and the prompt's piece, where it runs in several: as notes say, or as its
+    software does unless told otherwise. Sources: mlx-lm-generate, llama-cpp-cublas.
+    """
+    of = next((part for part in parts if part.settings["mode"] == "prefill"), None)
+    usual = of and differs(of.settings["stack"]).get("piece")
+    if not (of and usual):
+        return ()
+    match = re.search(r"\bpieces of ([\d,]+)", text_of(row, "notes"))
+    piece = int(match[1].replace(",", "")) if match else usual
+    start = of.settings["seq"]
+    if start <= piece:
+        return ()
+    token = parts[0] if parts[0] is not of else of._replace(settings={**of.settings, "mode": "decode"})
+    return token, of._replace(settings={**of.settings, "seq": piece})
 
 
 def numbers(row: Row, software: str = "") -> dict[str, Any]:

@@ -53,6 +53,8 @@ def layout(row: Row, gpus: int, software: str) -> dict[str, Any]:
     degrees, own = _degrees(row, gpus), differs(software)
     tp, pp, dp = (degrees[axis] for axis in ("tp", "pp", "dp"))
     word = row.get("zero_stage", "").lower()
+    if "offload" in word:
+        raise NotCoveredError("FSDP's offload of parameters is not modelled")
     zero = _zero(word)
     if zero is None and dp > (1 if word else NODE):
         raise NotCoveredError(f"zero_stage {word[:30]!r}" if word else "zero_stage is not stated")

@@ -93,6 +93,18 @@ class InTurn(NamedTuple):
         return max(longest, float(estimates[1].in_turn) + longest - reserved(estimates[:1]))
 
 
+class InPieces(NamedTuple):
+    """Of a token over a whole prompt, and of the prompt's last piece with what the cache then holds."""
+
+    of: Callable[[Sequence[Estimate]], float]
+
+    def __call__(self, estimates: Sequence[Estimate]) -> float:
+        """The larger of the two."""
+        token, piece = estimates
+        earlier = token.memory.kv_cache - piece.memory.kv_cache
+        return max(self.of([token]), self.of([piece]) + float(earlier))
+
+
 SIZES = {peak: "peak", last: "peak", reserved: "reserved", process: "process"}
 
 
@@ -231,6 +243,8 @@ def _generating(row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:
     parts = generation.parts(row, model, config)
     how = parts[0].settings
     kind = process if _shown(row, how["stack"]) else _metric(row)
+    if pieces := generation.in_pieces(row, parts):
+        return pieces, InPieces(kind)
     if kind is process and (share := words.share(row, how["stack"])):
         kind, on = claimed(share), device(row["gpu"])
         parts = tuple(part._replace(settings={**part.settings, "device": on}) for part in parts)
@@ -258,7 +272,7 @@ def _metric(row: Row) -> Any:
 # Words of a metric, the first that fits; others are allocated bytes.
 METRICS = {
     "last (rank|stage)": last,
-    "-smi|consum|cuda context": process,
+    "-smi|nvtop|consum|cuda context": process,
     "reserved/active|max reserved|^(?!.*alloc).*reserved": reserved,
     "alloc|active|peak|max": peak,
     "^(?!.*(gib|torch)).*vram": process,

@@ -179,10 +179,11 @@ def _attend(c: Config, mode: str, seq: Size, kind: Kind) -> Iterator[Node]:
         dropout=mode == "train" and c.attention_dropout > 0,
     )
     out_bias = ", +*d" if c.attention_bias else ""
-    cached = {"t": minimum(seq, window)} if window and mode == "decode" else {}
+    kept = {"t": minimum(seq, window)} if window else {}
+    cached = kept if mode == "decode" else {}  # a prompt's queries see its own keys, whatever is kept of them
     yield from sized(
         (
-            *_keys_and_values(c, mode, kind, cached),
+            *_keys_and_values(c, mode, kind, kept, cached),
             *mix("attn", a, window=0 if cached else window, **cached),
             op("attn.o", f"y: b s h r k, *h r k d{out_bias} -> a: b s d", tag=OUTPUT),
         ),
@@ -190,8 +191,13 @@ def _attend(c: Config, mode: str, seq: Size, kind: Kind) -> Iterator[Node]:
     )  # fmt: skip
 
 
-def _keys_and_values(c: Config, mode: str, kind: Kind, cached: dict[str, Size]) -> Iterator[Node]:
-    """Queries; and keys and values of its own, or of the last layer of its kind that has some."""
+def _keys_and_values(
+    c: Config, mode: str, kind: Kind, kept: dict[str, Size], cached: dict[str, Size]
+) -> Iterator[Node]:
+    """Queries; and keys and values of its own, or of the last layer of its kind that has some.
+
+    kept: how many of them the cache holds, where that is not all; cached: how many of them queries see.
+    """
     q_bias, bias = (", +*h r k", ", +*h k") if c.attention_bias else ("", "")
     table = f"cos_{kind.type}:, sin_{kind.type}:"
     yield op("attn.q", f"n: b s d, *d h r k{q_bias} -> q: b s h r k", tag=QUERY)
@@ -210,7 +216,7 @@ def _keys_and_values(c: Config, mode: str, kind: Kind, cached: dict[str, Size]) 
     yield norm("attn.v_norm", "rms_norm_plain", source, "v", dim="k")
     yield norm("attn.k_norm", NORM, "k", "k", dim="k")
     yield op("attn.k_rope", f"k:, {table} -> k:", "rope")
-    yield from cache("attn", mode, ("k", "b s h k", "b t h k"), ("v", "b s h k", "b t h k"), **cached)
+    yield from cache("attn", mode, ("k", "b s h k", "b t h k"), ("v", "b s h k", "b t h k"), **kept)
     for name in ("k", "v"):
         yield op(f"attn.{name}_left", f"{name}: b {length} h k -> {name}_{kind.type}:", "view", **cached)
 
