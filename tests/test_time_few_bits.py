@@ -39,6 +39,14 @@ def test_awq_s_kernel_reaches_a_sixth_of_a_thor_and_half_of_an_orin(device, meas
     assert found.to_dict()["time_s"]["step"] == pytest.approx(measured / 1e3, rel=0.2)
 
 
+def test_products_in_fp4_are_faster_than_in_fp8_where_a_stack_has_its_own(tmp_path):
+    """CUTLASS on a GB10: 356 and 188 TFLOP/s. Source: gb10-products. Most engines' reach float8's rate."""
+    fp4, fp8 = (spent(bare("tensorrt-edge-llm", tmp_path), "gb10", quantize=q) for q in ("nvfp4", "fp8"))
+    assert fp8 / fp4 == pytest.approx(356 / 188, rel=0.1)
+    fp4, fp8 = (spent(bare("vllm", tmp_path), "gb10", quantize=q) for q in ("nvfp4", "fp8"))
+    assert fp8 / fp4 == pytest.approx(1, rel=0.05)
+
+
 @pytest.mark.parametrize(("quantize", "measured"), [("gptq-8bit", 0.72), ("gptq", 0.52)])
 def test_few_bits_start_later_on_hopper(quantize, measured, tmp_path):
     """One row by weights of [14,336, 4,096] on an H200, of bfloat16's time: TensorRT-LLM's latencies, between

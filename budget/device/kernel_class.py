@@ -118,6 +118,7 @@ class Profile(NamedTuple):
     fresh: float = 0.0  # what a byte on a new page takes, in times of one from memory (fold/pages.py)
     turn: tuple[float, float] = (0.0, 0.0)  # seconds of an engine between two tokens; more for each sequence
     calls: Mapping[str, float] = {}  # of the host, besides that of a kernel itself; see Stack
+    fp4: bool = False  # an engine's products in fp4 are as fast as alone; else as those in fp8
 
     @property
     def summary(self) -> str:

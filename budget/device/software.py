@@ -101,6 +101,7 @@ def profile(
         low=low,
         high=high,
         calls=stack.calls,
+        fp4=stack.fp4,
     )
 
 

@@ -62,12 +62,14 @@ def rates(device: Device, profile: Profile, dtype: str) -> Rates:
         for (size, _), fast, slow in zip(profile.steps, seconds, seconds[1:], strict=False)
     )
     eight, formats = 1 / device.rate("fp8"), ("fp8", "fp4") if "fp4" in device.flops else ("fp8",)
+    # In most engines' prompts products in fp4 reach no more than fp8's rate; in training they do.
+    four = eight / four_bits(device)
+    fp4 = {"fp4": four} if profile.fp4 and "fp4" in device.flops else {}
     whole = {"int8": 1 / device.rate("int8")} if "int8" in device.flops else {}
     return Rates(
         profile.forms,
         flop=1 / device.rate(dtype),
-        # In engines' prompts products in fp4 reach no more than fp8's rate; in training they do.
-        narrow={**dict.fromkeys(formats, eight), "nvfp4": eight / four_bits(device), **whole},
+        narrow={**dict.fromkeys(formats, eight), **fp4, "nvfp4": four, **whole},
         link=1 / host_bandwidth(device),
         vector=1 / device.rate("vector"),
         byte=seconds[0],

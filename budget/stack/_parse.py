@@ -24,7 +24,7 @@ NUMBERS = {  # the greatest value of each
     "unaligned": 1, "dispatch": 1, "context_mib": 1e5, "expandable": 1e9, "behind": 1, "request_ms": 1e3,
     "call_us": 1e3, "share": 1, "cache_share": 1, "states": 10, "captures": 1e9, "blocks": 1,
 }  # fmt: skip
-FLAGS = ("mmq", "marlin", "awq", "counts_experts", "own_networks", "by_layers", "prompts_first")
+FLAGS = ("mmq", "marlin", "awq", "fp4", "counts_experts", "own_networks", "by_layers", "prompts_first")
 
 
 def parse(about: Any, file: str) -> Stack:

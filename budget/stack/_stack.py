@@ -85,6 +85,7 @@ class Stack(NamedTuple):
     blocks: float = 0
     mmq: bool = False  # it multiplies weights in few bits as integers; data/kernels.json has the rates
     marlin: bool = False  # it multiplies them in Marlin's kernel; data/kernels.json has the rates
+    fp4: bool = False  # an engine whose products in fp4 are as fast as alone; others' reach fp8's rate
     awq: bool = False  # it multiplies them in AWQ's kernel of many rows; data/kernels.json has the rates
     tf32: tuple[str, ...] = ()  # the kinds of float32 products that it computes in tf32
     # Its host counts the rows of each expert, outside of any graph: in each layer the host waits for the
