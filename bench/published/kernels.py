@@ -17,7 +17,7 @@ from budget.device.kernel_class import KernelClass, Profile
 from budget.device.profile import FOLDER, load
 from budget.fold.kernels import Work
 from budget.fold.roofline import Rates
-from budget.fold.time import between, form_of, kernel_time, last, rates, running, runs, starts
+from budget.fold.time import between, calls, form_of, kernel_time, last, rates, running, runs, starts
 from budget.named import Any, NamedTuple
 
 from .measured import Case, Kernels, together
@@ -75,7 +75,8 @@ def _batch(c: Case, parts: Sequence[tuple[int, Kernels]], common: Profile) -> Ba
         return sum((_by_part(sizes(w) * w.times, place, parts) for w, place in some), np.zeros(len(parts)))
 
     # The host's seconds come before an operator, those of an optimizer before each of its kernels.
-    calls = {"forward": "calls", "backward": "calls", "optimizer": "launches"}
+    theirs, launched = attrgetter("calls"), attrgetter("launches")
+    asked = {"forward": lambda w: calls(w, r), "backward": theirs, "optimizer": launched}
     return Batch(
         stack=c.stack,
         version=c.version,
@@ -86,7 +87,7 @@ def _batch(c: Case, parts: Sequence[tuple[int, Kernels]], common: Profile) -> Ba
         mode=c.mode,
         kernels=tuple((*_kernel(w, place, parts, r), w.phase == "optimizer") for w, place in works),
         starts=each(lambda w: starts(w, r.forms[w.form])),
-        calls=tuple(each(attrgetter(size), phase) for phase, size in calls.items()),
+        calls=tuple(each(size, phase) for phase, size in asked.items()),
         alternate=each(lambda w: float(r.forms[w.form].waits)) > 0,
         rows=np.array([i for i, _ in parts]),
         **{f: np.array([getattr(part, f) for _, part in parts]) for f in OF_PARTS},

@@ -161,14 +161,14 @@ def _start(form: KernelClass, r: Rates) -> float:
 def _host(w: Work, form: KernelClass, r: Rates) -> Size:
     """The host's seconds for one run of an operator, without its launches."""
     if w.phase == "forward":
-        return 0.0 if w.form == "recurrent" else r.dispatch.forward * (w.calls + _beside(w, r)) + form.host_s
+        return 0.0 if w.form == "recurrent" else r.dispatch.forward * calls(w, r) + form.host_s
     return r.dispatch.backward * w.calls if w.phase == "backward" else r.dispatch.optimizer * w.launches
 
 
-def _beside(w: Work, r: Rates) -> float:
-    """The calls of the host for one run of an operator besides that of its kernel."""
+def calls(w: Work, r: Rates) -> Size:
+    """The calls of the host for one run of an operator forward: its kernel's, and those besides."""
     cast = r.calls.get("few_bits", 0.0) if w.narrow in r.narrow else 0.0
-    return r.calls.get(w.form, 0.0) + cast
+    return w.calls + r.calls.get(w.form, 0.0) + cast
 
 
 def time(model: Model, device: Device, profile: Profile, dtype: str, execution: str = "eager") -> Times:
