@@ -22,6 +22,12 @@ def test_parameters_are_those_that_others_count(row):
     assert estimate(row["preset"], mode="forward", batch=1).params.total == theirs
 
 
+def test_gemma_4_31b_has_the_size_that_vllm_loads():
+    """58.25 GiB in bfloat16, the tower with it. Source: gemma-4-31b-tower."""
+    total = estimate("gemma-4-31b", mode="decode", batch=1, seq=1024, device="h200").params.total
+    assert 2 * total / 2**30 == pytest.approx(58.25, abs=0.005)
+
+
 def test_smolvlm2_has_the_size_of_its_file():
     """2.03 GB in float32: https://huggingface.co/HuggingFaceTB/SmolVLM2-500M-Video-Instruct/tree/main."""
     total = estimate("smolvlm2-500m", mode="forward", batch=1, seq=16).params.total
