@@ -54,3 +54,16 @@ def test_sglang_s_host_makes_calls_around_the_kernels_of_a_prompt(model, asked, 
     ]
     assert (steps[0] - steps[1]) / e.profile.dispatch.forward == pytest.approx(more)
     assert time(program, e.device, e.profile, "bfloat16", "graph").step < steps[1]
+
+
+@pytest.mark.parametrize(
+    ("batch", "seq", "written", "kernel"), [(1, 128, 5.777, 5.315), (1, 256, 5.739, 5.295)]
+)
+def test_attention_written_out_is_one_call_of_the_host(batch, seq, written, kernel):
+    """A host that is waited for takes little longer for it than for a kernel. Source: sdpa-for-bert."""
+    asked = {"device": "a100-80gb", "stack": "transformers", "mode": "forward", "dtype": "fp16"}
+    one, other = (
+        budget.estimate("bert-base-cased", batch=batch, seq=seq, attention=how, **asked).times.step
+        for how in ("eager", "flash")
+    )
+    assert one / other == pytest.approx(written / kernel, rel=0.1)

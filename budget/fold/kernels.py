@@ -123,7 +123,7 @@ def _around(o: Op, dtype: str, times: Size) -> Iterator[Work]:
     """The kernels that eager code runs around an operator, in one call of the host: copies of operands
     (`relaid` for a convolution), and a bias that is added afterwards.
     """
-    calls = 1
+    calls = 0 if o.phase == "forward" and o.group == "attention" else 1  # its products copy for themselves
     for own, more in (("relaid" if is_convolution(o) else "copy", o.copies[0]), ("bias", _biased(o))):
         if more:
             yield Work(
@@ -141,6 +141,13 @@ def _around(o: Op, dtype: str, times: Size) -> Iterator[Work]:
                 calls=calls,
             )
             calls = 0
+
+
+def _within(o: Op) -> bool:
+    """Whether the host has an operator with another's call: attention, written out or not, is one function of
+    its module. Source: sdpa-for-bert.
+    """
+    return o.phase == "forward" and o.group == "attention" and not o.kernel and o.tag != SCORES
 
 
 def _idle(o: Op, graph: bool) -> bool:
@@ -224,7 +231,7 @@ def _work(
         groups=_groups(main) if products else 1,
         again=again(ops, dtype),
         made=anew(ops, dtype, 1 if fused else started) if execution == "eager" else (),
-        calls=max([first.rule.calls * apart, *(rule.calls for rule in widening)]),
+        calls=0 if _within(first) else max([first.rule.calls * apart, *(rule.calls for rule in widening)]),
         unit_s=sum([_widened(o, main) for o in ops if o.rule.tile]) if products else 0,
         unpacked=unpacked(products, dtype) if kind == "matmul" else 0,
         formats=by_format(products) if kind == "matmul" else of_cache(ops) if kind == "attention" else (),
