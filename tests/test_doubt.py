@@ -68,14 +68,14 @@ def test_the_fewer_publications_the_less_sure_is_training_on_several_and_serving
         e = budget.estimate("gpt2", layout="dp=8", batch=8, seq=512, **asked)
         return together(e.stack.name, e.device.generation), e.interval[1] / e.profile.high ** unsure(e)
 
-    for stack, device, factor in (
-        ("torch-compile", "h100", 1.25),
-        ("torch-eager", "h100", 2.25),
-        ("torch-eager", "b300", 3.0),
+    for stack, device, factor, least in (
+        ("torch-compile", "h100", 1.25, 1.0),
+        ("torch-eager", "h100", 2.25, 1.5),
+        ("torch-eager", "b300", 3.0, 1.5),
     ):
         found, wider = known(stack=stack, device=device)
         assert found == factor
-        assert 1 < wider < factor
+        assert least < wider < factor
     assert known(stack="torch-eager", device="b300", mode="prefill")[1] < 1.2
 
 

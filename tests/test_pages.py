@@ -5,7 +5,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import budget
-from budget.fold.pages import MAPPED, STEPS, anew, loop, mapped
+from budget.fold.pages import STEPS, anew, loop, mapped
 from budget.ir.line import op
 
 SIDE = 64
@@ -59,8 +59,7 @@ def test_what_is_written_in_place_is_not_new():
     assert anew([within], "float32", 1) == ()
 
 
-@pytest.mark.parametrize(
-    ("size", "new"), [(0, 0), (MAPPED - 4, 0), (MAPPED, MAPPED), (2 * MAPPED, 2 * MAPPED)]
-)
+@pytest.mark.parametrize(("size", "new"), [(0, 0), (33554428, 0), (33554432, 33554432), (2**26, 2**26)])
 def test_from_32_mib_on(size, new):
+    """malloc's DEFAULT_MMAP_THRESHOLD_MAX of 64 bits, 4 x 1024 x 1024 x 8 bytes. Source: mallopt."""
     assert mapped(size) == new

@@ -1,6 +1,5 @@
 """What stacks reach, fitted: the same minimum whatever the order of the rows, and what is known is found."""
 
-import csv
 import math
 import os
 from contextlib import ExitStack
@@ -21,14 +20,12 @@ from budget.bench.published.predict import predict
 from budget.bench.published.scoreboard import _factors
 from budget.bench.published.table import read
 from budget.bench.published.targets import ASKED, LEFT_OUT, published_twice
-from published_tables import DATA, few_cases, inference_row, some, written
+from published_tables import few_cases, inference_row, some, written
 
 import budget
 from budget import stack as stacks
 from budget.device import software
 from budget.device.profile import FOLDER, load
-
-TABLE = DATA / "inference.csv"
 
 
 def test_the_order_of_rows_changes_nothing():
@@ -59,12 +56,10 @@ def test_a_row_is_the_sum_of_its_own_kernels():
 
 def test_rows_of_one_batch_have_their_own_formats(tmp_path):
     """A row is predicted the same beside others, whose weights are in other formats."""
-    with TABLE.open() as file:
-        columns = csv.DictReader(file).fieldnames or []
-    row = {"source": "b", "model": "llama-3.1-8b", "gpu": "Radeon AI PRO R9700", "n_gpus": "1", "batch": "1"}
-    row |= {"engine": "llama.cpp (2026-05, fa 1)", "input_len": "2048", "prefill_tok_s": "1000"}
+    row = inference_row(source="b", model="llama-3.1-8b", gpu="Radeon AI PRO R9700", input_len="2048")
+    row |= {"engine": "llama.cpp (2026-05, fa 1)", "prefill_tok_s": "1000"}
     words = ("Q4_0", "Q6_K", "Q4_K_M")
-    rows = [dict.fromkeys(columns, "") | row | {"id": word, "weight_precision": word} for word in words]
+    rows = [{**row, "id": word, "weight_precision": word} for word in words]
     several = list(cases([written(tmp_path / "rows.csv", rows)]))
     alone = [predictions(batches([case]), start())[0] for case in several]
     assert len({round(seconds, 6) for seconds in alone}) == len(words)
@@ -73,12 +68,9 @@ def test_rows_of_one_batch_have_their_own_formats(tmp_path):
 
 def test_a_prompt_whose_host_starts_its_kernels_is_fitted_beside_tokens_of_a_graph(tmp_path):
     """Of one row's parts each runs in its own way, and together they take what their estimates say."""
-    with TABLE.open() as file:
-        columns = csv.DictReader(file).fieldnames or []
-    row = {"id": "a", "source": "b", "model": "qwen2.5-0.5b", "gpu": "A100-80GB", "n_gpus": "1", "batch": "1"}
-    row |= {"engine": "vLLM 0.7.3", "weight_precision": "fp16", "input_len": "64", "output_len": "99"}
-    row |= {"e2e_latency_ms": "500"}
-    (one,) = cases([written(tmp_path / "one.csv", [dict.fromkeys(columns, "") | row])])
+    row = inference_row(id="a", source="b", model="qwen2.5-0.5b", gpu="A100-80GB", weight_precision="fp16")
+    row |= {"engine": "vLLM 0.7.3", "input_len": "64", "output_len": "99", "e2e_latency_ms": "500"}
+    (one,) = cases([written(tmp_path / "one.csv", [row])])
     assert [part.execution for part in one.parts] == ["fused", "graph"]
     profile = software.profile(
         load(os.path.join(FOLDER, "datasheet.json")), one.device, stacks.load(one.stack), one.dtype
@@ -113,11 +105,8 @@ def test_a_version_that_has_a_stacks_numbers_is_fitted_by_its_own_kernels(
     gpu, engine, version, tmp_path, monkeypatch
 ):
     """A stack's numbers make of a row what its table is predicted, by the version that it ran."""
-    with TABLE.open() as file:
-        columns = csv.DictReader(file).fieldnames or []
-    row = {"id": "a", "source": "b", "model": "llama-3.1-8b", "gpu": gpu, "n_gpus": "1", "batch": "1"}
-    row |= {"engine": engine, "weight_precision": "Q4_K_M", "input_len": "8192", "prefill_tok_s": "1000"}
-    path = written(tmp_path / "one.csv", [dict.fromkeys(columns, "") | row])
+    row = inference_row(id="a", source="b", model="llama-3.1-8b", gpu=gpu, engine=engine, input_len="8192")
+    path = written(tmp_path / "one.csv", [row | {"weight_precision": "Q4_K_M", "prefill_tok_s": "1000"}])
     (one,) = cases([path])
     assert one.version == version
     profile = load(os.path.join(FOLDER, "datasheet.json"))

@@ -94,7 +94,7 @@ def cases(paths: Iterable[str], *, several: bool = False) -> Iterator[Case]:
                 continue
 
 
-def place(source: str) -> str:
+def site(source: str) -> str:
     """Where a source stands: its address (a repository, a domain), else its title, without the part that was
     read.
     """
@@ -105,11 +105,11 @@ def place(source: str) -> str:
 
 
 def publication(source: str) -> str:
-    """The publication that a source names: its place; at an address, each issue or pull request is one of its
+    """The publication that a source names: its site; at an address, each issue or pull request is one of its
     own, as different people write them.
     """
     thread = re.search(r"^\S*[/.]\S* (?:.*\b)?(?:issue|discussion|pull(?: request)?) (\d+)", source)
-    return f"{place(source)} {thread[1]}" if thread else place(source)
+    return f"{site(source)} {thread[1]}" if thread else site(source)
 
 
 def _case(row: Mapping[str, str], quantity: str, parts: Sequence[Part], taken: float) -> Case:

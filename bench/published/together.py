@@ -1,4 +1,4 @@
-"""How many places published training on several devices, by stack and generation of devices, which tells how
+"""How many sites published training on several devices, by stack and generation of devices, which tells how
 sure an answer for several is: `python -m budget.bench.published.together [--write] TABLE.csv ...`.
 """
 
@@ -14,7 +14,7 @@ from budget import stack as stacks
 from budget import table
 from budget.files import replace
 
-from .measured import place
+from .measured import site
 from .rows import NotCoveredError, device, whole
 from .table import read
 
@@ -22,8 +22,8 @@ FILE = os.path.join(table.DATA, "together.json")
 
 
 def publications(paths: Iterable[str]) -> dict[str, dict[str, int]]:
-    """By stack and generation, the repositories, sites and papers with a row of training on several devices:
-    what one of them says in ten threads or versions is known from one.
+    """By stack and generation, the sites (repositories, domains, papers) with a row of training on several
+    devices: what one of them says in ten threads or versions is known from one.
     """
     sources: dict[str, dict[str, set[str]]] = {}
     for path in paths:
@@ -37,7 +37,7 @@ def publications(paths: Iterable[str]) -> dict[str, dict[str, int]]:
                 continue
             stack = stacks.load(part.settings["stack"])
             by = sources.setdefault(stack.same or stack.name, {})
-            by.setdefault(device(row["gpu"]).generation, set()).add(place(row["source"]))
+            by.setdefault(device(row["gpu"]).generation, set()).add(site(row["source"]))
     return {
         stack: {generation: len(those) for generation, those in sorted(by.items())}
         for stack, by in sorted(sources.items())
