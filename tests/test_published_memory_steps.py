@@ -58,11 +58,35 @@ def test_fsdp_divides_weights_among_context_s_devices_too(word, zero):
         # A latent of 512 and a rotary key of 64 in each of 27 layers. Source: deepseek-v2 (27 x 576 x 2)
         ("DeepSeek-V2-Lite", {"precision": "2 bytes"}, 27 * 576 * 2),
         ("Llama-3.1-8B", {"precision": "1 byte"}, 2 * 32 * 8 * 128),
+        # Blocks of 32 numbers are 16 bytes of four bits and a scale of two.
+        ("Llama-3.1-8B", {"precision": "q4_0", "source": "llama.cpp"}, 2 * 32 * 8 * 128 // 32 * 18),
         # Every second layer sees 128 tokens, and vLLM counts all of them.
         ("gpt-oss-20b", {"precision": "2 bytes"}, 2 * 24 * 8 * 64 * 2),
     ],
 )
 def test_a_token_in_the_cache_of_all_layers(model, told, size):
     row = {"scenario": "kv cache per token", "source": "vLLM", "measured_gb": "1", "metric": "GB"}
-    asked = memory_asked(model=model, **row, **told)
+    asked = memory_asked(model=model, **{**row, **told})
     assert asked.of([run(part) for part in asked.parts]) == size
+
+
+@pytest.mark.parametrize(("notes", "piece"), [("", 2048), ("pieces of 512", 512)])
+def test_a_long_prompt_is_read_in_pieces_beside_what_the_cache_holds_by_then(notes, piece):
+    """mlx_lm.generate's --prefill-step-size. The last piece comes on top of keys and values of all before."""
+    row = {"scenario": "inference", "source": "a page (mlx-lm)", "model": "llama-2-7b", "precision": "fp16"}
+    row |= {
+        "input_len": "8000",
+        "output_len": "1",
+        "metric": "GB peak",
+        "measured_gb": "1",
+        "gpu": "M2 Ultra",
+    }
+    asked = memory_asked(**row, micro_batch="1", notes=notes)
+    assert [(p.settings["mode"], p.settings["seq"]) for p in asked.parts] == [
+        ("decode", 8000), ("prefill", piece),
+    ]  # fmt: skip
+    token, last = (run(part) for part in asked.parts)
+    of_a_token = 2 * 32 * 4096 * 2  # bytes of keys and values in 32 layers of 4,096
+    before = of_a_token * (8000 - piece)
+    assert asked.of([token, last]) == max(token.memory.peak, last.memory.peak + before)
+    assert len(memory_asked(**{**row, "input_len": str(piece)}, micro_batch="1", notes=notes).parts) == 1

@@ -143,10 +143,6 @@ def test_passes_of_a_row_that_generates():
     assert (token.settings["batch"], prompt.settings["batch"]) == (10, 2)
     assert settings_of(**row, notes="cache in 8 bits")["kv_dtype"] == "fp8"
     assert settings_of(**{**row, "precision": "q4_0"}, quant="q4_0")["quantize"] == "q4_0"
-    long = {**row, "source": "a page (mlx-lm)", "output_len": "1", "notes": "pieces of 512"}
-    token, piece = asked(**{**long, "input_len": "8000"}).parts
-    assert (token.settings["mode"], token.settings["seq"]) == ("decode", 8000)
-    assert (piece.settings["mode"], piece.settings["seq"]) == ("prefill", 512)
 
 
 def test_openai_s_whisper_holds_weights_in_float32():

@@ -41,17 +41,17 @@ def in_pieces(row: Row, parts: tuple[Part, ...]) -> tuple[Part, ...]:
     """A token over all of a prompt and the prompt's piece, where it runs in several: as notes say, or as its
     software does unless told otherwise. Sources: mlx-lm-generate, llama-cpp-cublas.
     """
-    of = next((part for part in parts if part.settings["mode"] == "prefill"), None)
-    usual = of and differs(of.settings["stack"]).get("piece")
-    if not (of and usual):
+    prompt = next((part for part in parts if part.settings["mode"] == "prefill"), None)
+    usual = prompt and differs(prompt.settings["stack"]).get("piece")
+    if not (prompt and usual):
         return ()
-    match = re.search(r"\bpieces of ([\d,]+)", text_of(row, "notes"))
-    piece = int(match[1].replace(",", "")) if match else usual
-    start = of.settings["seq"]
-    if start <= piece:
+    said = re.search(r"\bpieces of ([\d,]+)", text_of(row, "notes"))
+    piece = int(said[1].replace(",", "")) if said else usual
+    if prompt.settings["seq"] <= piece:
         return ()
-    token = parts[0] if parts[0] is not of else of._replace(settings={**of.settings, "mode": "decode"})
-    return token, of._replace(settings={**of.settings, "seq": piece})
+    whole_prompt, last = ({**prompt.settings, **own} for own in ({"mode": "decode"}, {"seq": piece}))
+    token = parts[0] if parts[0] is not prompt else prompt._replace(settings=whole_prompt)
+    return token, prompt._replace(settings=last)
 
 
 def numbers(row: Row, software: str = "") -> dict[str, Any]:

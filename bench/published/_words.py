@@ -196,7 +196,7 @@ def beams(row: Row) -> int:
 
 
 def cache(row: Row) -> dict[str, str]:
-    """The dtype of the cache, where a row says it: llama.cpp's by name; of 8 bits int8 is as large as fp8."""
+    """The dtype of the cache, where a row says it, llama.cpp's formats by name. int8 is as large as fp8."""
     if row["scenario"] == "kv cache per token" and row["precision"] in GGUF:
         return {"kv_dtype": row["precision"]}
     match = re.search(r"\b(cache|kv) in (8 bits|int8|fp8)", text_of(row, "notes"))

@@ -75,8 +75,11 @@ def _batch(c: Case, parts: Sequence[tuple[int, Kernels]], common: Profile) -> Ba
         return sum((_by_part(sizes(w) * w.times, place, parts) for w, place in some), np.zeros(len(parts)))
 
     # The host's seconds come before an operator, those of an optimizer before each of its kernels.
-    theirs, launched = attrgetter("calls"), attrgetter("launches")
-    asked = {"forward": lambda w: calls(w, r), "backward": theirs, "optimizer": launched}
+    host: dict[str, Callable[[Work], Any]] = {
+        "forward": lambda w: calls(w, r),
+        "backward": attrgetter("calls"),
+        "optimizer": attrgetter("launches"),
+    }
     return Batch(
         stack=c.stack,
         version=c.version,
@@ -87,7 +90,7 @@ def _batch(c: Case, parts: Sequence[tuple[int, Kernels]], common: Profile) -> Ba
         mode=c.mode,
         kernels=tuple((*_kernel(w, place, parts, r), w.phase == "optimizer") for w, place in works),
         starts=each(lambda w: starts(w, r.forms[w.form])),
-        calls=tuple(each(size, phase) for phase, size in asked.items()),
+        calls=tuple(each(size, phase) for phase, size in host.items()),
         alternate=each(lambda w: float(r.forms[w.form].waits)) > 0,
         rows=np.array([i for i, _ in parts]),
         **{f: np.array([getattr(part, f) for _, part in parts]) for f in OF_PARTS},
