@@ -41,7 +41,8 @@ def measured(of, **changes):
 
 
 def test_written_and_read_again(folder):
-    original = measured(H200, dtypes=())
+    more = {"prompt": 2.0, "host": 1.5, "kernels": (0.9, 1.1), "fresh": 4.0, "turn": (1e-3, 1e-5)}
+    original = measured(H200, dtypes=(), calls={"grouped": 1.0}, fp4=True, **more)
     path = save(original, folder, ["a note"])
     again = profiles.load(path)
     assert again == original

@@ -88,7 +88,7 @@ class Device(NamedTuple):
     generation: str = ""
     host: Link | None = None  # to the host's memory; its own bandwidth where the two share one memory
     shipped: str = ""  # the device that it is in another power mode, where it is shipped in that one
-    modes: str = ""  # what is assumed of its power modes
+    modes: str = ""  # what is assumed of its power: the mode, a notebook's watts
     highest: float | None = None  # hertz to which notebooks set it, whose rates are those of the least
 
     def rate(self, dtype: str) -> float:

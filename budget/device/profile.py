@@ -152,6 +152,7 @@ def parse(about: Any, file: str) -> Profile:
         fresh=field("fresh", checked.number, 0, MOST),
         turn=field("turn", _row, 2),
         calls=field("calls", checked.numbers, CALLS, 0, MOST),
+        fp4=field("fp4", checked.flag),
     )
 
 

@@ -1,9 +1,9 @@
 """How far off a time may be that waits for links.
 
 What a link carries differs between machines of one kind, so that an answer for several devices has two
-errors: that of its kernels, and that of its links; and in training a third, of how
-devices work together, by how many have trained so with the stack on the generation (data/together.json). They
-are taken to be independent, so their logarithms add up as squares do. Derived.
+errors: that of its kernels, and that of its links; and in training a third, of how devices work together, by
+how many have trained so with the stack on the generation (data/together.json). They are taken to be
+independent, so their logarithms add up as squares do. Derived.
 """
 
 from __future__ import annotations
