@@ -44,6 +44,22 @@ def test_the_server_of_llama_cpp_shares_its_context_where_nobody_says_the_places
 
 
 @pytest.mark.parametrize(
+    ("line", "serving"),
+    [
+        ("llama-cli -m qwen3-8b", {"places": 1}),
+        ("llama-cli -m qwen3-8b -np 3", {"places": 3}),
+        ("python -m llama_cpp.server --model qwen3-8b", {"places": 1}),
+        ("python -m llama_cpp.server --model qwen3-8b --n_ctx 8192", {"places": 1}),
+        ("llama-server -m qwen3-8b", {"places": 4}),
+    ],
+)
+def test_only_the_server_answers_several_requests_unless_told_to(line, serving):
+    file = read(line)
+    assert (file.model, file.serving) == ("qwen3-8b", serving)
+    assert file.settings.get("seq") == (8192 if "8192" in line else None)
+
+
+@pytest.mark.parametrize(
     ("flags", "layout"),
     [
         ("-ts 3,1", {"pp": 2, "dp": 1}),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from ..errors import InputError, shown, wrong
 from ..named import Any
@@ -30,6 +30,9 @@ IMAGES = {
     "tgi": r"(ghcr\.io/)?huggingface/text-generation-inference(:\S*)?",
     "ollama": r"(docker\.io/)?ollama/ollama(:\S*)?",
 }
+# Those that answer one request at a time, unless told otherwise. Source: llama-cpp-python; llama-cli's is
+# recalled.
+ALONE = re.compile(r"(\S*/)?llama-cli(\.exe)?|llama_cpp\.server")
 APART = ("ollama",)  # servers that get their model by another line than the one that starts them
 HUB = re.compile(r"[\w.-]+/[\w.-]+")  # a model's name on the hub
 MODELS = ("--model", "--model-path", "--model-id", "--hf-repo", "--model-url", "--docker-repo")
@@ -145,8 +148,9 @@ def _started(words: list[str]) -> list[str]:
         for pattern in patterns:
             wide = 1 + pattern.count(" ")
             for at in range(len(words) - wide + 1):
-                if re.fullmatch(pattern, " ".join(words[at : at + wide])):
-                    return _line(name, words[:at], words[at + wide :])
+                if re.fullmatch(pattern, program := " ".join(words[at : at + wide])):
+                    alone = ["--n-parallel=1"] if ALONE.fullmatch(program) else []
+                    return _line(name, words[:at], words[at + wide :], alone)
     for name, pattern in IMAGES.items():
         for at, word in enumerate(words):
             rest = words[at + 1 :]
@@ -157,10 +161,10 @@ def _started(words: list[str]) -> list[str]:
     return []
 
 
-def _line(name: str, before: list[str], rest: list[str]) -> list[str]:
+def _line(name: str, before: list[str], rest: list[str], usual: Sequence[str] = ()) -> list[str]:
     flags = [f"--{match[1].lower()}={match[2]}" for match in _variables(name, before)]
     bare = ["--model"] if rest and not rest[0].startswith("-") else []
-    return ["--serves", name, *flags, *bare, *(_long(word) for word in rest)]
+    return ["--serves", name, *usual, *flags, *bare, *(_long(word) for word in rest)]
 
 
 def _variables(name: str, words: list[str]) -> Iterator[re.Match[str]]:

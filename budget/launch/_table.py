@@ -34,9 +34,8 @@ def load(path: str) -> Mapping[str, Any]:
             allowed = f"a launch file, or an adapter's folder, which has {ADAPTER}"
             raise InputError("--run", f"{called(os.path.dirname(path))} is a folder; allowed: {allowed}")
     try:
-        table = (
-            _parsed("", path) if is_command(path) else _parsed(os.path.splitext(path)[1].lower(), _text(path))
-        )
+        ending, text = ("", path) if is_command(path) else (os.path.splitext(path)[1].lower(), _text(path))
+        table = _parsed(ending, text)
     except InputError:
         raise
     except (ValueError, RecursionError) as error:

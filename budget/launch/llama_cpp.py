@@ -29,11 +29,6 @@ def _context(tokens: Any) -> Settings:
     return whole("context")(tokens) if tokens else {}
 
 
-def _alone(tokens: Any) -> Settings:
-    """The context of llama-cpp-python, which answers one request at a time. Raises InputError."""
-    return {**_context(tokens), "serving.places": 1}
-
-
 def _places(count: Any) -> Settings:
     """How many requests at once; -1: as many as where nobody says. Raises InputError."""
     return {} if count == -1 else whole("serving.places")(count)
@@ -51,7 +46,7 @@ def _split(parts: Any) -> Settings:
 
 FIELDS: dict[str, Any] = {
     "serves": _servers.serves(STACK), "model": "model", "hf_repo": "model", "hf_file": _last,
-    "model_url": _last, "docker_repo": _last, "ctx_size": _context, "n_ctx": _alone,
+    "model_url": _last, "docker_repo": _last, "ctx_size": _context, "n_ctx": _context,
     **dict.fromkeys(("parallel", "n_parallel"), _places), "kv_unified": when({"shared": True}),
     **dict.fromkeys(("ubatch_size", "n_ubatch"), whole("serving.step_tokens")),
     **dict.fromkeys(("gpu_layers", "n_gpu_layers"), _layers),
