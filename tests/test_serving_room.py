@@ -103,3 +103,11 @@ def test_a_cache_takes_a_share_of_what_is_free():
     assert half.places == pytest.approx(found.places / 2, abs=1)
     with pytest.raises(budget.errors.InputError, match=r"--cache-share: got 0.001, too little for one"):
         serve("llama-2-7b", cache_share=0.001, **settings)
+
+
+def test_a_cache_that_requests_share_has_room_for_whole_ones():
+    settings = {"device": "h100", "context": 1000, "output_tokens": 24, "users": [1]}
+    assert serve("llama-3-8b", shared_tokens=3 * 1024 + 1000, **settings).places == 3
+    assert serve("llama-3-8b", shared_tokens=1024, places=4, **settings).places == 1
+    with pytest.raises(budget.errors.InputError, match="1,000 tokens and 24 back are more than the 1,023"):
+        serve("llama-3-8b", shared_tokens=1023, **settings)

@@ -71,10 +71,10 @@ def serve(
     that a replica runs at once. share: the part of a device's memory that the engine takes (its software's
     default), unless a reserve is given. cache_share: the part of what weights and activations leave that its
     cache takes (its software's default). shared_tokens: what the cache of a replica holds at most, of all its
-    requests. step_tokens: of prompts in one step, at most, for which the cache
-    leaves room (2,048; on devices of 70 GiB and more 8,192). price: dollars an hour and device, or reserved,
-    spot (on-demand). settings: those of budget.estimate; a layout's dp are replicas, and several devices
-    without a layout are divided into the replicas that answer most within the limits.
+    requests. step_tokens: of prompts in one step, at most, for which the cache leaves room (2,048; on devices
+    of 70 GiB and more 8,192). price: dollars an hour and device, or reserved, spot (on-demand). settings:
+    those of budget.estimate; a layout's dp are replicas, and several devices without a layout are divided
+    into the replicas that answer most within the limits.
     Raises InputError, also where not even one user fits.
     """
     answer = size("--output-tokens", 256 if output_tokens is None else output_tokens)
@@ -93,7 +93,7 @@ def serve(
     asked = Asked(*(x if x is None else read(flag, x, kind) for flag, x, kind in limits))
     places = None if places is None else size("places", places)
     if shared_tokens is not None:
-        fitting = max(1, size("shared_tokens", shared_tokens) // (context + answer))
+        fitting = _fitting(size("shared_tokens", shared_tokens), context, answer)
         places = fitting if places is None else min(places, fitting)
     step_tokens = None if step_tokens is None else size("--step-tokens", step_tokens)
     requests = Requests(model, given, context, answer, places, step_tokens, price)
@@ -123,10 +123,17 @@ def _context(
         longest = longest if length is None else min(length, longest)
         asked = min(PROMPT, longest - answer) if longest > answer else PROMPT
     context: int = size("--context", asked)
-    if length is not None and context + answer > size("length", length):
-        both = f"{context:,} tokens and {answer:,} back are more than the {length:,} that the engine takes"
-        raise InputError("--context", f"{both}; allowed: less of --context and --output-tokens")
+    if length is not None:
+        _fitting(size("length", length), context, answer)
     return context
+
+
+def _fitting(tokens: int, context: int, answer: int) -> int:
+    """The requests that so many tokens of the engine have room for. Raises InputError where not one has."""
+    if context + answer > tokens:
+        both = f"{context:,} tokens and {answer:,} back are more than the {tokens:,} that the engine takes"
+        raise InputError("--context", f"{both}; allowed: less of --context and --output-tokens")
+    return tokens // (context + answer)
 
 
 def _within_a_node(device: Device, cluster: object) -> list[int]:
