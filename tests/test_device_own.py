@@ -43,6 +43,11 @@ def test_every_device_of_the_data_is_one_that_a_file_could_have(name):
         ({"bf16_tflops": "fast"}, "bf16_tflops: got 'fast'; allowed: 1e-06 to 1e+12"),
         ({"name": 100}, "name: got 100; allowed: text"),
         ({"wheels": 4}, "wheels is no field here; "),
+        (
+            {"up_to_mhz": 1000},
+            "up_to_mhz: got 1000; allowed: 1,98",
+        ),
+        ({"up_to_mhz": 2500, "sms": None}, "up_to_mhz: needs sms, fp32_tflops and a generation whose clock"),
         ({"usd_per_hour": 2}, "usd_per_hour: got 2; allowed: a low and a high price"),
     ],
 )

@@ -48,9 +48,9 @@ def slower(e: Estimate) -> Size:
 
 def faster(e: Estimate) -> Size:
     """The part of its time beside a desktop's host, in a notebook at its highest clock, too: 1 but for
-    GeForce boards.
+    GeForce boards, and others of which that clock is known.
     """
-    if not halved(e.device) or _is_known(e):
+    if not (halved(e.device) or e.device.highest) or _is_known(e):
         return 1.0
     device, times = quickest(e.device)
     dispatch = Dispatch(*(DESKTOP * seconds for seconds in e.profile.dispatch))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from .. import checked, files
 from ..errors import InputError, wrong
 from ..named import Any
-from . import modes
+from . import clock, modes
 
 RATES = (
     "fp64_tflops", "fp32_tflops", "tf32_tflops", "bf16_tflops", "fp16_tflops", "fp8_tflops", "fp4_tflops",
@@ -43,6 +43,17 @@ def check(table: Any, file: str) -> None:
         raise InputError(at, "fp32_tflops is missing; bf16_tflops stands in for it")
     for field, value in table.items():
         FIELDS[field](f"{at}: {field}", value)
+    if "up_to_mhz" in table:
+        _check_clock(f"{at}: up_to_mhz", table)
+
+
+def _check_clock(where: str, table: Mapping[str, Any]) -> None:
+    """Raise an InputError for a highest clock below that of the rates, or where that is not known."""
+    least, highest = clock.hertz(table), table["up_to_mhz"]
+    if least is None:
+        raise InputError(where, "needs sms, fp32_tflops and a generation whose clock is known")
+    if highest * 1e6 < least:
+        raise wrong(where, highest, f"{least / 1e6:,.0f} and more, the clock that its rates are for")
 
 
 def _figure(where: str, value: Any) -> float:
