@@ -15,9 +15,10 @@ from budget import stack as stacks
 from budget.device import software
 from budget.device.kernel_class import KernelClass, Profile
 from budget.device.profile import FOLDER, load
+from budget.fold.host import between, calls, last
 from budget.fold.kernels import Work
 from budget.fold.roofline import Rates
-from budget.fold.time import between, calls, form_of, kernel_time, last, rates, running, runs, starts
+from budget.fold.time import form_of, kernel_time, rates, running, runs, starts
 from budget.named import Any, NamedTuple
 
 from .measured import Case, Kernels, together

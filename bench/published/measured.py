@@ -12,8 +12,9 @@ import numpy as np
 from budget import device as devices
 from budget.answer import Estimate
 from budget.errors import InputError
+from budget.fold.host import decoded
 from budget.fold.kernels import Work
-from budget.fold.time import decoded, waiting
+from budget.fold.time import waiting
 from budget.ir import Gemm
 from budget.named import Any, NamedTuple
 

@@ -18,8 +18,8 @@ from ..device.software import host_bandwidth
 from ..dtype import BYTES, full_name
 from ..ir import Model
 from ..named import NamedTuple
-from ..size import Size, is_symbol, is_zero, maximum, minimum
-from .communication import communications
+from ..size import Size, is_symbol, maximum, minimum
+from .host import between, calling, collectives, decoded, last
 from .kernels import Work, works
 from .pages import Loop, loop
 from .recurrent import at_once
@@ -111,7 +111,7 @@ def _run(w: Work, r: Rates) -> tuple[Size, str, Size]:
     computing, moving = arithmetic(w, form, r), traffic(w, form, r)
     launch = starts(w, form) * (_start(form, r) + form.start_s)
     if r.serial:
-        launch = launch + _host(w, form, r)
+        launch = launch + calling(w, form, r)
     busy = maximum(computing, moving)
     if form.overlap < 1:
         busy = busy + (1 - form.overlap) * minimum(computing, moving)
@@ -158,50 +158,18 @@ def _start(form: KernelClass, r: Rates) -> float:
     return form.loop_s or r.launch
 
 
-def _host(w: Work, form: KernelClass, r: Rates) -> Size:
-    """The host's seconds for one run of an operator, without its launches."""
-    if w.phase == "forward":
-        return 0.0 if w.form == "recurrent" else r.dispatch.forward * calls(w, r) + form.host_s
-    return r.dispatch.backward * w.calls if w.phase == "backward" else r.dispatch.optimizer * w.launches
-
-
-def calls(w: Work, r: Rates) -> Size:
-    """The calls of the host for one run of an operator forward: its kernel's, and those besides."""
-    cast = r.calls.get("few_bits", 0.0) if w.narrow in r.narrow else 0.0
-    return w.calls + r.calls.get(w.form, 0.0) + cast
-
-
 def time(model: Model, device: Device, profile: Profile, dtype: str, execution: str = "eager") -> Times:
     """Seconds of one run of a program on one device, `eager`, `compiled` or as a `graph`."""
     r = running(rates(device, profile, dtype), execution)
     read = NOBODY if execution == "eager" else reads(model)
     kernels = _timed(tuple(works(model.nodes, dtype, execution, read=read)), r)
     phases = _phases(kernels)
-    collectives = _collectives(model, dtype, r)
     stepped = loop(model, dtype) if r.serial else Loop()
-    overhead = _overhead(kernels, stepped, phases, r, collectives) + between(r, decoded(model))
+    beside = collectives(model, dtype, r)
+    overhead = _overhead(kernels, stepped, phases, r, beside) + between(r, decoded(model))
     step = sum(phases.values()) + overhead
     alternate = any(r.turn) or _alternate(kernels, r)
     return Times(**phases, overhead=overhead, step=step, kernels=kernels, alternate=alternate)
-
-
-def _collectives(model: Model, dtype: str, r: Rates) -> Size:
-    """Seconds of the host for a forward pass's collectives, besides the kernels' own."""
-    each = r.dispatch.forward * r.calls.get("collective", 0.0)
-    sent = communications(model.nodes, dtype) if each else ()
-    return each * sum([c.times for c in sent if c.phase == "forward"])
-
-
-def between(r: Rates, sequences: Size) -> Size:
-    """Seconds between two tokens of an engine, while no graph runs: it schedules sequences, and for each
-    handles its token, its place in the cache and its text. Source: vllm-v1.
-    """
-    return r.turn[0] * minimum(sequences, 1) + r.turn[1] * sequences
-
-
-def decoded(model: Model) -> Size:
-    """The sequences for which a step generates a token."""
-    return 0 if is_zero(model.cached) else model.samples
 
 
 def total(kernels: Iterable[Work], stepped: Loop, device: Device, profile: Profile, dtype: str) -> Size:
@@ -242,13 +210,13 @@ def _overhead(
         steps = [k.work for k in kernels if k.work.phase == "optimizer" and k.work.op == "optimizer"]
         if not steps:
             return 0.0
-        host = r.dispatch.step + (stepped.weights - 1) * _host(steps[0], KernelClass(), r)
+        host = r.dispatch.step + (stepped.weights - 1) * calling(steps[0], KernelClass(), r)
         return host + r.fresh * stepped.new(steps[0].own)
     host = dict.fromkeys(phases, 0.0)
     link = dict.fromkeys(phases, 0.0)  # copies to and from the host, beside the phase's own kernels
     for w, *_ in kernels:
         form = r.forms[form_of(w, r)]
-        host[w.phase] = host[w.phase] + (_host(w, form, r) + _start(form, r) * starts(w, form)) * w.times
+        host[w.phase] = host[w.phase] + (calling(w, form, r) + _start(form, r) * starts(w, form)) * w.times
         link[w.phase] = link[w.phase] + w.host * r.link * w.times
     host["forward"] = host["forward"] + beside
     device = {phase: maximum(seconds, link[phase]) for phase, seconds in phases.items()}
@@ -257,13 +225,6 @@ def _overhead(
         return busy + started - sum(phases.values())
     late = last(started, device["optimizer"], host["optimizer"])
     return maximum(busy, late) - sum(phases.values())
-
-
-def last(host: Size, optimizer: Size, started: Size) -> Size:
-    """When the last kernel ends if the host is what everything waits for: an optimizer's kernels run as the
-    host starts them, and end later by what they take longer than their start.
-    """
-    return host + maximum(optimizer - started, 0)
 
 
 def _alternate(kernels: Iterable[Timed], r: Rates) -> bool:
