@@ -212,7 +212,7 @@ def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(InputError, match=r"^--run: none.yaml: No such file"):
         read(str(tmp_path / "none.yaml"))
     with pytest.raises(
-        InputError, match=r"my train.yaml' is neither a file that is here nor a command; allowed: "
+        InputError, match=r"my train.yaml' is neither a file that is here nor a known command; allowed: "
     ):
         read("my train.yaml")
 

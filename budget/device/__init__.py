@@ -107,9 +107,8 @@ class Device(NamedTuple):
                 return key, fraction
             key, part = INSTEAD.get(key, (key, 1.0))
             fraction *= part
-        raise InputError(
-            "dtype", f"{self.name} states no rate for {dtype[:40]}; known: {', '.join(self.flops)}"
-        )
+        known = ", ".join(self.flops)
+        raise InputError("dtype", f"{self.name} states no rate for {dtype[:40]}; known: {known}")
 
     @property
     def usual_dtype(self) -> str:
@@ -184,8 +183,7 @@ def _load(name: str) -> Device:
         return detect()
     if name == "cpu":
         return cpu()
-    device = find(name)
-    if device is None:
+    if (device := find(name)) is None:
         from . import spelled
 
         if hint := spelled.near(name[:80]):

@@ -91,7 +91,7 @@ def _read(path: str, *, whole: bool = True) -> tuple[str, dict[str, Any], tuple[
     table = _configured(_plain(load(path)), path)
     form, module = next(((name, m) for name, m in _formats() if m.is_mine(table)), ("", None))
     if module is None:
-        kind = "neither a file that is here nor a command" if is_command(path) else "of no known format"
+        kind = "neither a file that is here nor a known command" if is_command(path) else "of no known format"
         said = why(path) or f"is {kind}; allowed: {some(n for n, _ in _formats())}"
         raise InputError("--run", f"{called(path)} {said}")
     if whole:
