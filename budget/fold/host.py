@@ -18,9 +18,11 @@ def calling(w: Work, form: KernelClass, r: Rates) -> Size:
 
 
 def calls(w: Work, r: Rates) -> Size:
-    """The calls of the host for one run of an operator forward: its kernel's, and those besides."""
-    cast = r.calls.get("few_bits", 0.0) if w.narrow in r.narrow else 0.0
-    return w.calls + r.calls.get(w.form, 0.0) + cast
+    """The calls of the host for one run of an operator forward: its kernel's, and those besides. What widens
+    weights, or reads their scales, casts no input.
+    """
+    cast = r.calls.get("few_bits", 0.0) if w.gemm is not None and w.narrow in r.narrow else 0.0
+    return w.calls + r.calls.get(w.form.removeprefix("weight_only_"), 0.0) + cast
 
 
 def collectives(model: Model, dtype: str, r: Rates) -> Size:
