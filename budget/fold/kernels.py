@@ -144,8 +144,8 @@ def _around(o: Op, dtype: str, times: Size) -> Iterator[Work]:
 
 
 def _within(o: Op) -> bool:
-    """Whether the host has an operator with another's call: attention, written out or not, is one function of
-    its module. Source: sdpa-for-bert.
+    """Whether eager code's host has an operator with another's call: attention, written out or not, is one
+    function of its module. Source: sdpa-for-bert.
     """
     return o.phase == "forward" and o.group == "attention" and not o.kernel and o.tag != SCORES
 
@@ -231,7 +231,9 @@ def _work(
         groups=_groups(main) if products else 1,
         again=again(ops, dtype),
         made=anew(ops, dtype, 1 if fused else started) if execution == "eager" else (),
-        calls=0 if _within(first) else max([first.rule.calls * apart, *(rule.calls for rule in widening)]),
+        calls=0
+        if execution == "eager" and _within(first)
+        else max([first.rule.calls * apart, *(rule.calls for rule in widening)]),
         unit_s=sum([_widened(o, main) for o in ops if o.rule.tile]) if products else 0,
         unpacked=unpacked(products, dtype) if kind == "matmul" else 0,
         formats=by_format(products) if kind == "matmul" else of_cache(ops) if kind == "attention" else (),
