@@ -121,7 +121,7 @@ def test_a_version_that_has_a_stacks_numbers_is_fitted_by_its_own_kernels(
     ("name", "every", "classes"),
     [
         ("inference.csv", 60, False),
-        pytest.param("inference.csv", 60, True, marks=pytest.mark.slow),  # seconds a class
+        pytest.param("inference.csv", 16, True, marks=pytest.mark.slow),  # seconds a class
         ("training_throughput.csv", 40, False),
         ("serving.csv", 60, False),
     ],
@@ -147,7 +147,7 @@ def test_a_fit_predicts_rows_as_their_table_is_predicted(name, every, classes, t
         for row, p in asked
     }
     off = {key: math.exp(seconds) / expected[key] for key, seconds in found.items()}
-    assert len(off) > (1 if classes else 5)
+    assert len(off) > 5
     assert {key: ratio for key, ratio in off.items() if abs(ratio - 1) > 1e-3} == {}  # a bubble
 
 
