@@ -12,6 +12,7 @@ from typing import Any
 
 from .cases import Case
 from .forked import Forked
+from .networks import import_all
 
 SUITE = "models"
 LONGEST_S = 300.0  # until a network is measured
@@ -26,6 +27,7 @@ def is_apart(case: Case, where: str) -> bool:
 
 def apart(take: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """The group of records that a function takes, in a child of this process. Raises AssertionError."""
+    import_all()
     child = Forked(lambda say, _: say({"group": take()}))
     try:
         answer = child.receive(LONGEST_S)

@@ -7,6 +7,7 @@ written out below. `build` makes the function that runs one forward pass or one 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -21,6 +22,15 @@ HEADS = {
     "resnet": "ResNetForImageClassification",
 }
 IMAGES = ("vit", "resnet")
+
+
+@cache
+def import_all() -> None:
+    """Import what processes forked from this one need, once."""
+    import transformers
+
+    for name in HEADS.values():
+        getattr(transformers, name)
 
 
 def linear_layers(widths: Sequence[int]) -> nn.Sequential:

@@ -35,14 +35,6 @@ Provenance = Callable[[torch.device], dict[str, Any]]
 Spec = Mapping[str, str]  # {"case": ..., "implementation": ...}
 
 
-def import_all() -> None:
-    """Import what the children need, once, before any fork."""
-    import transformers
-
-    for name in networks.HEADS.values():
-        getattr(transformers, name)
-
-
 def run(
     where: torch.device,
     specs: Sequence[Spec],

@@ -25,7 +25,7 @@ import torch
 
 from budget.device import profile as profiles
 
-from .. import record, sensors
+from .. import networks, record, sensors
 from . import checks, gate, models, precompile, tune
 from .fatal import is_fatal, one_line
 from .plan import CEILINGS, FORKS, STAGES, Task, find_case, suites, tasks
@@ -42,7 +42,7 @@ def main(argv: list[str]) -> int:
     if where.type == "cpu":
         torch.set_num_threads(1)
     if argv[1:] == [FORKS]:
-        models.import_all()
+        networks.import_all()
     elif problem := _unusable(where):
         _say({"refused": problem})
         return 2
