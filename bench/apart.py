@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .cases import Case
-from .forked import Forked
+from .forked import answered
 from .networks import import_all
 
 SUITE = "models"
@@ -28,11 +28,7 @@ def is_apart(case: Case, where: str) -> bool:
 def apart(take: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """The group of records that a function takes, in a child of this process. Raises AssertionError."""
     import_all()
-    child = Forked(lambda say, _: say({"group": take()}))
-    try:
-        answer = child.receive(LONGEST_S)
-    finally:
-        child.stop()
+    answer = answered(lambda say, _: say({"group": take()}), LONGEST_S)
     assert "group" in answer, answer["error_text"]
     group: dict[str, Any] = answer["group"]
     return group

@@ -103,7 +103,8 @@ def pytest_collection_modifyitems(config, items):
         found = records.newest(records.find(os.path.dirname(journal.path)), profiles.key(device))
         sure = {r.name for r in found if r.confirmed}
         kept = [i for i in kept if i.nodeid not in sure]
-    kept.sort(key=lambda i: (not _apart(i, where.type), i.path.stem in LAST))
+    first = {i for i in kept if (case := _case(i)) is not None and is_apart(case, where.type)}
+    kept.sort(key=lambda i: (i not in first, i.path.stem in LAST))
     for item in kept:
         item.add_marker(pytest.mark.benchmark(timer=CLOCK))
     config.hook.pytest_deselected(items=[i for i in items if i not in kept])
@@ -111,21 +112,19 @@ def pytest_collection_modifyitems(config, items):
 
 
 def _runs(item, where: str, mode: str) -> bool:
-    params = getattr(item, "callspec", None)
-    if params is None or "case" not in params.params:
+    case = _case(item)
+    if case is None:
         return True
-    case = params.params["case"]
+    params = item.callspec.params
     made_for = (case.dtype == "float32") == (where == "cpu")  # a GPU's are the narrower formats
-    if mode == "quick" and (
-        not case.quick or (where == "cuda" and params.params["implementation"] not in QUICK)
-    ):
+    if mode == "quick" and (not case.quick or (where == "cuda" and params["implementation"] not in QUICK)):
         return False
-    return where in params.params["where"] and made_for
+    return where in params["where"] and made_for
 
 
-def _apart(item, where: str) -> bool:
+def _case(item) -> Case | None:
     params = getattr(item, "callspec", None)
-    return params is not None and "case" in params.params and is_apart(params.params["case"], where)
+    return params.params.get("case") if params is not None else None
 
 
 class Left:
@@ -147,8 +146,7 @@ class Left:
 def pytest_report_collectionfinish(config, items):
     """How much there is to measure."""
     journal = config.stash[STATE][3]
-    asked = (getattr(item, "callspec", None) for item in items)
-    cases = [c.params["case"] for c in asked if c is not None and "case" in c.params]
+    cases = [case for item in items if (case := _case(item)) is not None]
     left = config.stash[LEFT] = Left(len({f"{c.suite}/{c}" for c in cases} - set(journal.groups)))
     return f"budget: {left.groups} groups to measure"
 

@@ -65,6 +65,15 @@ class Forked:
             self.pid = 0
 
 
+def answered(work: Callable[[Say, Wait], None], timeout: float) -> dict[str, Any]:
+    """The first answer of a child that does some work, which ends with it."""
+    child = Forked(work)
+    try:
+        return child.receive(timeout)
+    finally:
+        child.stop()
+
+
 def _work(work: Callable[[Say, Wait], None], answers: int, signals: int) -> None:
     def say(answer: Mapping[str, Any]) -> None:
         os.write(answers, json.dumps(answer).encode() + b"\n")

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from .. import record, sensors
-from ..forked import Forked, Say, Wait
+from ..forked import Say, Wait, answered
 from . import how, tables
 
 LONGEST_S, COMPILING_S = 40.0, 150.0  # of one program
@@ -135,11 +135,7 @@ def forked(program: Mapping[str, Any], config: Mapping[str, Any], on: str, limit
         os.setsid()  # what it starts, a compiler's processes, ends with it
         say(_measured(program, config, torch.device(on)))
 
-    child = Forked(work)
-    try:
-        return child.receive(limit)
-    finally:
-        child.stop()
+    return answered(work, limit)
 
 
 def _measured(program: Mapping[str, Any], config: Mapping[str, Any], where: torch.device) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from ..device import Device
 from ..device.kernel_class import BACKWARD, Dispatch, KernelClass, Profile, complete
 from ..device.profile import key
 from ..errors import InputError
-from ..fold.kernels import Work
 from ..fold.pages import mapped
 from ..ir import RULES
 from ..named import Any, NamedTuple
@@ -140,8 +139,8 @@ def _stages(cases: Sequence[Case]) -> Iterable[Stage]:
 
     edges = ("share", "edge.0", "edge.1", "edge.2", "start_s")
     suites = ("memory_bandwidth", "softmax", "cross_entropy", "rms_norm", "rope")
-    mapping = tuple(c for c in cases_of("memory_bandwidth") if any(_maps(w) for w in c.program.kernels))
-    moving = tuple(c for c in cases_of(*suites) if c not in mapping)
+    mapping = tuple(c for c in cases_of("memory_bandwidth") if _maps(c))
+    moving = tuple(c for c in cases_of(*suites) if c.record.suite != "memory_bandwidth" or not _maps(c))
     own = [w for c in moving for w in c.program.kernels if w.own in OWN]
     kinds = sorted({w.own + BACKWARD * (w.phase == "backward") for w in own})
     yield Stage(
@@ -186,8 +185,8 @@ def _stages(cases: Sequence[Case]) -> Iterable[Stage]:
     )
 
 
-def _maps(w: Work) -> bool:
-    return any(mapped(size) for size in w.made)
+def _maps(c: Case) -> bool:
+    return any(mapped(size) for w in c.program.kernels for size in w.made)
 
 
 def _last(stages: Sequence[Stage]) -> list[Stage]:
